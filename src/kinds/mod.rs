@@ -1,0 +1,45 @@
+//! PURE. What differs between vLLM, Ollama, llama-server and remote upstreams, as data and total functions:
+//! argv and environment, probe requests, load progress, log lines → cause, error verdicts, dialect translation,
+//! capabilities. `serde_json::Value` is used as a plain data type; nothing here derives a wire format.
+
+/// What stands behind a tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Vllm,
+    Ollama,
+    LlamaServer,
+    /// A server on another host that we do not own.
+    Remote(Api),
+}
+
+/// The HTTP dialect in which an upstream is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Api {
+    OpenAi,
+    /// Ollama's native `/api/*`.
+    Ollama,
+}
+
+impl Kind {
+    /// The name in the configuration and in status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vllm => "vllm",
+            Self::Ollama => "ollama",
+            Self::LlamaServer => "llama-server",
+            Self::Remote(_) => "remote",
+        }
+    }
+
+    pub const fn api(self) -> Api {
+        match self {
+            Self::Vllm | Self::LlamaServer => Api::OpenAi,
+            Self::Ollama => Api::Ollama,
+            Self::Remote(api) => api,
+        }
+    }
+
+    pub const fn is_local(self) -> bool {
+        !matches!(self, Self::Remote(_))
+    }
+}

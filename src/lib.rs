@@ -1,0 +1,13 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod agent;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod heart;
+pub mod kinds;
+pub mod policy;
+pub mod proxy;
+pub mod shim;
+pub mod systemd;

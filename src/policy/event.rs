@@ -1,0 +1,135 @@
+//! Everything that can happen to a host. Events nest so that a match over them stays readable.
+use super::{Cause, Moment, RunId, Ticket, TierId};
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// News of one run. Dropped in one place (`Host::step`) when it is not of the engine's live run.
+    Engine(RunId, EngineEvent),
+    Tier(TierId, TierEvent),
+    /// An operator asked, through the control socket.
+    Operator(TierId, Command),
+    /// A long action has ended.
+    Done(Ticket, Outcome),
+    /// The agent was told to end.
+    Shutdown(Shutdown),
+    /// The moment that `Host::next_deadline` named has come.
+    Deadline,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// The engine's main process exists.
+    Spawned { pid: u32 },
+    /// It could not be started, and no process of it exists.
+    SpawnFailed { cause: Cause, evidence: String },
+    /// While it starts: its log, CPU or memory moved.
+    Activity,
+    /// Its main process is reaped. The rest of the tree may still live: `Ended` follows.
+    Exited(Ending),
+    /// Nothing that can be killed is left of the run.
+    Ended(Remains),
+}
+
+/// How a main process ended, with the diagnosis that exit code and log allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    pub exit: Exit,
+    pub cause: Cause,
+    /// The same start will fail the same way; `None` when the lines do not tell.
+    pub deterministic: Option<bool>,
+    /// The log line that the cause was read from.
+    pub evidence: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+    /// The shim died before it could say.
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remains {
+    /// No process, no port, no file in /dev/shm.
+    Nothing,
+    /// These pids survived SIGKILL for the whole reap deadline: the run is wedged.
+    Processes(Vec<u32>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TierEvent {
+    /// What the data plane shows just now.
+    Sampled(Sample),
+    /// A real request found the tier's address refusing connections.
+    Refused,
+}
+
+/// The data plane's figures of one tier, read by the agent at `Host::sample_interval`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    pub in_flight: u32,
+    /// When it last delivered a byte, or, if later, when its first request in flight began.
+    pub last_progress: Moment,
+    /// Real requests that failed in a row, up to now.
+    pub failures_in_row: u32,
+    /// Real requests answered since the run began.
+    pub answered: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Start,
+    Stop,
+    Restart,
+}
+
+/// How a long action ended. Each kind of ticket has its own kind of outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// of `Action::Check`
+    Checked(Checked),
+    /// of `Action::Prepare`
+    Prepared(Prepared),
+    /// of `Action::Count`: a figure that moves while the engine works; `None` when it did not answer in time.
+    Counted(Option<u64>),
+    /// of `Action::Try`: did a one-token request succeed?
+    Tried(bool),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checked {
+    Passed { latency: Duration },
+    Failed(CheckFailure),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckFailure {
+    /// Nobody listens: DOWN at once.
+    Refused,
+    TimedOut,
+    Reset,
+    Status(u16),
+}
+
+/// One attempt to make a starting engine answer: reach its health page, and for Ollama load the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    Ready,
+    /// Not yet; ask again.
+    NotYet,
+    /// It runs, but will never serve this model.
+    Impossible {
+        cause: Cause,
+        evidence: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Open answers may finish within `Settings::drain`, then every engine is stopped.
+    Drain,
+    /// A second signal: kill everything now.
+    Now,
+}

@@ -1,0 +1,24 @@
+//! PURE: `(now, Event) → Vec<Action>`. No clock, no I/O, no async, no serde.
+//!
+//! `Host` owns one machine per engine and one per tier, and is the only place where one machine's answer becomes
+//! another's input. The agent feeds it events, performs the actions, and reads `Host::routes` and `Host::status`
+//! after every step.
+mod action;
+mod cause;
+mod event;
+mod ids;
+mod settings;
+mod status;
+
+pub use action::{Action, Notice};
+pub use cause::Cause;
+pub use event::{
+    CheckFailure, Checked, Command, Ending, EngineEvent, Event, Exit, Outcome, Prepared, Remains, Sample,
+    Shutdown, TierEvent,
+};
+pub use ids::{EngineId, Moment, RunId, Ticket, TierId};
+pub use settings::{Check, EngineSettings, Place, Restart, Settings, StartMode, Startup, TierSettings};
+pub use status::{
+    CheckStatus, EngineState, EngineStatus, Health, HostState, HostStatus, LastExit, Route, Standing,
+    TierStatus,
+};
