@@ -27,7 +27,7 @@ pub enum Action {
     Try { ticket: Ticket, tier: TierId, timeout: Duration },
     /// Something that an operator would want one line about.
     Tell(Notice),
-    /// Every engine has ended (or is wedged): the agent may exit.
+    /// Every engine has ended (or is wedged), and no remote tier is waited for any more: the agent may exit.
     Finish,
 }
 

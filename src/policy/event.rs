@@ -78,6 +78,10 @@ pub struct Sample {
     pub answered: u64,
 }
 
+/// Marks a counted figure as the engine's CPU time, which stands in for a counter that does not answer. It says less:
+/// what spins burns CPU time too.
+pub const STAND_IN: u64 = 1 << 63;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     Start,
@@ -92,7 +96,8 @@ pub enum Outcome {
     Checked(Checked),
     /// of `Action::Prepare`
     Prepared(Prepared),
-    /// of `Action::Count`: a figure that moves while the engine works; `None` when it did not answer in time.
+    /// of `Action::Count`: a figure that moves while the engine works; `None` when it did not answer in time. With
+    /// [`STAND_IN`] set it is no counter's.
     Counted(Option<u64>),
     /// of `Action::Try`: did a one-token request succeed?
     Tried(bool),
@@ -128,7 +133,8 @@ pub enum Prepared {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Open answers may finish within `Settings::drain`, then every engine is stopped.
+    /// Open answers, of remote tiers too, may finish within `Settings::drain`, then every engine is stopped. The agent
+    /// accepts nothing new.
     Drain,
     /// A second signal: kill everything now.
     Now,

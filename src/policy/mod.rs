@@ -5,19 +5,31 @@
 //! after every step.
 mod action;
 mod cause;
+mod chain;
+mod chance;
+mod engine;
 mod event;
+mod host;
 mod ids;
 mod settings;
+mod silence;
 mod status;
+mod strikes;
+mod tier;
+mod turn;
+mod words;
 
 pub use action::{Action, Notice};
 pub use cause::Cause;
 pub use event::{
-    CheckFailure, Checked, Command, Ending, EngineEvent, Event, Exit, Outcome, Prepared, Remains, Sample,
-    Shutdown, TierEvent,
+    CheckFailure, Checked, Command, Ending, EngineEvent, Event, Exit, Outcome, Prepared, Remains, STAND_IN,
+    Sample, Shutdown, TierEvent,
 };
+pub use host::Host;
 pub use ids::{EngineId, Moment, RunId, Ticket, TierId};
-pub use settings::{Check, EngineSettings, Place, Restart, Settings, StartMode, Startup, TierSettings};
+pub use settings::{
+    Check, EngineSettings, Place, Restart, Saved, Settings, StartMode, Startup, TierSettings,
+};
 pub use status::{
     CheckStatus, EngineState, EngineStatus, Health, HostState, HostStatus, LastExit, Route, Standing,
     TierStatus,

@@ -7,10 +7,18 @@ pub struct Settings {
     pub engines: Vec<EngineSettings>,
     /// Best first; `TierId` is the place in this list.
     pub tiers: Vec<TierSettings>,
-    /// How long open answers may take to finish before an engine is stopped (`server.drain`).
+    /// How long open answers may take to finish before an engine is stopped, or the agent ends (`server.drain`).
     pub drain: Duration,
     /// Seed of everything random (jitter).
     pub seed: u64,
+}
+
+/// What is known from before the agent started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// The number of each engine's latest run, in the order of [`Settings::engines`]; an engine that has none here
+    /// begins at 1. Run numbers are never reused while anything of an older run may still be around.
+    pub last_runs: Vec<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,1 +1,2 @@
-//! The one integration-test binary.
+//! The one integration-test binary: it drives the built `mainstay` and the fake engine as a user's shell would.
+mod simulation;

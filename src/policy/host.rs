@@ -1,0 +1,413 @@
+//! The whole host as one machine. It owns the engines, the tiers and the chain, and is the only place where one
+//! machine's answer becomes another's input.
+//!
+//! Every step goes the same way: take the event; then, until nothing is due: what tiers have proven goes to the
+//! engines, what became of the engines goes to the tiers, on-demand engines hear whether they are needed; at the end the
+//! chain is told, once.
+#[cfg(test)]
+mod tests;
+
+use super::chain::{self, Chain};
+use super::engine::Engine;
+use super::silence::Patience;
+use super::tier::Tier;
+use super::turn::{Errand, Turn};
+use super::{
+    Action, CheckFailure, Checked, EngineId, EngineState, Event, HostState, HostStatus, Moment, Notice,
+    Outcome, Place, Prepared, Route, RunId, Saved, Settings, Shutdown, Standing, StartMode, TierEvent,
+    TierId,
+};
+use std::time::Duration;
+
+const SAMPLE_READY: Duration = Duration::from_secs(1);
+const SAMPLE_DRAINING: Duration = Duration::from_millis(100);
+/// A request may have borrowed the routes just before they changed. Its start is seen in a sample that is this much
+/// younger than the drain.
+const ROUTES_SETTLE: Duration = Duration::from_millis(50);
+/// A deadline that is served this late was not served late by work: the agent, or the whole host, did not run.
+const OVERSLEPT: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub struct Host {
+    state: HostState,
+    engines: Vec<Engine>,
+    tiers: Vec<Tier>,
+    /// For each engine that is on-demand: its best tier.
+    on_demand: Vec<(EngineId, TierId)>,
+    chain: Chain,
+    turn: Turn,
+    /// How long open answers may take to finish when the agent ends.
+    drain: Duration,
+    farewell: Option<Farewell>,
+}
+
+/// The agent ends, and open answers of remote tiers are waited for, as those of engines are in their own drains.
+#[derive(Clone, Copy, Debug)]
+struct Farewell {
+    began: Moment,
+    until: Moment,
+}
+
+impl Host {
+    /// How every start of the agent begins. Nothing is adopted yet: all engines are started anew.
+    pub fn resume(settings: Settings, saved: &Saved, now: Moment) -> (Self, Vec<Action>) {
+        let engine = |(place, engine): (usize, &super::EngineSettings)| {
+            let last_run = saved.last_runs.get(place).copied().unwrap_or(0);
+            Engine::new(EngineId(place as u16), engine.clone(), last_run, settings.drain, now)
+        };
+        let tier = |(rank, tier): (usize, &super::TierSettings)| {
+            let engine = match tier.place {
+                Place::Local(engine) => settings.engines.get(usize::from(engine.0)),
+                Place::Remote => None,
+            };
+            let patience = Patience {
+                silence: tier.silence,
+                suspect: tier.suspect,
+                replaceable_worker: engine.is_some_and(|engine| engine.replaceable_worker),
+                cap: engine.map_or(tier.suspect, |engine| engine.startup.cap),
+            };
+            Tier::new(TierId(rank as u16), tier.clone(), patience, now)
+        };
+        let mut host = Self {
+            state: HostState::Serving,
+            engines: settings.engines.iter().enumerate().map(engine).collect(),
+            tiers: settings.tiers.iter().enumerate().map(tier).collect(),
+            on_demand: on_demand(&settings),
+            chain: Chain::default(),
+            turn: Turn::new(now, settings.seed),
+            drain: settings.drain,
+            farewell: None,
+        };
+        for engine in &mut host.engines {
+            engine.resume(&mut host.turn);
+        }
+        host.settle();
+        let actions = std::mem::take(&mut host.turn.actions);
+        (host, actions)
+    }
+
+    /// Takes one event and says what to do about it, in order. Total: every event has an answer in every state, and
+    /// none after `Action::Finish`.
+    pub fn step(&mut self, now: Moment, event: Event) -> Vec<Action> {
+        if self.state == HostState::Finished {
+            return Vec::new();
+        }
+        let overslept = self.next_deadline().is_some_and(|deadline| now.since(deadline) > OVERSLEPT);
+        self.turn.now = self.turn.now.max(now);
+        if overslept {
+            self.overslept();
+        }
+        self.take(event);
+        self.settle();
+        self.finish_if_over();
+        std::mem::take(&mut self.turn.actions)
+    }
+
+    /// When to send `Event::Deadline`; always later than the last step.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        if self.state == HostState::Finished {
+            return None;
+        }
+        let engines = self.engines.iter().filter_map(Engine::deadline);
+        let tiers = self.tiers.iter().filter_map(Tier::deadline);
+        engines.chain(tiers).chain(self.turn.deadline()).chain(self.remotes_drain_until()).min()
+    }
+
+    /// Every tier, best first, and what may go there.
+    pub fn routes(&self) -> Vec<Route> {
+        let standings = chain::standings(&self.tiers);
+        let tiers = self.tiers.iter().zip(standings).enumerate();
+        tiers.map(|(rank, (tier, standing))| chain::route(TierId(rank as u16), tier, standing)).collect()
+    }
+
+    pub fn status(&self) -> HostStatus {
+        let tier = |tier: &Tier| tier.status(self.engine_of(tier).map(Engine::status));
+        HostStatus {
+            state: self.state,
+            serving: self.chain.serving(),
+            tiers: self.tiers.iter().map(tier).collect(),
+            retry_after: self.retry_after(),
+        }
+    }
+
+    /// How often the agent should send `TierEvent::Sampled` for each tier. `None`: there is nothing to read.
+    pub fn sample_interval(&self) -> Option<Duration> {
+        if self.state == HostState::Finished {
+            None
+        } else if self.remotes_drain_until().is_some()
+            || self.engines.iter().any(|engine| engine.draining_since().is_some())
+        {
+            Some(SAMPLE_DRAINING)
+        } else {
+            self.tiers.iter().any(Tier::is_present).then_some(SAMPLE_READY)
+        }
+    }
+
+    fn engine_of(&self, tier: &Tier) -> Option<&Engine> {
+        match tier.place() {
+            Place::Local(engine) => self.engines.get(usize::from(engine.0)),
+            Place::Remote => None,
+        }
+    }
+
+    /// When nothing can answer, and nobody is on the way: the earliest next start.
+    fn retry_after(&self) -> Option<Duration> {
+        let coming = |engine: &Engine| match engine.state() {
+            EngineState::Starting | EngineState::Stopping => true,
+            EngineState::Stopped
+            | EngineState::Ready
+            | EngineState::Backoff
+            | EngineState::Held
+            | EngineState::Wedged => false,
+        };
+        let remote = self.tiers.iter().any(|tier| tier.place() == Place::Remote);
+        if self.chain.serving().is_some() || remote || self.engines.iter().any(coming) {
+            return None;
+        }
+        let next = self.engines.iter().filter_map(Engine::next_start).min()?;
+        Some(next.since(self.turn.now))
+    }
+
+    fn overslept(&mut self) {
+        self.turn.overslept();
+        for engine in &mut self.engines {
+            engine.overslept(&self.turn);
+        }
+        for tier in &mut self.tiers {
+            tier.overslept(&self.turn);
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let turn = &mut self.turn;
+        match event {
+            // The one place where news of a run that is over is dropped.
+            Event::Engine(run, event) => match self.engines.get_mut(usize::from(run.engine.0)) {
+                Some(engine) if engine.live_run() == Some(run) => engine.event(event, turn),
+                Some(_) | None => {}
+            },
+            Event::Tier(id, event) => {
+                if let Some(tier) = self.tiers.get_mut(usize::from(id.0)) {
+                    match event {
+                        TierEvent::Sampled(sample) => tier.sampled(sample, turn),
+                        TierEvent::Refused => tier.refused(turn),
+                    }
+                }
+            }
+            Event::Operator(tier, command) => {
+                let place = self.tiers.get(usize::from(tier.0)).map(Tier::place);
+                if let (Some(Place::Local(engine)), HostState::Serving) = (place, self.state)
+                    && let Some(engine) = self.engines.get_mut(usize::from(engine.0))
+                {
+                    turn.tell(Notice::Operator { tier, command });
+                    engine.operator(command, turn);
+                }
+            }
+            // The one place where the outcome of a forgotten ticket is dropped.
+            Event::Done(ticket, outcome) => {
+                if let Some(errand) = turn.close(ticket) {
+                    self.done(errand, outcome);
+                }
+            }
+            Event::Shutdown(shutdown) => self.shutdown(shutdown),
+            Event::Deadline => {}
+        }
+    }
+
+    /// An outcome of another kind than was asked for is no answer.
+    fn done(&mut self, errand: Errand, outcome: Outcome) {
+        match (errand, outcome) {
+            (Errand::Check(tier), Outcome::Checked(checked)) => self.checked(tier, checked),
+            (Errand::Prepare(run), Outcome::Prepared(prepared)) => self.prepared(run, &prepared),
+            (Errand::Count(tier), Outcome::Counted(figure)) => self.counted(tier, figure),
+            (Errand::Try(tier), Outcome::Tried(passed)) => self.tried(tier, passed),
+            (Errand::Check(_), Outcome::Prepared(_) | Outcome::Counted(_) | Outcome::Tried(_))
+            | (Errand::Prepare(_), Outcome::Checked(_) | Outcome::Counted(_) | Outcome::Tried(_))
+            | (Errand::Count(_), Outcome::Checked(_) | Outcome::Prepared(_) | Outcome::Tried(_))
+            | (Errand::Try(_), Outcome::Checked(_) | Outcome::Prepared(_) | Outcome::Counted(_)) => {
+                self.unanswered(errand);
+            }
+        }
+    }
+
+    fn unanswered(&mut self, errand: Errand) {
+        match errand {
+            Errand::Check(tier) => self.checked(tier, Checked::Failed(CheckFailure::TimedOut)),
+            Errand::Prepare(run) => self.prepared(run, &Prepared::NotYet),
+            Errand::Count(tier) => self.counted(tier, None),
+            Errand::Try(tier) => self.tried(tier, false),
+        }
+    }
+
+    fn checked(&mut self, id: TierId, checked: Checked) {
+        if let Some(tier) = self.tiers.get_mut(usize::from(id.0)) {
+            tier.checked(checked, &mut self.turn);
+        }
+    }
+
+    fn counted(&mut self, id: TierId, figure: Option<u64>) {
+        if let Some(tier) = self.tiers.get_mut(usize::from(id.0)) {
+            tier.counted(figure, &mut self.turn);
+        }
+    }
+
+    fn tried(&mut self, id: TierId, passed: bool) {
+        if let Some(tier) = self.tiers.get_mut(usize::from(id.0)) {
+            tier.tried(passed, &mut self.turn);
+        }
+    }
+
+    /// A starting engine was asked, or a ready one that got a new worker.
+    fn prepared(&mut self, run: RunId, outcome: &Prepared) {
+        if let Some(engine) = self.engines.get_mut(usize::from(run.engine.0))
+            && engine.live_run() == Some(run)
+        {
+            engine.prepared(outcome.clone(), &mut self.turn);
+        }
+        for tier in self.tiers.iter_mut().filter(|tier| tier.run() == Some(run)) {
+            tier.prepared(outcome, &mut self.turn);
+        }
+    }
+
+    fn shutdown(&mut self, shutdown: Shutdown) {
+        let began = self.turn.now;
+        match (shutdown, self.state) {
+            (Shutdown::Drain, HostState::Serving) => {
+                self.farewell = Some(Farewell { began, until: began + self.drain });
+            }
+            (Shutdown::Drain, HostState::Draining | HostState::Finished) => {}
+            (Shutdown::Now, HostState::Serving | HostState::Draining | HostState::Finished) => {
+                self.farewell = None;
+            }
+        }
+        self.state = HostState::Draining;
+        for engine in &mut self.engines {
+            engine.shutdown(shutdown, &mut self.turn);
+        }
+    }
+
+    /// Carries answers from machine to machine, and does what is due, until nothing is.
+    fn settle(&mut self) {
+        loop {
+            self.join();
+            let now = self.turn.now;
+            if self.next_deadline().is_none_or(|deadline| deadline > now) {
+                break;
+            }
+            for engine in &mut self.engines {
+                if engine.deadline().is_some_and(|at| at <= now) {
+                    engine.due(&mut self.turn);
+                }
+            }
+            for tier in &mut self.tiers {
+                if tier.deadline().is_some_and(|at| at <= now) {
+                    tier.due(&mut self.turn);
+                }
+            }
+            while let Some(errand) = self.turn.lost() {
+                self.unanswered(errand);
+            }
+        }
+        self.publish();
+    }
+
+    fn join(&mut self) {
+        for place in 0..self.engines.len() {
+            self.join_engine(EngineId(place as u16));
+        }
+        for (id, best) in &self.on_demand {
+            let needed = !self.tiers.iter().take(usize::from(best.0)).any(Tier::is_able);
+            if let Some(engine) = self.engines.get_mut(usize::from(id.0)) {
+                engine.demand(needed, &mut self.turn);
+            }
+        }
+    }
+
+    fn join_engine(&mut self, id: EngineId) {
+        let Some(engine) = self.engines.get_mut(usize::from(id.0)) else { return };
+        let turn = &mut self.turn;
+        let mine = |tier: &&mut Tier| tier.place() == Place::Local(id);
+        for tier in self.tiers.iter_mut().filter(mine) {
+            if let Some(blame) = tier.proven() {
+                engine.condemn(blame, turn);
+            }
+        }
+        for tier in self.tiers.iter_mut().filter(mine) {
+            tier.follow(engine, turn);
+        }
+        if let Some(began) = engine.draining_since() {
+            let settled = began + ROUTES_SETTLE;
+            if self.tiers.iter_mut().filter(mine).all(|tier| tier.in_flight(settled) == Some(0)) {
+                engine.drained(turn);
+            }
+        }
+    }
+
+    /// Works out who may be asked, and tells when another tier serves.
+    fn publish(&mut self) {
+        let standings = chain::standings(&self.tiers);
+        for (tier, standing) in self.tiers.iter_mut().zip(&standings) {
+            tier.take_new(*standing == Standing::Open);
+        }
+        let first = standings.iter().position(|standing| *standing == Standing::Open);
+        let first = first.map(|rank| TierId(rank as u16));
+        match self.state {
+            HostState::Serving => {
+                let hopeless = self.is_hopeless();
+                self.chain.serve(first, &self.tiers, hopeless, &mut self.turn);
+            }
+            // What happens to serving while mainstay ends is no news.
+            HostState::Draining | HostState::Finished => self.chain.serve_untold(first),
+        }
+    }
+
+    /// Every engine was tried in vain: at a first start, too, that is something to be told.
+    fn is_hopeless(&self) -> bool {
+        let given_up = |engine: &Engine| match engine.state() {
+            EngineState::Held | EngineState::Wedged => true,
+            EngineState::Stopped
+            | EngineState::Starting
+            | EngineState::Ready
+            | EngineState::Stopping
+            | EngineState::Backoff => false,
+        };
+        let resting = |engine: &Engine| engine.state() == EngineState::Stopped || given_up(engine);
+        self.engines.iter().any(given_up) && self.engines.iter().all(resting)
+    }
+
+    /// Until when open answers of remote tiers are waited for at the latest; `None` when there is nothing to wait for.
+    /// As with engines, only a sample that is younger than the shutdown tells.
+    fn remotes_drain_until(&self) -> Option<Moment> {
+        let Farewell { began, until } = self.farewell.filter(|farewell| farewell.until > self.turn.now)?;
+        let settled = began + ROUTES_SETTLE;
+        let mut remotes = self.tiers.iter().filter(|tier| tier.place() == Place::Remote);
+        remotes.any(|tier| tier.in_flight(settled) != Some(0)).then_some(until)
+    }
+
+    fn finish_if_over(&mut self) {
+        let over = |engine: &Engine| match engine.state() {
+            EngineState::Stopped | EngineState::Wedged => true,
+            EngineState::Starting
+            | EngineState::Ready
+            | EngineState::Stopping
+            | EngineState::Backoff
+            | EngineState::Held => false,
+        };
+        let drained = self.remotes_drain_until().is_none();
+        if self.state == HostState::Draining && drained && self.engines.iter().all(over) {
+            self.state = HostState::Finished;
+            self.turn.act(Action::Finish);
+        }
+    }
+}
+
+fn on_demand(settings: &Settings) -> Vec<(EngineId, TierId)> {
+    let engines = settings.engines.iter().enumerate();
+    let wanted = engines.filter(|(_, engine)| engine.start == StartMode::OnDemand);
+    let best = |(place, _): (usize, &super::EngineSettings)| {
+        let id = EngineId(place as u16);
+        let rank = settings.tiers.iter().position(|tier| tier.place == Place::Local(id))?;
+        Some((id, TierId(rank as u16)))
+    };
+    wanted.filter_map(best).collect()
+}

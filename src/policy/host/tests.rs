@@ -1,0 +1,329 @@
+//! Whole hosts in short stories: what the agent is told to do, and what everybody else can see.
+use super::*;
+use crate::policy::{
+    Cause, Check, Command, Ending, EngineEvent, EngineSettings, Exit, Health, Remains, Restart, Sample,
+    Saved, Startup, Ticket, TierSettings,
+};
+
+const S: Duration = Duration::from_secs(1);
+const T0: TierId = TierId(0);
+const T1: TierId = TierId(1);
+
+fn at(seconds: f64) -> Moment {
+    Moment::from_nanos((seconds * 1e9) as u64)
+}
+
+fn engine(start: StartMode) -> EngineSettings {
+    let first = Duration::ZERO;
+    let restart =
+        Restart { first, base: S, max: 60 * S, stable: 600 * S, hold_after: 5, hold_retry: 900 * S };
+    let startup = Startup { stall: 300 * S, cap: 3_600 * S };
+    EngineSettings {
+        name: "e".to_owned(),
+        start,
+        restart,
+        startup,
+        stop_grace: 30 * S,
+        replaceable_worker: false,
+    }
+}
+
+fn host(modes: &[StartMode]) -> (Host, Vec<Action>) {
+    host_with_remotes(modes, 0, 20 * S)
+}
+
+/// Local tiers first, then so many remote ones.
+fn host_with_remotes(modes: &[StartMode], remotes: usize, drain: Duration) -> (Host, Vec<Action>) {
+    let check = Check { interval: 10 * S, timeout: 5 * S, slow: 2 * S, failures: 3 };
+    let place = |rank: usize| {
+        if rank < modes.len() { Place::Local(EngineId(rank as u16)) } else { Place::Remote }
+    };
+    let tier = |rank: usize| TierSettings {
+        name: format!("t{rank}"),
+        place: place(rank),
+        check,
+        silence: 10 * S,
+        suspect: 60 * S,
+    };
+    let settings = Settings {
+        engines: modes.iter().copied().map(engine).collect(),
+        tiers: (0..modes.len() + remotes).map(tier).collect(),
+        drain,
+        seed: 1,
+    };
+    Host::resume(settings, &Saved::default(), at(0.0))
+}
+
+fn run(tier: TierId, number: u64) -> RunId {
+    RunId { engine: EngineId(tier.0), number }
+}
+
+fn starts(actions: &[Action]) -> Vec<RunId> {
+    let start = |action: &Action| match action {
+        Action::Start { run } => Some(*run),
+        _ => None,
+    };
+    actions.iter().filter_map(start).collect()
+}
+
+fn notices(actions: Vec<Action>) -> Vec<Notice> {
+    let of_chain = |action: Action| match action {
+        Action::Tell(
+            notice @ (Notice::Serving { .. }
+            | Notice::Failover { .. }
+            | Notice::Return { .. }
+            | Notice::AllDown { .. }),
+        ) => Some(notice),
+        _ => None,
+    };
+    actions.into_iter().filter_map(of_chain).collect()
+}
+
+/// Brings a starting run to ready.
+fn make_ready(host: &mut Host, seconds: f64, run: RunId) -> Vec<Action> {
+    let actions = host.step(at(seconds), Event::Engine(run, EngineEvent::Spawned { pid: 1 }));
+    let ticket = actions.iter().find_map(|action| match action {
+        Action::Prepare { ticket, run: of } if *of == run => Some(*ticket),
+        _ => None,
+    });
+    let ticket = ticket.expect("a spawned engine is asked whether it answers");
+    host.step(at(seconds), Event::Done(ticket, Outcome::Prepared(Prepared::Ready)))
+}
+
+fn exited(run: RunId) -> Event {
+    let ending = Ending {
+        exit: Exit::Signal(9),
+        cause: Cause::KilledFromOutside,
+        deterministic: None,
+        evidence: None,
+    };
+    Event::Engine(run, EngineEvent::Exited(ending))
+}
+
+fn ended(run: RunId) -> Event {
+    Event::Engine(run, EngineEvent::Ended(Remains::Nothing))
+}
+
+fn standings(host: &Host) -> Vec<Standing> {
+    host.routes().iter().map(|route| route.standing).collect()
+}
+
+#[test]
+fn a_start_starts_what_is_always_wanted_and_what_stands_in_for_it() {
+    let (_, actions) = host(&[StartMode::Always, StartMode::OnDemand, StartMode::Manual]);
+    assert_eq!(starts(&actions), [run(T0, 1), run(T1, 1)]);
+    let intents = actions.iter().filter(|action| matches!(action, Action::SaveIntent { .. })).count();
+    assert_eq!(intents, 2);
+}
+
+#[test]
+fn serving_fails_over_and_returns() {
+    use Standing::{Closed, Open};
+    let (mut host, _) = host(&[StartMode::Always, StartMode::Always]);
+    assert_eq!(host.sample_interval(), None);
+    let first = make_ready(&mut host, 1.0, run(T1, 1));
+    assert_eq!(notices(first), [Notice::Serving { from: None, to: Some(T1), why: "ready".into() }]);
+    let better = make_ready(&mut host, 2.0, run(T0, 1));
+    assert_eq!(notices(better), [Notice::Serving { from: Some(T1), to: Some(T0), why: "ready".into() }]);
+    assert_eq!((standings(&host), host.sample_interval()), (vec![Open, Open], Some(S)));
+    let why = "stopping: killed-from-outside (SIGKILL)".to_owned();
+    let lost = host.step(at(3.0), exited(run(T0, 1)));
+    assert_eq!(notices(lost), [Notice::Failover { from: T0, to: T1, why }]);
+    assert_eq!(standings(&host), [Closed, Open]);
+    assert_eq!(starts(&host.step(at(3.1), ended(run(T0, 1)))), [run(T0, 2)]);
+    let back = make_ready(&mut host, 9.0, run(T0, 2));
+    assert_eq!(notices(back), [Notice::Return { from: T1, to: T0 }]);
+}
+
+#[test]
+fn when_nothing_can_answer_the_next_start_is_what_clients_are_told() {
+    let (mut host, _) = host(&[StartMode::Always]);
+    make_ready(&mut host, 1.0, run(T0, 1));
+    let lost = host.step(at(2.0), exited(run(T0, 1)));
+    assert!(matches!(notices(lost).as_slice(), [Notice::AllDown { .. }]));
+    assert_eq!(host.status().retry_after, None);
+    host.step(at(2.0), ended(run(T0, 1)));
+    make_ready(&mut host, 3.0, run(T0, 2));
+    host.step(at(4.0), exited(run(T0, 2)));
+    host.step(at(4.0), ended(run(T0, 2)));
+    let status = host.status();
+    let retry = status.retry_after.expect("a start is due");
+    assert!(retry >= S * 3 / 4 && retry <= S * 5 / 4, "{retry:?}");
+    assert!(status.tiers[0].reason.starts_with("restart in 1"), "{}", status.tiers[0].reason);
+}
+
+#[test]
+fn a_drain_waits_for_a_sample_that_is_younger_than_it() {
+    let (mut host, _) = host(&[StartMode::Always]);
+    make_ready(&mut host, 1.0, run(T0, 1));
+    let sampled = |in_flight| Event::Tier(T0, TierEvent::Sampled(Sample { in_flight, ..Sample::default() }));
+    host.step(at(2.0), sampled(0));
+    let cut = |actions: Vec<Action>| actions.contains(&Action::Cut { run: run(T0, 1) });
+    assert!(!cut(host.step(at(2.1), Event::Operator(T0, Command::Restart))));
+    assert_eq!(host.sample_interval(), Some(S / 10));
+    assert!(!cut(host.step(at(2.12), sampled(0))), "the routes have only just changed");
+    assert!(!cut(host.step(at(2.2), sampled(3))));
+    assert!(cut(host.step(at(2.3), sampled(0))));
+}
+
+/// Runs a host second by second: every check passes, every counter stands, every Try fails.
+fn hang(host: &mut Host, seconds: std::ops::Range<u64>, in_flight: &[u32]) -> Vec<Action> {
+    let mut all = Vec::new();
+    for second in seconds {
+        let mut asked = host.step(at(second as f64), Event::Deadline);
+        for (rank, in_flight) in in_flight.iter().enumerate() {
+            let sample = Sample { in_flight: *in_flight, last_progress: at(2.0), ..Sample::default() };
+            let tier = TierId(rank as u16);
+            asked.extend(host.step(at(second as f64), Event::Tier(tier, TierEvent::Sampled(sample))));
+        }
+        while !asked.is_empty() {
+            let mut more = Vec::new();
+            for action in &asked {
+                let (ticket, outcome) = match action {
+                    Action::Check { ticket, .. } => {
+                        (*ticket, Outcome::Checked(Checked::Passed { latency: S / 100 }))
+                    }
+                    Action::Count { ticket, .. } => (*ticket, Outcome::Counted(Some(7))),
+                    Action::Try { ticket, .. } => (*ticket, Outcome::Tried(false)),
+                    _ => continue,
+                };
+                more.extend(host.step(at(second as f64), Event::Done(ticket, outcome)));
+            }
+            all.append(&mut asked);
+            asked = more;
+        }
+    }
+    all
+}
+
+#[test]
+fn traffic_leaves_a_hung_tier_in_time_and_its_engine_is_restarted() {
+    let (mut host, _) = host(&[StartMode::Always, StartMode::Always]);
+    make_ready(&mut host, 1.0, run(T0, 1));
+    make_ready(&mut host, 1.0, run(T1, 1));
+    let actions = hang(&mut host, 2..19, &[2, 0]);
+    assert!(matches!(notices(actions).as_slice(), [Notice::Failover { from: T0, to: T1, .. }]));
+    assert_eq!(standings(&host), [Standing::Leaving, Standing::Open]);
+    let actions = hang(&mut host, 19..80, &[2, 0]);
+    let terminate = Action::Terminate { run: run(T0, 1), grace: 5 * S };
+    assert!(actions.contains(&terminate), "{actions:?}");
+    let cause = host.status().tiers[0].engine.as_ref().map(|engine| engine.state);
+    assert_eq!(cause, Some(EngineState::Stopping));
+}
+
+#[test]
+fn a_proven_hang_of_the_last_tier_is_an_outage_that_everybody_sees() {
+    let (mut host, _) = host(&[StartMode::Always]);
+    make_ready(&mut host, 1.0, run(T0, 1));
+    hang(&mut host, 2..30, &[2]);
+    let status = host.status();
+    assert_eq!((status.tiers[0].health, status.tiers[0].routable), (Health::Down, false));
+    assert_eq!((status.serving, standings(&host)), (None, vec![Standing::Leaving]));
+}
+
+#[test]
+fn a_lost_ticket_is_a_time_out_and_its_late_outcome_is_nothing() {
+    let (mut host, _) = host(&[StartMode::Always]);
+    let actions = make_ready(&mut host, 1.0, run(T0, 1));
+    let check = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Check { ticket, .. } => Some(*ticket),
+            _ => None,
+        })
+    };
+    let lost: Ticket = check(&actions).expect("a ready tier is checked");
+    host.step(at(11.0), Event::Deadline);
+    assert_eq!(host.status().tiers[0].check.failures, 1);
+    let passed = Outcome::Checked(Checked::Passed { latency: S });
+    assert_eq!(host.step(at(11.5), Event::Done(lost, passed.clone())), []);
+    assert_eq!(host.status().tiers[0].check.failures, 1);
+    let again = host.step(at(12.0), Event::Deadline);
+    host.step(at(12.1), Event::Done(check(&again).expect("checked again"), passed));
+    assert_eq!(host.status().tiers[0].check.failures, 0);
+}
+
+#[test]
+fn a_shutdown_ends_in_one_finish_and_then_in_silence() {
+    let (mut host, _) = host(&[StartMode::Always, StartMode::OnDemand]);
+    make_ready(&mut host, 1.0, run(T0, 1));
+    host.step(at(2.0), Event::Shutdown(Shutdown::Drain));
+    assert_eq!(host.status().state, HostState::Draining);
+    assert_eq!(host.step(at(3.0), Event::Operator(T0, Command::Start)), []);
+    host.step(at(22.0), Event::Deadline);
+    host.step(at(23.0), ended(run(T1, 1)));
+    let last = host.step(at(24.0), ended(run(T0, 1)));
+    assert_eq!(last.last(), Some(&Action::Finish));
+    assert_eq!(host.status().state, HostState::Finished);
+    assert_eq!(host.step(at(25.0), Event::Shutdown(Shutdown::Now)), []);
+    assert_eq!((host.next_deadline(), host.sample_interval()), (None, None));
+}
+
+fn sampled(tier: TierId, in_flight: u32) -> Event {
+    Event::Tier(tier, TierEvent::Sampled(Sample { in_flight, ..Sample::default() }))
+}
+
+fn finishes(actions: &[Action]) -> bool {
+    actions.contains(&Action::Finish)
+}
+
+#[test]
+fn a_shutdown_waits_for_open_answers_of_remote_tiers() {
+    let (mut host, _) = host_with_remotes(&[], 2, 20 * S);
+    for tier in [T0, T1] {
+        host.step(at(1.0), sampled(tier, 0));
+    }
+    assert!(!finishes(&host.step(at(2.0), Event::Shutdown(Shutdown::Drain))), "no sample is younger");
+    assert_eq!(host.sample_interval(), Some(S / 10));
+    assert!(!finishes(&host.step(at(2.02), sampled(T0, 0))), "a request may just be on its way there");
+    assert!(!finishes(&host.step(at(2.1), sampled(T0, 0))));
+    assert!(!finishes(&host.step(at(2.1), sampled(T1, 2))));
+    assert!(!finishes(&host.step(at(9.0), sampled(T1, 1))));
+    assert!(!finishes(&host.step(at(9.5), Event::Shutdown(Shutdown::Drain))));
+    assert!(finishes(&host.step(at(9.6), sampled(T1, 0))));
+    assert_eq!((host.next_deadline(), host.sample_interval()), (None, None));
+}
+
+#[test]
+fn a_shutdown_waits_for_remote_tiers_no_longer_than_the_drain() {
+    let (mut host, _) = host_with_remotes(&[], 1, 3 * S);
+    host.step(at(2.0), Event::Shutdown(Shutdown::Drain));
+    host.step(at(2.1), sampled(T0, 1));
+    // A second request to end does not begin a new drain.
+    host.step(at(4.0), Event::Shutdown(Shutdown::Drain));
+    while let Some(deadline) = host.next_deadline().filter(|deadline| *deadline < at(5.0)) {
+        assert!(!finishes(&host.step(deadline, Event::Deadline)), "{deadline:?}");
+    }
+    assert_eq!(host.next_deadline(), Some(at(5.0)));
+    assert!(finishes(&host.step(at(5.0), Event::Deadline)));
+    let (mut impatient, _) = host_with_remotes(&[], 1, Duration::ZERO);
+    assert!(finishes(&impatient.step(at(2.0), Event::Shutdown(Shutdown::Drain))));
+}
+
+#[test]
+fn a_second_signal_waits_for_nobody() {
+    let (mut host, _) = host_with_remotes(&[], 1, 20 * S);
+    host.step(at(2.0), Event::Shutdown(Shutdown::Drain));
+    host.step(at(2.1), sampled(T0, 1));
+    assert!(finishes(&host.step(at(2.2), Event::Shutdown(Shutdown::Now))));
+}
+
+#[test]
+fn a_shutdown_waits_for_engines_and_remote_tiers_alike() {
+    let (mut host, _) = host_with_remotes(&[StartMode::Always], 1, 20 * S);
+    make_ready(&mut host, 1.0, run(T0, 1));
+    host.step(at(2.0), Event::Shutdown(Shutdown::Drain));
+    host.step(at(2.1), sampled(T0, 0));
+    assert!(!finishes(&host.step(at(2.2), ended(run(T0, 1)))), "a remote answer may be open");
+    assert_eq!(host.sample_interval(), Some(S / 10));
+    assert!(finishes(&host.step(at(2.3), sampled(T1, 0))));
+}
+
+#[test]
+fn ids_that_do_not_exist_are_ignored() {
+    let (mut host, _) = host(&[StartMode::Always]);
+    let nobody = TierId(9);
+    assert_eq!(host.step(at(1.0), Event::Operator(nobody, Command::Stop)), []);
+    assert_eq!(host.step(at(1.0), Event::Tier(nobody, TierEvent::Refused)), []);
+    assert_eq!(host.step(at(1.0), exited(run(nobody, 1))), []);
+    assert_eq!(host.step(at(1.0), Event::Done(Ticket(99), Outcome::Tried(true))), []);
+}

@@ -1,0 +1,448 @@
+//! Silence, then proof: is a ready engine that delivers nothing hung, or only busy?
+//!
+//! Health pages do not know: vLLM, llama-server and Ollama answer 200 while the part that computes stands still. What tells
+//! is a counter that moves whenever the engine works. One look is no proof, so everything here is read at least twice.
+//!
+//! ```text
+//!         no byte for `silence` with requests in flight,
+//!         or a check timed out with requests in flight (doubt)
+//!  Calm ─────────────────────────────────► Asking (Count, 2 s apart)
+//!   ▲ ▲         moved, or a byte             │ twice the same, or twice no answer
+//!   │ └──────────────────────────────────────┤      doubt: the check counts as failed → Calm
+//!   │    moved, a Try passed, an answer      ▼
+//!   ├─────────────────────────────────── Suspect (Count every 2 s, Try every 10 s; no new requests)
+//!   │                                        │ replaceable worker: KillWorkers, Prepare ──► Replaced ─┐
+//!   │    the tier is up again                │ unchanged for `suspect`                    unchanged, │
+//!   └── Down (DOWN by its checks while       ▼                                            or too long│
+//!        the process lives: Count) ───────► Proven ◄─────────────────────────────────────────────────┘
+//!             unchanged for `suspect`        the engine is restarted
+//! ```
+//! A busy engine is never a dead one: its counter moves, so it is never suspect, however long its queue is.
+//!
+//! Where counters do not answer, the agent may count the engine's CPU time in their place (`STAND_IN`). Two figures of
+//! different kinds are never compared: when the kind changes, looking begins anew. And CPU time vouches for an engine only
+//! within 6 × `silence` of something better: a byte, a counter that moved, a Try that passed. Beyond that it counts as no
+//! answer, because a GPU engine that spins burns CPU time for ever.
+mod counter;
+#[cfg(test)]
+mod tests;
+
+use super::engine::Blame;
+use super::turn::Turn;
+use super::words::spell;
+use super::{Action, Moment, Prepared, RunId, Sample, TierId};
+use counter::{COUNT_EVERY, Counter, Reading, is_stand_in};
+use std::time::Duration;
+
+/// A loaded engine that does not answer a one-token request in this time is not well; a busy one is known by its counter.
+pub(super) const TRY_TIMEOUT: Duration = Duration::from_secs(10);
+/// With clients that give up early there is no long silence, as new requests keep coming. So a tier that has requests in
+/// flight for this many silences, and answers none, is looked at too.
+const HUNGRY: u32 = 3;
+/// CPU time alone vouches for an engine for this many silences.
+const STAND_IN_VOUCHES: u32 = 6;
+const PREPARE_EVERY: Duration = Duration::from_secs(1);
+/// How long a replaced worker may stand still before the whole engine goes: it has to be found missing and started.
+const REPLACED_STILL_MIN: Duration = Duration::from_secs(10);
+/// A worker that hangs again this soon after it was replaced is not the worker's fault.
+const WORKER_AGAIN: Duration = Duration::from_secs(10 * 60);
+
+/// What the proof needs to know of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) silence: Duration,
+    pub(super) suspect: Duration,
+    pub(super) replaceable_worker: bool,
+    /// Longest start: a replaced worker loads its model anew.
+    pub(super) cap: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Proof {
+    patience: Patience,
+    tier: TierId,
+    run: RunId,
+    sampled_at: Moment,
+    sample: Sample,
+    /// The last sign of life that no sample shows: ready, a counter that moved, a Try that passed.
+    alive_at: Moment,
+    /// The last of these that was not only CPU time.
+    sound_at: Moment,
+    /// Since when requests are in flight and none was answered.
+    hungry_since: Option<Moment>,
+    worker_killed_at: Option<Moment>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Calm,
+    Asking(Asking),
+    Suspect(Suspect),
+    Proven { blame: Blame, hang: bool },
+}
+
+#[derive(Debug)]
+struct Asking {
+    /// Only to learn whether a check that timed out counts.
+    doubt: bool,
+    began: Moment,
+    /// No verdict before this long: what is not silent may just be reading a long prompt.
+    at_least: Duration,
+    counter: Counter,
+}
+
+#[derive(Debug)]
+struct Suspect {
+    kind: Kind,
+    /// Since when nothing has moved.
+    still_since: Moment,
+    /// Readings since then. Time alone proves nothing: the agent may have slept.
+    readings: u32,
+    tries_failed: u32,
+    counter: Counter,
+    why: String,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Silent, and its counter frozen.
+    Hang,
+    /// DOWN for another reason than silence, while its process lives.
+    Down,
+    /// Its worker was killed: a new one is loading, or is not.
+    Replaced { at: Moment, prepare: Option<Moment>, loaded: bool },
+}
+
+impl Proof {
+    pub(super) fn new(patience: Patience, tier: TierId, run: RunId, now: Moment) -> Self {
+        Self {
+            patience,
+            tier,
+            run,
+            sampled_at: now,
+            sample: Sample::default(),
+            alive_at: now,
+            sound_at: now,
+            hungry_since: None,
+            worker_killed_at: None,
+            stage: Stage::Calm,
+        }
+    }
+
+    /// Why the tier may not be trusted with requests: it is suspected of a hang.
+    pub(super) fn suspicion(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::Suspect(Suspect { kind: Kind::Hang | Kind::Replaced { .. }, why, .. }) => Some(why),
+            Stage::Proven { blame, hang: true } => blame.evidence.as_deref(),
+            Stage::Suspect(Suspect { kind: Kind::Down, .. })
+            | Stage::Proven { hang: false, .. }
+            | Stage::Calm
+            | Stage::Asking(_) => None,
+        }
+    }
+
+    /// The engine is to be stopped for this.
+    pub(super) fn proven(&self) -> Option<&Blame> {
+        match &self.stage {
+            Stage::Proven { blame, .. } => Some(blame),
+            Stage::Calm | Stage::Asking(_) | Stage::Suspect(_) => None,
+        }
+    }
+
+    /// Is a one-token request wanted? Not while a new worker loads: a Try that times out would abort the load.
+    pub(super) fn wants_try(&self) -> bool {
+        match &self.stage {
+            Stage::Suspect(Suspect { kind: Kind::Hang, .. }) => true,
+            Stage::Suspect(Suspect { kind: Kind::Replaced { loaded, .. }, .. }) => *loaded,
+            Stage::Suspect(Suspect { kind: Kind::Down, .. })
+            | Stage::Calm
+            | Stage::Asking(_)
+            | Stage::Proven { .. } => false,
+        }
+    }
+
+    /// `taking_new`: may new requests go there?
+    pub(super) fn sampled(&mut self, sample: Sample, taking_new: bool, now: Moment) {
+        let before = std::mem::replace(&mut self.sample, sample);
+        self.sampled_at = now;
+        let answered = sample.answered > before.answered;
+        let bytes = sample.last_progress > before.last_progress && before.in_flight > 0;
+        if sample.in_flight == 0 || answered {
+            self.hungry_since = None;
+        } else {
+            self.hungry_since.get_or_insert(now);
+        }
+        match &self.stage {
+            Stage::Calm | Stage::Proven { .. } => {}
+            Stage::Asking(asking) => {
+                let silent = !asking.doubt && asking.at_least.is_zero();
+                if answered || (silent && bytes) || (!asking.doubt && sample.in_flight == 0) {
+                    self.stage = Stage::Calm;
+                }
+            }
+            Stage::Suspect(suspect) => {
+                // Progress also moves when a first new request begins. Where none can, or where there is no better
+                // witness, it is a byte.
+                let bytes = bytes && (!taking_new || suspect.counter.last.is_none());
+                if answered || bytes {
+                    self.moved(now);
+                }
+            }
+        }
+    }
+
+    /// A check timed out. With requests in flight that may be no more than a full thread pool: the counter decides.
+    /// Returns false when there is no doubt: the check has failed.
+    pub(super) fn doubt(&mut self, now: Moment) -> bool {
+        match &self.stage {
+            Stage::Calm if self.sample.in_flight > 0 => {
+                self.stage = Stage::Asking(Asking {
+                    doubt: true,
+                    began: now,
+                    at_least: Duration::ZERO,
+                    counter: Counter::new(now),
+                });
+                true
+            }
+            Stage::Asking(_) => true,
+            Stage::Calm | Stage::Suspect(_) | Stage::Proven { .. } => false,
+        }
+    }
+
+    /// Is the tier DOWN for another reason than silence?
+    pub(super) fn down(&mut self, down: bool, now: Moment) {
+        match &self.stage {
+            Stage::Calm | Stage::Asking(_) if down => {
+                self.suspect(Kind::Down, Counter::new(now), "it does not answer".to_owned(), now);
+            }
+            Stage::Suspect(Suspect { kind: Kind::Down, .. }) if !down => {
+                self.alive_at = now;
+                self.stage = Stage::Calm;
+            }
+            Stage::Calm | Stage::Asking(_) | Stage::Suspect(_) | Stage::Proven { .. } => {}
+        }
+    }
+
+    fn suspect(&mut self, kind: Kind, counter: Counter, why: String, now: Moment) {
+        self.stage =
+            Stage::Suspect(Suspect { kind, still_since: now, readings: 0, tries_failed: 0, counter, why });
+    }
+
+    /// The answer to a `Count`. Returns true when it settles a doubt: the check that timed out has failed.
+    pub(super) fn counted(&mut self, figure: Option<u64>, turn: &mut Turn) -> bool {
+        let now = turn.now;
+        let trusted = now.since(self.sounded_at()) <= self.patience.silence * STAND_IN_VOUCHES;
+        let figure = figure.filter(|figure| trusted || !is_stand_in(*figure));
+        match &mut self.stage {
+            Stage::Calm | Stage::Proven { .. } => {}
+            Stage::Asking(asking) => match asking.counter.read(figure, now) {
+                Reading::Moved => self.counter_moved(figure, now),
+                Reading::Unclear => {}
+                Reading::Still => {
+                    let doubt = std::mem::take(&mut asking.doubt);
+                    if doubt && !self.is_silent(now) {
+                        self.stage = Stage::Calm;
+                    } else {
+                        self.frozen(now);
+                    }
+                    return doubt;
+                }
+            },
+            Stage::Suspect(suspect) => {
+                suspect.readings += 1;
+                match suspect.counter.read(figure, now) {
+                    Reading::Moved => self.counter_moved(figure, now),
+                    Reading::Unclear | Reading::Still => self.judge(turn),
+                }
+            }
+        }
+        false
+    }
+
+    /// Silent, and twice the same figure, or none.
+    fn frozen(&mut self, now: Moment) {
+        let silence = now.since(self.sounded_at());
+        let Stage::Asking(asking) = &mut self.stage else { return };
+        // A verdict needs a sample that is younger than the question.
+        if self.sampled_at < asking.began || now.since(asking.began) < asking.at_least {
+            return;
+        }
+        let why = format!("no byte for {} and {}", spell(silence), asking.counter.describe());
+        let counter = std::mem::replace(&mut asking.counter, Counter::new(now));
+        self.suspect(Kind::Hang, counter, why, now);
+    }
+
+    /// The last byte, or other sign of life that is better than CPU time.
+    fn sounded_at(&self) -> Moment {
+        self.sample.last_progress.max(self.sound_at)
+    }
+
+    fn counter_moved(&mut self, figure: Option<u64>, now: Moment) {
+        if !figure.is_some_and(is_stand_in) {
+            self.sound_at = now;
+        }
+        self.moved(now);
+    }
+
+    /// It works.
+    fn moved(&mut self, now: Moment) {
+        match &mut self.stage {
+            Stage::Suspect(Suspect {
+                kind: Kind::Down | Kind::Replaced { .. },
+                still_since,
+                readings,
+                ..
+            }) => {
+                // It lives, but that is not yet an answer: its checks, or a Try, have to say so.
+                (*still_since, *readings) = (now, 0);
+            }
+            Stage::Calm
+            | Stage::Asking(_)
+            | Stage::Suspect(Suspect { kind: Kind::Hang, .. })
+            | Stage::Proven { .. } => {
+                self.alive_at = now;
+                self.hungry_since = None;
+                self.stage = Stage::Calm;
+            }
+        }
+    }
+
+    /// How a one-token request went.
+    pub(super) fn tried(&mut self, passed: bool, now: Moment) {
+        match &mut self.stage {
+            Stage::Suspect(_) if passed => {
+                (self.alive_at, self.sound_at) = (now, now);
+                self.hungry_since = None;
+                self.stage = Stage::Calm;
+            }
+            Stage::Suspect(suspect) => suspect.tries_failed += 1,
+            Stage::Calm | Stage::Asking(_) | Stage::Proven { .. } => {}
+        }
+    }
+
+    /// Still nothing. Is it long enough?
+    fn judge(&mut self, turn: &mut Turn) {
+        let now = turn.now;
+        let Stage::Suspect(suspect) = &self.stage else { return };
+        let still = now.since(suspect.still_since);
+        let whole = self.patience.suspect;
+        let looked = |over: Duration| still >= over && COUNT_EVERY * suspect.readings * 3 >= over;
+        let replaced_lately = self.worker_killed_at.is_some_and(|at| now.since(at) < WORKER_AGAIN);
+        match &suspect.kind {
+            // A hung Ollama runner blocks every load behind it, and replacing it costs one load, not a start. So a quarter
+            // of the patience is enough, when every look in that time found its CPU time unchanged (a working runner
+            // always burns some) and a request of our own got no answer.
+            Kind::Hang if self.patience.replaceable_worker && !replaced_lately => {
+                if (looked(whole / 4) && suspect.tries_failed > 0) || looked(whole) {
+                    self.replace_worker(turn);
+                }
+            }
+            Kind::Hang if looked(whole) => {
+                let evidence = format!("{}, unchanged for {}", suspect.why, spell(still));
+                self.stage = Stage::Proven { blame: Blame::hang(evidence), hang: true };
+            }
+            Kind::Down if looked(whole) => {
+                let counter = suspect.counter.describe();
+                let evidence =
+                    format!("its checks fail while its process lives, and {counter} for {}", spell(still));
+                self.stage = Stage::Proven { blame: Blame::hang(evidence), hang: false };
+            }
+            Kind::Replaced { at, .. }
+                if looked((whole / 2).max(REPLACED_STILL_MIN)) || now.since(*at) >= self.patience.cap =>
+            {
+                let evidence = format!("{}, and that did not help", suspect.why);
+                self.stage = Stage::Proven { blame: Blame::hang(evidence), hang: true };
+            }
+            Kind::Hang | Kind::Down | Kind::Replaced { .. } => {}
+        }
+    }
+
+    fn replace_worker(&mut self, turn: &mut Turn) {
+        let Stage::Suspect(suspect) = &mut self.stage else { return };
+        suspect.kind = Kind::Replaced { at: turn.now, prepare: Some(turn.now), loaded: false };
+        (suspect.still_since, suspect.readings) = (turn.now, 0);
+        suspect.why.push_str("; its worker was killed");
+        self.worker_killed_at = Some(turn.now);
+        turn.act(Action::KillWorkers { run: self.run });
+    }
+
+    /// Did the engine load its model into a new worker?
+    pub(super) fn prepared(&mut self, outcome: Prepared, now: Moment) {
+        let Stage::Suspect(Suspect { kind: Kind::Replaced { prepare, loaded, .. }, .. }) = &mut self.stage
+        else {
+            return;
+        };
+        match outcome {
+            Prepared::Ready => *loaded = true,
+            Prepared::NotYet => *prepare = Some(now + PREPARE_EVERY),
+            Prepared::Impossible { cause, evidence } => {
+                let blame = Blame { cause, deterministic: Some(true), evidence: Some(evidence) };
+                self.stage = Stage::Proven { blame, hang: true };
+            }
+        }
+    }
+
+    fn is_silent(&self, now: Moment) -> bool {
+        let quiet = now.since(self.sample.last_progress.max(self.alive_at));
+        self.sample.in_flight > 0 && quiet >= self.patience.silence
+    }
+
+    /// When to look at a tier that is calm.
+    fn look_at(&self) -> Option<Moment> {
+        if self.sample.in_flight == 0 {
+            return None;
+        }
+        let silent = self.sample.last_progress.max(self.alive_at) + self.patience.silence;
+        let hungry = self.hungry_since.map(|since| since.max(self.alive_at) + self.patience.silence * HUNGRY);
+        Some(hungry.map_or(silent, |hungry| hungry.min(silent)))
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        match &self.stage {
+            Stage::Calm => self.look_at(),
+            Stage::Asking(asking) => asking.counter.next,
+            Stage::Suspect(suspect) => {
+                let prepare = match &suspect.kind {
+                    Kind::Replaced { prepare, .. } => *prepare,
+                    Kind::Hang | Kind::Down => None,
+                };
+                suspect.counter.next.into_iter().chain(prepare).min()
+            }
+            Stage::Proven { .. } => None,
+        }
+    }
+
+    /// Does what is due. Afterwards its deadline is in the future.
+    pub(super) fn due(&mut self, turn: &mut Turn) {
+        if matches!(self.stage, Stage::Calm) && self.look_at().is_some_and(|at| at <= turn.now) {
+            let at_least = if self.is_silent(turn.now) { Duration::ZERO } else { self.patience.silence };
+            let counter = Counter::new(turn.now);
+            self.stage = Stage::Asking(Asking { doubt: false, began: turn.now, at_least, counter });
+        }
+        match &mut self.stage {
+            Stage::Calm | Stage::Proven { .. } => {}
+            Stage::Asking(asking) => asking.counter.due(self.tier, turn),
+            Stage::Suspect(suspect) => {
+                suspect.counter.due(self.tier, turn);
+                if let Kind::Replaced { prepare, .. } = &mut suspect.kind
+                    && prepare.is_some_and(|at| at <= turn.now)
+                {
+                    *prepare = None;
+                    turn.prepare(self.run);
+                }
+            }
+        }
+    }
+
+    /// The agent did not run for a while: nothing that was not seen in that time counts.
+    pub(super) fn overslept(&mut self, now: Moment) {
+        (self.alive_at, self.sound_at) = (now, now);
+        self.hungry_since = None;
+        match &mut self.stage {
+            Stage::Calm | Stage::Proven { .. } => {}
+            Stage::Asking(_) => self.stage = Stage::Calm,
+            Stage::Suspect(suspect) => (suspect.still_since, suspect.readings) = (now, 0),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What is proof, and what is not.
+use super::*;
+use crate::policy::{Cause, EngineId, STAND_IN};
+
+const S: Duration = Duration::from_secs(1);
+const RUN: RunId = RunId { engine: EngineId(0), number: 1 };
+
+fn at(seconds: u64) -> Moment {
+    Moment::from_nanos(seconds * 1_000_000_000)
+}
+
+struct Watched {
+    proof: Proof,
+    turn: Turn,
+    killed_workers: Vec<u64>,
+}
+
+/// A tier with two requests in flight and no byte since second 0, driven second by second.
+fn silent(replaceable_worker: bool) -> Watched {
+    let patience = Patience { silence: 10 * S, suspect: 60 * S, replaceable_worker, cap: 600 * S };
+    let proof = Proof::new(patience, TierId(0), RUN, at(0));
+    Watched { proof, turn: Turn::new(at(0), 1), killed_workers: Vec::new() }
+}
+
+impl Watched {
+    /// `counter` answers every `Count`, `passes` every Try.
+    fn run(&mut self, seconds: std::ops::Range<u64>, counter: impl Fn(u64) -> Option<u64>, passes: bool) {
+        for second in seconds {
+            self.turn.now = at(second);
+            let sample = Sample { in_flight: 2, ..Sample::default() };
+            self.proof.sampled(sample, false, at(second));
+            if self.proof.wants_try() && second % 10 == 0 {
+                self.proof.tried(passes, at(second));
+            }
+            self.proof.due(&mut self.turn);
+            for action in std::mem::take(&mut self.turn.actions) {
+                match action {
+                    Action::Count { .. } => {
+                        self.proof.counted(counter(second), &mut self.turn);
+                    }
+                    Action::KillWorkers { run } if run == RUN => self.killed_workers.push(second),
+                    other => panic!("{other:?}"),
+                }
+            }
+            self.settle(second);
+        }
+    }
+
+    fn settle(&mut self, second: u64) {
+        for action in std::mem::take(&mut self.turn.actions) {
+            match action {
+                Action::KillWorkers { run } if run == RUN => self.killed_workers.push(second),
+                other => panic!("{other:?}"),
+            }
+        }
+        self.proof.due(&mut self.turn);
+        self.turn.actions.retain(|action| !matches!(action, Action::Prepare { .. }));
+    }
+
+    fn proven_as(&self) -> Option<(Cause, String)> {
+        self.proof.proven().map(|blame| (blame.cause, blame.evidence.clone().unwrap_or_default()))
+    }
+}
+
+#[test]
+fn a_frozen_counter_is_suspect_after_two_looks_and_proven_after_the_patience() {
+    let mut hung = silent(false);
+    hung.run(0..12, |_| Some(706), false);
+    assert_eq!(hung.proof.suspicion(), None);
+    hung.run(12..14, |_| Some(706), false);
+    assert_eq!(hung.proof.suspicion(), Some("no byte for 12 s and its counter stands at 706"));
+    hung.run(14..72, |_| Some(706), false);
+    assert_eq!(hung.proven_as(), None);
+    hung.run(72..76, |_| Some(706), false);
+    let (cause, evidence) = hung.proven_as().expect("proven by now");
+    assert_eq!(cause, Cause::Hang);
+    assert_eq!(evidence, "no byte for 12 s and its counter stands at 706, unchanged for 60 s");
+}
+
+#[test]
+fn no_answer_is_as_good_as_a_frozen_counter() {
+    let mut hung = silent(false);
+    hung.run(0..14, |_| None, false);
+    assert_eq!(hung.proof.suspicion(), Some("no byte for 12 s and its counter does not answer"));
+    hung.run(14..76, |_| None, false);
+    assert!(hung.proven_as().is_some());
+}
+
+#[test]
+fn a_busy_engine_is_never_suspect_however_long_it_is_silent() {
+    let mut busy = silent(true);
+    for second in 0..2_000 {
+        busy.run(second..second + 1, Some, false);
+        assert_eq!(busy.proof.suspicion(), None, "at {second} s");
+    }
+    assert_eq!(busy.killed_workers, [0; 0]);
+}
+
+/// A counter that stops answering at this second; from then on CPU time stands in for it, and moves.
+fn stands_in_from(start: u64) -> impl Fn(u64) -> Option<u64> {
+    move |second| Some(if second < start { second } else { STAND_IN | second })
+}
+
+#[test]
+fn cpu_time_vouches_for_six_silences_and_then_is_no_answer() {
+    let mut spinning = silent(false);
+    spinning.run(0..60, stands_in_from(0), false);
+    assert_eq!(spinning.proof.suspicion(), None);
+    spinning.run(60..75, stands_in_from(0), false);
+    let why = spinning.proof.suspicion().unwrap_or_default().to_owned();
+    assert!(why.starts_with("no byte for 6") || why.starts_with("no byte for 7"), "{why}");
+    assert!(why.ends_with(" and its counter does not answer"), "{why}");
+    spinning.run(75..140, stands_in_from(0), false);
+    assert!(spinning.proven_as().is_some());
+}
+
+#[test]
+fn cpu_time_vouches_anew_after_a_counter_moved() {
+    let mut busy = silent(false);
+    busy.run(0..200, Some, false);
+    for second in 200..255 {
+        busy.run(second..second + 1, stands_in_from(200), false);
+        assert_eq!(busy.proof.suspicion(), None, "at {second} s");
+    }
+    busy.run(255..280, stands_in_from(200), false);
+    assert!(busy.proof.suspicion().is_some());
+}
+
+#[test]
+fn cpu_time_vouches_for_as_long_as_bytes_come() {
+    let mut streaming = silent(false);
+    for second in 0..400 {
+        streaming.turn.now = at(second);
+        // A byte every forty seconds, and never a whole answer.
+        let sample = Sample { in_flight: 2, last_progress: at(second / 40 * 40), ..Sample::default() };
+        streaming.proof.sampled(sample, false, at(second));
+        streaming.proof.due(&mut streaming.turn);
+        for action in std::mem::take(&mut streaming.turn.actions) {
+            assert!(matches!(action, Action::Count { .. }), "{action:?}");
+            streaming.proof.counted(Some(STAND_IN | second), &mut streaming.turn);
+        }
+        assert_eq!(streaming.proof.suspicion(), None, "at {second} s");
+    }
+}
+
+#[test]
+fn a_change_of_kind_is_no_movement() {
+    let mut hung = silent(false);
+    hung.run(0..12, |_| Some(706), false);
+    // Suspect by now, were it not for the other kind; that stands still as well.
+    hung.run(12..15, |_| Some(STAND_IN | 9), false);
+    assert_eq!(
+        hung.proof.suspicion(),
+        Some("no byte for 14 s and its counter does not answer and it uses no CPU time")
+    );
+}
+
+#[test]
+fn movement_clears_a_suspect_and_so_does_a_trial() {
+    let mut slow = silent(false);
+    slow.run(0..40, |_| Some(1), false);
+    assert!(slow.proof.suspicion().is_some());
+    slow.run(40..43, |_| Some(2), false);
+    assert_eq!(slow.proof.suspicion(), None);
+    slow.run(43..61, |_| Some(2), false);
+    assert!(slow.proof.suspicion().is_some());
+    slow.run(70..71, |_| Some(2), true);
+    assert_eq!(slow.proof.suspicion(), None);
+}
+
+#[test]
+fn a_replaceable_worker_goes_first_after_a_quarter_and_a_failed_trial_and_then_the_engine() {
+    let mut hung = silent(true);
+    hung.run(0..29, |_| Some(1), false);
+    assert_eq!(hung.killed_workers, [28]);
+    hung.run(29..57, |_| Some(1), false);
+    assert_eq!(hung.proven_as(), None);
+    hung.run(57..63, |_| Some(1), false);
+    assert!(hung.proven_as().is_some_and(|(_, evidence)| evidence.ends_with("that did not help")));
+    assert_eq!(hung.killed_workers, [28]);
+}
+
+#[test]
+fn a_new_worker_that_loads_gets_its_time_and_is_tried_when_it_is_loaded() {
+    let mut hung = silent(true);
+    hung.run(0..29, |_| Some(1), false);
+    assert_eq!(hung.killed_workers, [28]);
+    // It burns CPU time while it loads: no verdict, and no trial that could abort the load.
+    hung.run(29..300, Some, false);
+    assert!(hung.proof.suspicion().is_some() && hung.proven_as().is_none() && !hung.proof.wants_try());
+    hung.proof.prepared(Prepared::Ready, at(300));
+    assert!(hung.proof.wants_try());
+    hung.proof.tried(true, at(300));
+    assert_eq!(hung.proof.suspicion(), None);
+}
+
+#[test]
+fn a_worker_that_hangs_again_soon_costs_the_engine() {
+    let mut hung = silent(true);
+    hung.run(0..29, |_| Some(1), false);
+    hung.proof.prepared(Prepared::Ready, at(30));
+    hung.proof.tried(true, at(30));
+    hung.run(30..110, |_| Some(1), false);
+    assert_eq!(hung.killed_workers, [28]);
+    assert!(hung.proven_as().is_some());
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_again_is_blamed() {
+    let mut hung = silent(true);
+    hung.run(0..29, |_| Some(1), false);
+    let (cause, evidence) = (Cause::ModelCorrupt, "invalid magic".to_owned());
+    hung.proof.prepared(Prepared::Impossible { cause, evidence: evidence.clone() }, at(29));
+    assert_eq!(hung.proven_as(), Some((cause, evidence)));
+}
+
+#[test]
+fn down_by_checks_is_proven_by_a_counter_that_stands_and_not_by_one_that_moves() {
+    let mut idle = silent(false);
+    idle.proof.down(true, at(0));
+    idle.run(0..60, Some, false);
+    assert!(idle.proven_as().is_none() && idle.proof.suspicion().is_none());
+    idle.run(60..125, |_| Some(1), false);
+    assert!(idle.proven_as().is_some_and(|(cause, _)| cause == Cause::Hang));
+    let mut back = silent(false);
+    back.proof.down(true, at(0));
+    back.run(0..50, |_| Some(1), false);
+    back.proof.down(false, at(50));
+    back.run(50..59, |_| Some(1), false);
+    assert!(back.proven_as().is_none());
+}
+
+#[test]
+fn sleep_proves_nothing() {
+    let mut woken = silent(false);
+    woken.run(0..20, |_| Some(1), false);
+    assert!(woken.proof.suspicion().is_some());
+    woken.proof.overslept(at(5_000));
+    woken.run(5_000..5_055, |_| Some(1), false);
+    assert_eq!(woken.proven_as(), None);
+    woken.run(5_055..5_064, |_| Some(1), false);
+    assert!(woken.proven_as().is_some());
+}
+
+#[test]
+fn clients_that_give_up_early_do_not_hide_a_hang() {
+    let mut hung = silent(false);
+    for second in 0..60 {
+        hung.turn.now = at(second);
+        // A new first request every five seconds.
+        let sample = Sample { in_flight: 1, last_progress: at(second / 5 * 5), ..Sample::default() };
+        hung.proof.sampled(sample, true, at(second));
+        hung.proof.due(&mut hung.turn);
+        for action in std::mem::take(&mut hung.turn.actions) {
+            assert!(matches!(action, Action::Count { .. }), "{action:?}");
+            hung.proof.counted(Some(3), &mut hung.turn);
+        }
+    }
+    assert!(hung.proof.suspicion().is_some());
+}

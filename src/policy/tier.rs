@@ -1,0 +1,393 @@
+//! One tier's health: can it answer, and how well?
+//!
+//! | health | when |
+//! |---|---|
+//! | HEALTHY | its last check passed within `slow`, or its engine has just become ready |
+//! | DEGRADED | the check passed, but slower; or fewer than `failures` checks failed in a row. It keeps its place |
+//! | DOWN | at once: engine not ready, connection refused, hang proven; `failures` failed checks or requests in a row |
+//!
+//! Up again: by a passed check; where a hang or real requests made it DOWN, by a trial (`Try`), a counter that moves, or
+//! an answer that came after all, because health pages do not know. A check that timed out does not count while
+//! bytes or counters move. Real traffic that succeeds clears failures, never slowness.
+#[cfg(test)]
+mod tests;
+
+use super::engine::{Blame, Engine};
+use super::silence::{Patience, Proof, TRY_TIMEOUT};
+use super::turn::Turn;
+use super::words::{self, spell};
+use super::{
+    CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared, RunId, Sample,
+    TierId, TierSettings, TierStatus,
+};
+use std::time::Duration;
+
+/// While a tier is not well it is checked this often, so that the way back is quick.
+const CHECK_SOON: Duration = Duration::from_secs(1);
+/// A setting of nothing at all would be a hot loop.
+const CHECK_MIN: Duration = Duration::from_millis(100);
+const TRY_EVERY: Duration = Duration::from_secs(10);
+/// A tier that real requests found broken is left alone for a moment before it is tried.
+const TRY_FIRST: Duration = Duration::from_secs(1);
+
+/// Why a tier that is there is DOWN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fault {
+    /// A remote tier of which nothing is known yet.
+    Unchecked,
+    Refused,
+    Checks(CheckFailure),
+    Requests(u32),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
+    NotWanted,
+    At(Moment),
+    /// Sent at that moment; the answer is awaited.
+    Out(Moment),
+}
+
+#[derive(Debug)]
+pub(super) struct Tier {
+    id: TierId,
+    settings: TierSettings,
+    patience: Patience,
+    /// Can it be asked at all? Always for a remote tier, for a local one while its engine is ready.
+    present: bool,
+    /// The ready run behind a local tier.
+    run: Option<RunId>,
+    /// The version of the engine that `follow` saw last.
+    engine_seen: u64,
+    /// Why it is not present.
+    absence: String,
+    check: CheckStatus,
+    /// When to check next; `None` while an answer is awaited.
+    next_check: Option<Moment>,
+    checked_at: Moment,
+    last_failure: Option<CheckFailure>,
+    slow: bool,
+    fault: Option<Fault>,
+    trial: Trial,
+    sample: Option<(Moment, Sample)>,
+    /// So many of the failures in the row that the data plane reports are forgiven, by a trial.
+    forgiven: u32,
+    proof: Option<Proof>,
+    /// May new requests go there? Decided over all tiers, by `chain`.
+    taking_new: bool,
+    health: Health,
+    reason: String,
+    since: Moment,
+}
+
+impl Tier {
+    pub(super) fn new(id: TierId, settings: TierSettings, patience: Patience, now: Moment) -> Self {
+        let remote = settings.place == Place::Remote;
+        Self {
+            id,
+            settings,
+            patience,
+            present: remote,
+            run: None,
+            engine_seen: 0,
+            absence: "stopped".to_owned(),
+            check: CheckStatus::default(),
+            next_check: remote.then_some(now),
+            checked_at: now,
+            last_failure: None,
+            slow: false,
+            fault: remote.then_some(Fault::Unchecked),
+            trial: Trial::NotWanted,
+            sample: None,
+            forgiven: 0,
+            proof: None,
+            taking_new: false,
+            health: Health::Down,
+            reason: if remote { "not checked yet" } else { "stopped" }.to_owned(),
+            since: now,
+        }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.settings.place
+    }
+
+    /// The ready run behind it.
+    pub(super) fn run(&self) -> Option<RunId> {
+        self.run
+    }
+
+    pub(super) fn is_present(&self) -> bool {
+        self.present
+    }
+
+    /// Nothing speaks against new requests.
+    pub(super) fn is_able(&self) -> bool {
+        self.health != Health::Down
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    pub(super) fn take_new(&mut self, open: bool) {
+        self.taking_new = open;
+    }
+
+    /// What to blame the ready run for, when there is proof that it cannot go on.
+    pub(super) fn proven(&self) -> Option<Blame> {
+        self.proof.as_ref().and_then(Proof::proven).cloned()
+    }
+
+    /// Requests in flight, if that was read at or after `since`.
+    pub(super) fn in_flight(&self, since: Moment) -> Option<u32> {
+        self.sample.filter(|(at, _)| *at >= since).map(|(_, sample)| sample.in_flight)
+    }
+
+    pub(super) fn status(&self, engine: Option<EngineStatus>) -> TierStatus {
+        TierStatus {
+            health: self.health,
+            routable: self.taking_new,
+            reason: self.reason.clone(),
+            since: self.since,
+            check: self.check,
+            engine,
+        }
+    }
+
+    /// Looks at what became of its engine. Cheap when nothing did.
+    pub(super) fn follow(&mut self, engine: &Engine, turn: &mut Turn) {
+        if self.engine_seen == engine.version() {
+            return;
+        }
+        self.engine_seen = engine.version();
+        let run = engine.ready_run();
+        self.absence = engine.excuse();
+        if run != self.run || run.is_none() {
+            self.begin_anew(run, turn);
+        }
+        self.refresh(turn);
+    }
+
+    /// Another run, or none: nothing that was known holds any longer.
+    fn begin_anew(&mut self, run: Option<RunId>, turn: &mut Turn) {
+        turn.forget_tier(self.id);
+        self.run = run;
+        self.present = run.is_some();
+        self.check.failures = 0;
+        self.next_check = run.map(|_| turn.now);
+        (self.last_failure, self.slow, self.fault, self.trial) = (None, false, None, Trial::NotWanted);
+        self.sample = None;
+        self.forgiven = 0;
+        self.proof = run.map(|run| Proof::new(self.patience, self.id, run, turn.now));
+    }
+
+    pub(super) fn checked(&mut self, checked: Checked, turn: &mut Turn) {
+        if !self.present {
+            return;
+        }
+        self.check.last = Some(turn.now);
+        match checked {
+            Checked::Passed { latency } => {
+                self.check.latency = Some(latency);
+                self.check.failures = 0;
+                self.last_failure = None;
+                self.slow = latency > self.settings.check.slow;
+                match self.fault {
+                    Some(Fault::Unchecked | Fault::Refused | Fault::Checks(_)) => self.fault = None,
+                    Some(Fault::Requests(_)) | None => {}
+                }
+            }
+            Checked::Failed(CheckFailure::TimedOut) if self.is_busy(turn) => {}
+            Checked::Failed(failure) => self.failed(failure),
+        }
+        self.refresh(turn);
+        self.next_check = Some(turn.now + self.pause());
+    }
+
+    /// A check timed out: is it only that the tier has so much to do?
+    fn is_busy(&mut self, turn: &mut Turn) -> bool {
+        let moving = self
+            .sample
+            .is_some_and(|(_, sample)| sample.in_flight > 0 && sample.last_progress >= self.checked_at);
+        moving || self.proof.as_mut().is_some_and(|proof| proof.doubt(turn.now))
+    }
+
+    fn failed(&mut self, failure: CheckFailure) {
+        self.check.failures = self.check.failures.saturating_add(1);
+        let limit = self.check.failures >= self.settings.check.failures;
+        let fault = match &failure {
+            CheckFailure::Refused => Some(Fault::Refused),
+            CheckFailure::TimedOut | CheckFailure::Reset | CheckFailure::Status(_) => {
+                (limit || self.fault == Some(Fault::Unchecked)).then(|| Fault::Checks(failure.clone()))
+            }
+        };
+        match self.fault {
+            None | Some(Fault::Unchecked | Fault::Checks(_)) => self.fault = fault.or(self.fault.take()),
+            // Only what found these faults can say that they are gone.
+            Some(Fault::Refused | Fault::Requests(_)) => {}
+        }
+        self.last_failure = Some(failure);
+    }
+
+    fn pause(&self) -> Duration {
+        let interval = self.settings.check.interval.max(CHECK_MIN);
+        match self.health {
+            Health::Healthy => interval,
+            Health::Degraded | Health::Down => interval.min(CHECK_SOON),
+        }
+    }
+
+    /// A real request found nobody listening.
+    pub(super) fn refused(&mut self, turn: &mut Turn) {
+        if self.present {
+            self.fault = Some(Fault::Refused);
+            self.refresh(turn);
+        }
+    }
+
+    pub(super) fn sampled(&mut self, sample: Sample, turn: &mut Turn) {
+        let before = self.sample.replace((turn.now, sample)).map(|(_, before)| before).unwrap_or_default();
+        if !self.present {
+            return;
+        }
+        if sample.answered > before.answered {
+            self.check.failures = 0;
+            match self.fault {
+                Some(Fault::Checks(_) | Fault::Requests(_)) => self.fault = None,
+                // Answers of old requests still come from a server that has closed its door.
+                Some(Fault::Unchecked | Fault::Refused) | None => {}
+            }
+        }
+        if sample.failures_in_row < self.forgiven {
+            self.forgiven = 0;
+        }
+        let failures = sample.failures_in_row - self.forgiven;
+        if self.fault.is_none() && failures >= self.settings.check.failures.max(1) {
+            self.fault = Some(Fault::Requests(failures));
+        }
+        if let Some(proof) = &mut self.proof {
+            proof.sampled(sample, self.taking_new, turn.now);
+        }
+        self.refresh(turn);
+    }
+
+    pub(super) fn counted(&mut self, figure: Option<u64>, turn: &mut Turn) {
+        let Some(proof) = &mut self.proof else { return };
+        if proof.counted(figure, turn) {
+            self.failed(CheckFailure::TimedOut);
+        }
+        self.refresh(turn);
+    }
+
+    pub(super) fn tried(&mut self, passed: bool, turn: &mut Turn) {
+        let Trial::Out(sent) = self.trial else { return };
+        self.trial = Trial::At((sent + TRY_EVERY).max(turn.now + TRY_FIRST));
+        if passed {
+            self.forgiven = self.sample.map_or(0, |(_, sample)| sample.failures_in_row);
+            if matches!(self.fault, Some(Fault::Requests(_))) {
+                self.fault = None;
+            }
+        }
+        if let Some(proof) = &mut self.proof {
+            proof.tried(passed, turn.now);
+        }
+        self.refresh(turn);
+    }
+
+    /// The model was loaded into a new worker, or not.
+    pub(super) fn prepared(&mut self, outcome: &Prepared, turn: &mut Turn) {
+        if let Some(proof) = &mut self.proof {
+            proof.prepared(outcome.clone(), turn.now);
+        }
+        self.refresh(turn);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let trial = match self.trial {
+            Trial::At(at) => Some(at),
+            Trial::NotWanted | Trial::Out(_) => None,
+        };
+        let proof = self.proof.as_ref().and_then(Proof::deadline);
+        self.next_check.into_iter().chain(trial).chain(proof).min()
+    }
+
+    /// Does what is due. Afterwards its deadline is in the future.
+    pub(super) fn due(&mut self, turn: &mut Turn) {
+        if self.next_check.is_some_and(|at| at <= turn.now) {
+            self.next_check = None;
+            self.checked_at = turn.now;
+            turn.check(self.id, self.settings.check.timeout);
+        }
+        if matches!(self.trial, Trial::At(at) if at <= turn.now) {
+            self.trial = Trial::Out(turn.now);
+            turn.attempt(self.id, TRY_TIMEOUT);
+        }
+        if let Some(proof) = &mut self.proof {
+            proof.due(turn);
+        }
+    }
+
+    pub(super) fn overslept(&mut self, turn: &Turn) {
+        if let Some(proof) = &mut self.proof {
+            proof.overslept(turn.now);
+        }
+    }
+
+    /// From what is known to health, proof and trials. The only place that changes `health`.
+    fn refresh(&mut self, turn: &mut Turn) {
+        let down = self.present && self.fault.is_some();
+        if let Some(proof) = &mut self.proof {
+            proof.down(down, turn.now);
+        }
+        let suspect = self.proof.as_ref().is_some_and(Proof::wants_try);
+        let broken = self.present && matches!(self.fault, Some(Fault::Requests(_)));
+        self.trial = match self.trial {
+            Trial::NotWanted if suspect => Trial::At(turn.now),
+            Trial::NotWanted if broken => Trial::At(turn.now + TRY_FIRST),
+            wanted @ (Trial::At(_) | Trial::Out(_)) if suspect || broken => wanted,
+            Trial::NotWanted | Trial::At(_) | Trial::Out(_) => Trial::NotWanted,
+        };
+        let (health, reason) = self.assess();
+        if health != self.health {
+            let (tier, from) = (self.id, self.health);
+            turn.tell(Notice::Health { tier, from, to: health, why: reason.clone() });
+            self.health = health;
+            self.since = turn.now;
+            // The way back should not wait for the next check of a healthy tier.
+            self.next_check = self.next_check.map(|at| at.min(turn.now + self.pause()));
+        }
+        self.reason = reason;
+    }
+
+    fn assess(&self) -> (Health, String) {
+        if !self.present {
+            return (Health::Down, self.absence.clone());
+        }
+        if let Some(why) = self.proof.as_ref().and_then(Proof::suspicion) {
+            return (Health::Down, format!("hang proven: {why}"));
+        }
+        if let Some(fault) = &self.fault {
+            let reason = match fault {
+                Fault::Unchecked => "not checked yet".to_owned(),
+                Fault::Refused => "connection refused".to_owned(),
+                Fault::Checks(last) => {
+                    let times = if self.check.failures == 1 { "check" } else { "checks" };
+                    format!("{} {times} failed: {}", self.check.failures, words::check_failure(last))
+                }
+                Fault::Requests(failures) => format!("{failures} requests failed in a row"),
+            };
+            return (Health::Down, reason);
+        }
+        if let (1.., Some(failure)) = (self.check.failures, &self.last_failure) {
+            let (failed, limit) = (self.check.failures, self.settings.check.failures);
+            let why = words::check_failure(failure);
+            return (Health::Degraded, format!("{failed} of {limit} checks failed: {why}"));
+        }
+        match self.check.latency {
+            Some(latency) if self.slow => (Health::Degraded, format!("slow: answered in {}", spell(latency))),
+            Some(latency) => (Health::Healthy, format!("answered in {}", spell(latency))),
+            None => (Health::Healthy, "ready".to_owned()),
+        }
+    }
+}

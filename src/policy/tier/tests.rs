@@ -1,0 +1,258 @@
+//! Health as a table: what is known of a tier, and what follows.
+use super::*;
+use crate::policy::{Action, Check, Ticket};
+use In::*;
+
+const S: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+enum In {
+    /// A check passed after so many milliseconds.
+    Passed(u64),
+    Failed(CheckFailure),
+    Refused,
+    /// (in flight, seconds of its last progress, failures in a row, answered)
+    Sampled(u32, u64, u32, u64),
+    Tried(bool),
+    Counted(Option<u64>),
+    Wait,
+}
+
+fn at(seconds: u64) -> Moment {
+    Moment::from_nanos(seconds * 1_000_000_000)
+}
+
+fn tier(local: bool) -> (Tier, Turn) {
+    let patience = Patience { silence: 10 * S, suspect: 60 * S, replaceable_worker: false, cap: 600 * S };
+    let check = Check { interval: 10 * S, timeout: 5 * S, slow: 2 * S, failures: 3 };
+    let place = if local { Place::Local(super::super::EngineId(0)) } else { Place::Remote };
+    let settings = TierSettings { name: "t".into(), place, check, silence: 10 * S, suspect: 60 * S };
+    let mut turn = Turn::new(at(0), 1);
+    let mut tier = Tier::new(TierId(0), settings, patience, at(0));
+    if local {
+        tier.begin_anew(Some(RunId { engine: super::super::EngineId(0), number: 1 }), &mut turn);
+        tier.refresh(&mut turn);
+    }
+    turn.actions.clear();
+    (tier, turn)
+}
+
+fn step(tier: &mut Tier, turn: &mut Turn, seconds: u64, happens: In) -> String {
+    turn.now = at(seconds);
+    match happens {
+        Passed(ms) => tier.checked(Checked::Passed { latency: Duration::from_millis(ms) }, turn),
+        Failed(failure) => tier.checked(Checked::Failed(failure), turn),
+        Refused => tier.refused(turn),
+        Sampled(in_flight, progress, failures_in_row, answered) => {
+            let sample = Sample { in_flight, last_progress: at(progress), failures_in_row, answered };
+            tier.sampled(sample, turn);
+        }
+        Tried(passed) => tier.tried(passed, turn),
+        Counted(figure) => tier.counted(figure, turn),
+        Wait => {}
+    }
+    while tier.deadline().is_some_and(|due| due <= turn.now) {
+        tier.due(turn);
+    }
+    let words = std::mem::take(&mut turn.actions).into_iter().map(|action| match action {
+        Action::Check { .. } => "check".to_owned(),
+        Action::Count { .. } => "count".to_owned(),
+        Action::Try { .. } => "try".to_owned(),
+        Action::Tell(Notice::Health { to, .. }) => format!("{to:?}"),
+        other => format!("{other:?}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn check(local: bool, steps: &[(u64, In, &str)]) -> Tier {
+    let (mut tier, mut turn) = tier(local);
+    for (seconds, happens, expected) in steps {
+        let got = step(&mut tier, &mut turn, *seconds, happens.clone());
+        assert_eq!(got, *expected, "at {seconds} s, {happens:?}");
+    }
+    assert!(turn.close(Ticket(u64::MAX)).is_none());
+    tier
+}
+
+const STATUS: In = Failed(CheckFailure::Status(500));
+const TIMED_OUT: In = Failed(CheckFailure::TimedOut);
+
+#[test]
+fn a_ready_engine_is_healthy_and_checked_every_interval() {
+    let tier = check(
+        true,
+        &[(0, Wait, "check"), (0, Passed(12), ""), (9, Wait, ""), (10, Wait, "check"), (10, Passed(30), "")],
+    );
+    assert_eq!((tier.health, tier.reason()), (Health::Healthy, "answered in 30 ms"));
+}
+
+#[test]
+fn slow_is_degraded_and_real_answers_do_not_cure_it() {
+    let tier = check(
+        true,
+        &[
+            (0, Wait, "check"),
+            (3, Passed(2_400), "Degraded"),
+            (4, Sampled(1, 4, 0, 5), "check"),
+            (4, Passed(2_100), ""),
+        ],
+    );
+    assert_eq!(tier.reason(), "slow: answered in 2.1 s");
+    assert!(tier.is_able());
+}
+
+#[test]
+fn three_failed_checks_are_down_and_one_passed_check_is_the_way_back() {
+    check(
+        true,
+        &[
+            (0, Wait, "check"),
+            (0, STATUS, "Degraded"),
+            (1, Wait, "check"),
+            (1, STATUS, ""),
+            (2, Wait, "check"),
+            // DOWN while its process lives: the proof begins, too.
+            (2, STATUS, "Down, count"),
+            (3, Wait, "check"),
+            (3, Passed(5), "Healthy"),
+            (12, Wait, ""),
+            (13, Wait, "check"),
+        ],
+    );
+}
+
+#[test]
+fn real_answers_clear_failures() {
+    check(
+        true,
+        &[
+            (0, Wait, "check"),
+            (0, STATUS, "Degraded"),
+            (1, Wait, "check"),
+            (1, STATUS, ""),
+            (2, Sampled(0, 2, 0, 1), "Healthy, check"),
+            (2, STATUS, "Degraded"),
+            (3, Wait, "check"),
+            (3, STATUS, ""),
+        ],
+    );
+}
+
+#[test]
+fn refused_is_down_at_once_by_a_check_or_a_request_and_old_answers_do_not_cure_it() {
+    check(false, &[(0, Wait, "check"), (0, Failed(CheckFailure::Refused), ""), (1, Wait, "check")]);
+    check(
+        true,
+        &[
+            (0, Wait, "check"),
+            (0, Passed(1), ""),
+            (2, Refused, "Down, count"),
+            (3, Sampled(3, 3, 0, 9), "check"),
+            (3, Passed(1), "Healthy"),
+        ],
+    );
+}
+
+#[test]
+fn a_remote_tier_is_down_until_its_first_check_passed() {
+    let (tier, _) = tier(false);
+    assert_eq!((tier.health, tier.reason()), (Health::Down, "not checked yet"));
+    check(false, &[(0, Wait, "check"), (0, Passed(20), "Healthy")]);
+}
+
+#[test]
+fn failed_requests_in_a_row_are_down_until_a_trial_not_a_check_passes() {
+    check(
+        false,
+        &[
+            (0, Wait, "check"),
+            (0, Passed(20), "Healthy"),
+            (5, Sampled(0, 5, 2, 0), ""),
+            (6, Sampled(0, 5, 3, 0), "Down"),
+            (7, Wait, "check, try"),
+            (7, Passed(20), ""),
+            (7, Tried(false), ""),
+            (16, Passed(20), ""),
+            (17, Wait, "check, try"),
+            (17, Tried(true), "Healthy"),
+            // The row that made it DOWN is forgiven; three more are not.
+            (18, Sampled(0, 5, 5, 0), ""),
+            (19, Sampled(0, 5, 6, 0), "Down"),
+            (20, Sampled(0, 5, 0, 1), "Healthy"),
+        ],
+    );
+}
+
+#[test]
+fn time_outs_do_not_count_while_bytes_move() {
+    check(
+        false,
+        &[
+            (0, Wait, "check"),
+            (0, Passed(20), "Healthy"),
+            (10, Wait, "check"),
+            (14, Sampled(4, 14, 0, 1), ""),
+            (15, TIMED_OUT, ""),
+            (25, Wait, "check"),
+            (29, Sampled(4, 20, 0, 1), ""),
+            (30, TIMED_OUT, "Degraded"),
+        ],
+    );
+}
+
+#[test]
+fn time_outs_do_not_count_while_counters_move() {
+    let tier = check(
+        true,
+        &[
+            (0, Wait, "check"),
+            (0, Passed(20), ""),
+            (5, Sampled(40, 5, 0, 1), ""),
+            (10, Wait, "check"),
+            (12, Sampled(40, 5, 0, 1), ""),
+            (12, TIMED_OUT, "count"),
+            (13, Counted(Some(7)), ""),
+            (14, Wait, "count"),
+            (14, Counted(Some(8)), ""),
+        ],
+    );
+    assert_eq!((tier.health, tier.check.failures), (Health::Healthy, 0));
+}
+
+#[test]
+fn time_outs_count_once_counters_are_seen_to_stand() {
+    check(
+        true,
+        &[
+            (0, Wait, "check"),
+            (0, Passed(20), ""),
+            (9, Sampled(40, 5, 0, 1), ""),
+            (10, Wait, "check"),
+            (11, TIMED_OUT, "count"),
+            (11, Counted(None), ""),
+            (13, Wait, "count"),
+            (14, Counted(None), "Degraded"),
+        ],
+    );
+}
+
+#[test]
+fn a_suspected_hang_is_down_tried_at_once_and_back_when_the_trial_passes() {
+    let steps = [
+        (0, Wait, "check"),
+        (0, Passed(20), ""),
+        (5, Sampled(2, 5, 0, 1), ""),
+        (10, Wait, "check"),
+        (10, Passed(20), ""),
+        (15, Sampled(2, 5, 0, 1), "count"),
+        (15, Counted(Some(706)), ""),
+        (17, Sampled(2, 5, 0, 1), "count"),
+        (17, Counted(Some(706)), "Down, try"),
+    ];
+    let tier = check(true, &steps);
+    assert_eq!(tier.reason(), "hang proven: no byte for 12 s and its counter stands at 706");
+    let mut steps = steps.to_vec();
+    // Health pages do not know.
+    steps.extend([(18, Passed(1), ""), (19, Wait, "check, count"), (19, Tried(true), "Healthy")]);
+    check(true, &steps);
+}

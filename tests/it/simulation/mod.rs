@@ -1,0 +1,201 @@
+//! A whole host, simulated from a seed: fake engines, remote servers, clients and clock around the real `Host`, and a
+//! checker that looks at everything after every step.
+mod checker;
+mod dice;
+mod fake;
+mod saboteur;
+mod world;
+
+use checker::{Checker, Seen};
+use dice::Dice;
+use mainstay::policy::{
+    Check, EngineId, EngineSettings, Event, HostState, Place, Restart, Settings, Shutdown, StartMode,
+    Startup, TierSettings,
+};
+use saboteur::{Plant, Saboteur};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use world::World;
+
+const S: Duration = Duration::from_secs(1);
+const EVENTS_PER_TRIAL: u64 = 20_000;
+
+fn engine(name: &str, start: StartMode, dice: &mut Dice) -> EngineSettings {
+    let first = dice.pick(&[Duration::ZERO, Duration::ZERO, S]);
+    let restart =
+        Restart { first, base: S, max: 60 * S, stable: 600 * S, hold_after: 5, hold_retry: 900 * S };
+    EngineSettings {
+        name: name.to_owned(),
+        start,
+        restart,
+        startup: Startup { stall: 60 * S, cap: 300 * S },
+        stop_grace: dice.pick(&[2 * S, 30 * S]),
+        replaceable_worker: dice.permille(400),
+    }
+}
+
+fn tier(name: &str, place: Place, dice: &mut Dice) -> TierSettings {
+    let check = Check { interval: 10 * S, timeout: 5 * S, slow: 2 * S, failures: 3 };
+    let (silence, suspect) = dice.pick(&[(10 * S, 60 * S), (10 * S, 60 * S), (4 * S, 20 * S)]);
+    TierSettings { name: name.to_owned(), place, check, silence, suspect }
+}
+
+/// From one tier to four, local and remote, of every start mode.
+fn settings(seed: u64, dice: &mut Dice) -> Settings {
+    let (mut engines, mut tiers) = (Vec::new(), Vec::new());
+    for rank in 0..1 + dice.below(4) {
+        let name = format!("tier{rank}");
+        let place = if dice.permille(200) {
+            Place::Remote
+        } else {
+            let modes = [StartMode::Always, StartMode::Always, StartMode::OnDemand, StartMode::Manual];
+            let mode = if rank == 0 { StartMode::Always } else { dice.pick(&modes) };
+            engines.push(engine(&name, mode, dice));
+            Place::Local(EngineId(engines.len() as u16 - 1))
+        };
+        tiers.push(tier(&name, place, dice));
+    }
+    Settings { engines, tiers, drain: dice.pick(&[Duration::ZERO, 5 * S, 30 * S]), seed }
+}
+
+fn see(host: &Saboteur) -> Seen {
+    Seen { status: host.status(), routes: host.routes(), deadline: host.next_deadline() }
+}
+
+struct Report {
+    events: u64,
+    simulated: Duration,
+    happened: BTreeMap<&'static str, u64>,
+    log: Vec<String>,
+}
+
+/// One host's life, from its first start to its shutdown. An error says what did not hold, and when.
+fn trial(seed: u64, limit: u64, plant: Plant, keep_log: bool) -> Result<Report, String> {
+    let mut dice = Dice::new(seed);
+    let settings = settings(seed, &mut dice);
+    let mut world = World::new(settings.clone(), dice);
+    let began = world.now;
+    let mut checker = Checker::default();
+    let (mut host, actions) = Saboteur::resume(settings, world.now, plant);
+    let mut before = Seen { deadline: None, ..see(&host) };
+    let mut log = Vec::new();
+    let (mut events, mut shut_down_at, mut event) = (0, None, (world::Truth::Fresh, Event::Deadline));
+    let mut actions = Some(actions);
+    loop {
+        // The first list is that of `resume`, and is checked like that of a deadline.
+        let actions = actions.take().unwrap_or_else(|| host.step(world.now, event.1.clone()));
+        let after = see(&host);
+        if keep_log {
+            log.push(format!("{} {:?} {actions:?}", world.now.as_nanos(), event.1));
+        }
+        let verdict = checker.check(&world, &before, (event.0, &event.1), &actions, &after);
+        verdict.map_err(|what| {
+            format!("seed {seed}, event {events} at {:?}, {:?}: {what}", world.now.since(began), event.1)
+        })?;
+        world.perform(&actions);
+        events += 1;
+        // Some steps after Finish, too.
+        if after.status.state == HostState::Finished && shut_down_at.is_some_and(|at| events > at + 10) {
+            let simulated = world.now.since(began);
+            return Ok(Report { events, simulated, happened: checker.happened, log });
+        }
+        let again = shut_down_at.is_some_and(|at| events == at + 20) && world.dice.permille(500);
+        if (events > limit && shut_down_at.is_none()) || again {
+            shut_down_at.get_or_insert(events);
+            let now = again || world.dice.permille(300);
+            world.shut_down(if now { Shutdown::Now } else { Shutdown::Drain });
+        }
+        event = world.next(after.deadline, host.sample_interval(), &after.routes);
+        before = after;
+    }
+}
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(otherwise)
+}
+
+/// `MAINSTAY_SIM_EVENTS` sets how many, `MAINSTAY_SIM_SEED` where to begin; a failure names the seed that shows it again.
+#[test]
+fn a_million_events_and_everything_holds_after_each() {
+    let (budget, first) = (number("MAINSTAY_SIM_EVENTS", 1_000_000), number("MAINSTAY_SIM_SEED", 0));
+    let (mut events, mut simulated, mut seed) = (0, Duration::ZERO, first);
+    let mut happened: BTreeMap<&str, u64> = BTreeMap::new();
+    while events < budget {
+        seed += 1;
+        let report =
+            trial(seed, EVENTS_PER_TRIAL, Plant::Nothing, false).unwrap_or_else(|what| panic!("{what}"));
+        events += report.events;
+        simulated += report.simulated;
+        for (what, times) in report.happened {
+            *happened.entry(what).or_default() += times;
+        }
+    }
+    let (hosts, hours) = (seed - first, simulated.as_secs() / 3_600);
+    println!("simulated {events} events of {hosts} hosts in {hours} hours: {happened:?}");
+    if events >= 1_000_000 {
+        // What never happened was not tested.
+        for what in [
+            "starts",
+            "ready",
+            "exits",
+            "held",
+            "wedged",
+            "suspects",
+            "workers replaced",
+            "failovers",
+            "returns",
+            "all down",
+            "stale news",
+            "spins seen through",
+        ] {
+            assert!(happened.get(what).is_some_and(|times| *times >= 20), "{what}: {happened:?}");
+        }
+    }
+}
+
+/// Short lives: most of what happens at an end happens here.
+#[test]
+fn four_hundred_hosts_end_early_and_everything_holds() {
+    let (first, mut happened) = (number("MAINSTAY_SIM_SEED", 0), BTreeMap::<&str, u64>::new());
+    for seed in first + 1..=first + 400 {
+        let report = trial(seed, 50 + seed % 200, Plant::Nothing, false);
+        for (what, times) in report.unwrap_or_else(|what| panic!("{what}")).happened {
+            *happened.entry(what).or_default() += times;
+        }
+    }
+    println!("{happened:?}");
+    assert!(happened.get("remote drains").is_some_and(|times| *times >= 20), "{happened:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_actions() {
+    let log = |seed| trial(seed, 3_000, Plant::Nothing, true).unwrap_or_else(|what| panic!("{what}")).log;
+    assert_eq!(log(5), log(5));
+    assert_ne!(log(5), log(6));
+}
+
+/// The checker must catch each planted bug within a few hosts, and for the right reason.
+#[test]
+fn every_planted_bug_is_caught() {
+    for plant in Plant::ALL {
+        let reason = match plant {
+            Plant::Nothing => "",
+            Plant::OldNews => "stale news had an effect",
+            Plant::TwoRuns => "two live runs",
+            Plant::StaleRoute => "names an engine that is",
+            Plant::EarlyStart => "before its deadline",
+            Plant::LostKill => "but can be killed",
+            Plant::BlindCount => "is only busy",
+            Plant::HotLoop => "is not after",
+            Plant::NoProof => "hangs",
+            Plant::TornAnswers => "answers of",
+        };
+        // What is planted at the end of a life needs many lives, and short ones.
+        let (hosts, events) =
+            if plant == Plant::TornAnswers { (2_000, 200) } else { (200, EVENTS_PER_TRIAL) };
+        let caught = (1..hosts).find_map(|seed| trial(seed, events, plant, false).err());
+        let caught = caught.unwrap_or_else(|| panic!("{plant:?} was not caught"));
+        println!("{plant:?}: {caught}");
+        assert!(caught.contains(reason), "{plant:?} was caught as: {caught}");
+    }
+}
