@@ -1,6 +1,22 @@
 //! PURE. What differs between vLLM, Ollama, llama-server and remote upstreams, as data and total functions:
 //! argv and environment, probe requests, load progress, log lines → cause, error verdicts, dialect translation,
 //! capabilities. `serde_json::Value` is used as a plain data type; nothing here derives a wire format.
+pub mod cause;
+pub mod degrade;
+mod endpoint;
+pub mod launch;
+pub mod ollama;
+pub mod probe;
+mod progress;
+mod verdict;
+
+pub use cause::{Diagnosis, Evidence, diagnose, signal_number};
+pub use degrade::{DEFAULT_NOTICE, Degrade};
+pub use endpoint::{Endpoint, changes_engine};
+pub use launch::{Launch, argv, default_command, environment, owned_flags, served_name};
+pub use ollama::carries;
+pub use progress::{Progress, progress};
+pub use verdict::{Verdict, has_ended, verdict, verdict_of_event, verdict_on};
 
 /// What stands behind a tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,97 @@
+//! What follows from a cause: what mainstay does by itself, and what an operator can do.
+use crate::policy::Cause;
+
+pub(super) struct Counsel {
+    pub action: &'static str,
+    pub advice: &'static str,
+}
+
+const BACKOFF: &str = "restarted, later each time; held after repeated failures";
+const HOLD: &str = "held after two such starts; tried again slowly, or when an operator says so";
+const NOTHING: &str = "nothing";
+
+pub(super) const fn on(cause: Cause) -> Counsel {
+    let (action, advice) = match cause {
+        Cause::Asked => (NOTHING, "nothing to do: mainstay stopped it"),
+        Cause::KilledFromOutside => (
+            "restarted at once",
+            "look who sent the signal: `journalctl -k` for the OOM killer, then other supervisors, scripts and people",
+        ),
+        Cause::GpuOom => (
+            BACKOFF,
+            "see `nvidia-smi` for who holds the memory; lower --gpu-memory-utilization or context, or use a smaller model",
+        ),
+        Cause::HostOom => {
+            (BACKOFF, "give the host or the unit more memory, or run a smaller model, context or fewer tiers")
+        }
+        Cause::ShmFull => {
+            (HOLD, "enlarge /dev/shm (in a container: --shm-size) and remove what was left there")
+        }
+        Cause::DiskFull => {
+            (BACKOFF, "free disk space (model cache, temporary directory), or raise the limit of open files")
+        }
+        Cause::KvCacheTooSmall => (HOLD, "lower --max-model-len, or raise --gpu-memory-utilization"),
+        Cause::ContextTooSmall => (
+            NOTHING,
+            "the request was too long for this context; enlarge it if such requests are to be served",
+        ),
+        Cause::ModelMissing => {
+            (HOLD, "check `model`: a path that the engine may read, or a repository that exists")
+        }
+        Cause::ModelCorrupt => (HOLD, "delete the model and fetch it again"),
+        Cause::ModelUnsupported => (HOLD, "upgrade the engine, or take a model that this version knows"),
+        Cause::AuthGated => {
+            (HOLD, "accept the model's licence on the hub, and give the tier a token (HF_TOKEN in `env`)")
+        }
+        Cause::BadArgument => (HOLD, "correct `args` of the tier; the evidence names the argument"),
+        Cause::PortInUse => (
+            "started on another port",
+            "nothing, unless the tier has a fixed `port`: then stop whoever holds it",
+        ),
+        Cause::Permission => (HOLD, "let the unit's user read the named file or device"),
+        Cause::Network => (
+            BACKOFF,
+            "check name resolution, proxy and firewall; a model on the local disk needs no hub (HF_HUB_OFFLINE=1)",
+        ),
+        Cause::BrokenInstall => (
+            HOLD,
+            "install the engine again in one piece: a module, library or compiler is missing, or not of its version",
+        ),
+        Cause::DriverMissing => {
+            (HOLD, "install the GPU driver, or hand its devices and libraries into the container")
+        }
+        Cause::DriverTooOld => (
+            HOLD,
+            "upgrade the GPU driver and reboot, so that kernel module and libraries are of one version",
+        ),
+        Cause::NoGpu => (BACKOFF, "see `nvidia-smi` and `gpus` of the tier: the engine saw none"),
+        Cause::GpuUnsupported => {
+            (HOLD, "take a build of the engine, or a number format, that is made for this GPU")
+        }
+        Cause::CpuFallback => (
+            NOTHING,
+            "see why the engine found no GPU: driver, devices, or a start before the driver; then restart the tier",
+        ),
+        Cause::CudaFault => (
+            BACKOFF,
+            "once is the process; when it comes back, test the GPU and look for Xids in `journalctl -k`",
+        ),
+        Cause::GpuHwFault => {
+            (BACKOFF, "drain the host and reset the GPU or reboot; when it comes back, have the GPU replaced")
+        }
+        Cause::GpuInitFailed => {
+            (BACKOFF, "see `journalctl -k` and `nvidia-smi`; check the fabric manager, then reboot")
+        }
+        Cause::Thermal => (BACKOFF, "see to the cooling"),
+        Cause::Nccl => (BACKOFF, "run with NCCL_DEBUG=INFO; check the links between the GPUs and /dev/shm"),
+        Cause::EngineBug => {
+            (BACKOFF, "the evidence and the lines around it are for the engine's issue tracker")
+        }
+        Cause::Hang => {
+            (BACKOFF, "when it comes back, look at the GPU and its links; the engine made no progress")
+        }
+        Cause::None => (NOTHING, "nothing to do"),
+        Cause::Unknown => (BACKOFF, "read the log: `mainstay logs TIER`"),
+    };
+    Counsel { action, advice }
+}

@@ -1,0 +1,179 @@
+//! Wordings about GPUs, their driver and their memory. Within a line the first entry wins.
+use super::entry::*;
+use crate::policy::Cause::*;
+
+#[rustfmt::skip]
+pub(super) const ENTRIES: &[Entry] = &[
+    // Hardware. The kernel's Xids: which number means what is in the GPU facts; these need more than a new process.
+    decisive(ALL, GpuHwFault, OPEN, &[
+        r"NVRM: Xid .*: (46|48|54|62|63|64|74|79|92|9[45]|110|119|12[01]|136|14[03-9]|150|15[5-8]|16[017-9]|17[0-2])\b",
+    ], "NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."),
+    decisive(ALL, GpuHwFault, OPEN, &[r"uncorrectable (ECC|NVLink) error"],
+        "RuntimeError: CUDA error: uncorrectable ECC error encountered"),
+    decisive(ALL, GpuHwFault, OPEN, &[r"fallen off the bus"],
+        "NVRM: GPU 0000:65:00.0: GPU has fallen off the bus."),
+    decisive(ALL, GpuHwFault, OPEN, &[r"GPU is lost", r"NVML_?Error_?GpuIsLost", r"ERROR_GPU_IS_LOST"],
+        "Unable to determine the device handle for GPU 0000:65:00.0: GPU is lost.  Reboot the system to \
+        recover this GPU"),
+    decisive(ALL, GpuHwFault, OPEN, &[
+        r"hardware stack error", r"GPU requires reset", r"row.?remap\w* (failure|failed)",
+        r"timeout waiting for RPC from GSP", r"contained ECC", r"uncontained ECC",
+    ], "NVRM: Xid: Timeout waiting for RPC from GSP!"),
+    decisive(ALL, Thermal, OPEN, &[
+        r"(HW|SW) thermal slowdown\s*: active", r"critical temperature reached", r"thermal shutdown",
+        r"GPU .*over.?temperature", r"shutting? ?down due to (high )?temperature",
+    ], "thermal thermal_zone0: critical temperature reached, shutting down"),
+    decisive(ALL, GpuInitFailed, OPEN, &[
+        r"RmInitAdapter failed", r"rm_init_adapter failed", r"failed to start the adapter",
+    ], "NVRM: GPU 0000:01:00.0: RmInitAdapter failed! (0x26:0xffff:1477)"),
+    decisive(ALL, DriverTooOld, AGAIN, &[r"API mismatch: (the|this) client"],
+        "NVRM: API mismatch: the client has the version 570.86.15, but this kernel module has the version \
+        550.54.15."),
+    specific(ALL, CudaFault, PASSES, &[r"NVRM: Xid .*: (\d+)\b"],
+        "NVRM: Xid (PCI:0000:65:00): 31, pid=4711, name=VLLM::EngineCor, MMU Fault"),
+
+    // Driver.
+    specific(ALL, DriverTooOld, AGAIN, &[
+        r"driver/library version mismatch", r"RmVersionMismatch", r"RM version mismatch",
+        r"LIB_?RM_?VERSION_?MISMATCH",
+    ], "Failed to initialize NVML: Driver/library version mismatch"),
+    specific(ALL, DriverTooOld, AGAIN, &[
+        r"driver version is insufficient", r"NVIDIA driver on your system is too old", r"driver is too old",
+        r"unsupported display driver", r"forward compatibility was attempted",
+        r"compiled with an unsupported toolchain", r"unsatisfied condition: (cuda|driver)",
+        r"cudaErrorInsufficientDriver", r"cudaErrorUnsupportedPtxVersion", r"cuInit\D+(803|804)\b",
+    ], "RuntimeError: The NVIDIA driver on your system is too old (found version 11040)."),
+    specific(ALL, DriverMissing, AGAIN, &[
+        r"found no NVIDIA driver", r"libcuda\.so\S*: cannot open shared object",
+        r"libnvidia-ml\.so\S*: cannot open", r"NVML shared library not found", r"NVMLError_LibraryNotFound",
+        r"driver not loaded", r"DriverNotLoaded", r"couldn't communicate with the NVIDIA driver",
+        r"could not select device driver", r"libnvidia-ml\.so\S*:? (not found|no such)",
+        r"nvidia-smi: command not found", r"load library failed: libnvidia-ml",
+    ], "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory"),
+    specific(ALL, GpuInitFailed, OPEN, &[
+        r"system not yet initialized", r"CUDA unknown error",
+        r"failed to initialize CUDA: (unknown error|initialization error)", r"cudaErrorInitializationError",
+        r"CUDA error: initialization error", r"cuInit\D+(3|802|999)\b", r"cudaErrorSystemNotReady",
+        r"Error 3: initialization error",
+    ], "Error 802: system not yet initialized (Triggered internally at CUDAFunctions.cpp:109.)"),
+    specific(ALL, GpuInitFailed, PASSES, &[
+        r"CUDA-capable device\(s\) is/are busy or unavailable", r"cudaErrorDevicesUnavailable",
+    ], "RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
+    specific(ALL, GpuInitFailed, OPEN, &[r"unable to determine the device handle for GPU"],
+        "Unable to determine the device handle for GPU0: 0000:65:00.0: Unknown Error"),
+    specific(ALL, NoGpu, OPEN, &[
+        r"no CUDA-capable device", r"No CUDA GPUs are available", r"failed to infer device type",
+        r"no HIP GPUs are available", r"no ROCm-capable device", r"invalid device ordinal",
+        r"NVMLError_NotFound", r"cudaErrorNoDevice", r"hipErrorNoDevice", r"cuInit\D+100\b",
+        r"CUDA_ERROR_NO_DEVICE", r"No devices? were found", r"no devices with (CUDA|dedicated)",
+        r"GPU support is disabled",
+    ], "RuntimeError: No CUDA GPUs are available"),
+    specific(ALL, GpuUnsupported, AGAIN, &[
+        r"no kernel image is available", r"device kernel image is invalid",
+        r"is not compatible with the current PyTorch installation",
+        r"no device code compatible with CUDA arch", r"cudaErrorNoKernelImageForDevice",
+        r"invalid device function", r"NoBinaryForGpu", r"named symbol not found",
+        r"Unsupported gpu architecture", r"is not defined for option 'gpu-name'", r"for GPU arch\s*:",
+        r"unsupported (AMD |GPU )?arch",
+    ], "RuntimeError: CUDA error: no kernel image is available for execution on the device"),
+    specific(ALL, GpuUnsupported, AGAIN, &[
+        r"only supported on GPUs with compute capability", r"not supported for the current GPU",
+        r"minimum capability", r"only supports (Ampere|Hopper|Turing|Blackwell)",
+        r"(requires?|needs?) (a )?(GPU|device)s? with (compute )?capability",
+        r"not supported on (this|your|the current) (GPU|device|hardware|platform)",
+        r"does not support (bfloat16|fp8|bf16)",
+        r"fp8\w* .*(not supported|unsupported) .*(arch|GPU|device|sm_?\d+)",
+        r"Unsupported compute capability", r"requires? sm_?\d+", r"is not supported .*sm_?\d+",
+    ],
+        "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your \
+        Tesla T4 GPU has compute capability 7.5."),
+
+    // Memory. Not enough for the cache at all is the cache's cause, also where the line names memory.
+    specific(VLLM, KvCacheTooSmall, AGAIN, &[
+        r"no available memory for the cache blocks", r"larger than the available KV cache memory",
+        r"larger than the maximum number of tokens that can be stored in KV cache",
+        r"cannot auto-fit max_model_len", r"estimated maximum model length is",
+        r"KV cache .*(is )?not (large )?enough", r"to serve at least one request with the model'?s",
+    ],
+        "ValueError: To serve at least one request with the models's max seq len (131072), (16.00 GiB KV \
+        cache is needed, which is larger than the available KV cache memory (9.08 GiB)."),
+    specific(VLLM, GpuOom, PASSES, &[
+        r"free memory on device.*less than", r"less than desired GPU memory utilization",
+        r"Free memory .*on startup.*(less than|insufficient)", r"Error in memory profiling",
+        r"exceed the desired GPU memory utilization",
+    ],
+        "ValueError: Free memory on device (5.03/23.64 GiB) on startup is less than desired GPU memory \
+        utilization (0.9, 21.27 GiB)."),
+    specific(VLLM, GpuOom, OPEN, &[
+        r"not enough GPU memory", r"CUDA out of memory occurred when warming up",
+    ], "Failed to load model - not enough GPU memory. Try lowering --gpu-memory-utilization"),
+    specific(ALL, GpuOom, OPEN, &[
+        r"(CUDA|HIP|XPU|ROCm) out of memory", r"(CUDA|HIP|ROCm|CUBLAS) error:? .{0,20}out of memory",
+        r"CUDA_ERROR_OUT_OF_MEMORY", r"(cuda|hip)ErrorMemoryAllocation", r"hipErrorOutOfMemory",
+        r"Cuda failure.*out of memory", r"(cuda|hip)Malloc\w* failed", r"torch\.(cuda\.)?OutOfMemoryError",
+        r"CUBLAS_STATUS_ALLOC_FAILED", r"CUDNN_STATUS_ALLOC_FAILED", r"Error 2: out of memory",
+    ],
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 224.00 MiB. GPU 0 has a total \
+        capacity of 23.64 GiB"),
+    specific(ALL, GpuOom, OPEN, &[
+        r"CUBLAS_STATUS_NOT_INITIALIZED.*cublasCreate", r"CUDNN_STATUS_NOT_INITIALIZED",
+    ], "RuntimeError: CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+    specific(GGML, HostOom, OPEN, &[
+        r"(unable to|failed to) allocate (CPU\w*|host) buffer", r"ggml_backend_cpu\w*: failed to allocate",
+    ], "llama_model_load: error loading model: unable to allocate CPU buffer"),
+    specific(GGML, GpuOom, OPEN, &[
+        r"ErrorOutOfDeviceMemory", r"vk_error_out_of_device_memory",
+        r"(unable to|failed to) allocate (CUDA|ROCm|Vulkan|SYCL|Metal|HIP)\w* buffer",
+        r"reported out-of-memory", r"CallbackErrorOutOfMemory",
+    ], "llama_model_load: error loading model: unable to allocate CUDA0 buffer"),
+    specific(GGML, GpuOom, OPEN, &[
+        r"failed to allocate (buffer for kv cache|buffer for rs cache|compute (pp|tg|buffers))",
+        r"unable to allocate \S+ buffer", r"unable to load full model on GPU",
+    ], "llama_init_from_model: failed to initialize the context: failed to allocate buffer for kv cache"),
+
+    // Kernels and channels.
+    specific(ALL, CudaFault, PASSES, &[
+        r"illegal memory access", r"unspecified launch failure", r"device-side assert",
+        r"an illegal instruction was", r"misaligned address", r"the launch timed out",
+        r"invalid program counter",
+        r"cudaError(IllegalAddress|LaunchFailure|Assert|LaunchTimeout|IllegalInstruction)",
+        r"CUBLAS_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED|MAPPING_ERROR|INVALID_VALUE|NOT_SUPPORTED)",
+        r"CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)", r"HSA_STATUS_ERROR",
+        r"Memory access fault by GPU", r"VK_ERROR_DEVICE_LOST", r"ErrorDeviceLost", r"DeviceLostError",
+    ], "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"),
+    specific(ALL, CudaFault, PASSES, &[
+        r"(CUDA|ROCm|HIP) error: (invalid|unknown|unspecified|operation|device|peer)",
+        r"(CUDA|ROCm|HIP) error: (launch|context|mapping|resource|too many)",
+        r"Cuda failure .*'(invalid|unknown|unspecified)",
+    ], "CUDA error: invalid argument"),
+
+    // The collective library. "unhandled" says that the real reason is printed elsewhere.
+    symptom(VLLM, Nccl, OPEN, &[r"unhandled (system|cuda) error", r"ncclUnhandledCudaError"],
+        "torch.distributed.DistBackendError: NCCL error in: NCCLUtils.cpp:77, unhandled system error (run \
+        with NCCL_DEBUG=INFO for details)"),
+    specific(VLLM, Nccl, OPEN, &[
+        r"NCCL (error|failure)", r"nccl(System|Remote|Internal|InvalidUsage|InvalidArgument)\w*",
+        r"collective operation timeout", r"ProcessGroupNCCL.*(exception|terminat|timed? ?out|abort)",
+        r"DistBackendError", r"Gloo .*(failed|timed out|timeout)", r"DistNetworkError",
+        r"RCCL (error|WARN)", r"custom_all_reduce.*(error|failed)",
+    ],
+        "[rank0]:[E1122 12:00:00 ProcessGroupNCCL.cpp:632] [Rank 0] Watchdog caught collective operation \
+        timeout: WorkNCCL(SeqNum=5, OpType=ALLREDUCE)"),
+
+    // A fault without a name of its own.
+    symptom(ALL, CudaFault, PASSES, &[
+        r"torch\.AcceleratorError", r"(CUDA|ROCm|HIP) (driver )?error\b", r"(CUDA|ROCm|HIP) failure",
+    ], "ggml_cuda_compute_forward: MUL_MAT failed: CUDA error"),
+
+    // It runs, but on the CPU.
+    note(OLLAMA, CpuFallback, OPEN, &[
+        r"inference compute.*library=cpu", r"no compatible GPUs were discovered",
+        r"failure during GPU discovery", r"offloaded 0/\d+ layers",
+    ],
+        "time=2026-11-22T12:00:00Z level=INFO source=types.go:60 msg=\"inference compute\" id=cpu \
+        library=cpu compute=\"\" name=cpu"),
+    note(LLAMA, CpuFallback, OPEN, &[
+        r"no usable GPU found", r"ggml_cuda_init: failed to initialize CUDA",
+        r"offloaded 0/\d+ layers to GPU",
+    ], "warning: no usable GPU found, --gpu-layers option will be ignored"),
+];

@@ -1,0 +1,112 @@
+//! Wordings about the machine and the installation. Within a line the first entry wins.
+use super::entry::*;
+use crate::policy::Cause::*;
+
+#[rustfmt::skip]
+pub(super) const ENTRIES: &[Entry] = &[
+    // Shared memory before disk: both say "no space left".
+    specific(ALL, ShmFull, AGAIN, &[
+        r"No space left on device.*(/dev/shm|shared memory|\bshm)",
+        r"(/dev/shm|shared memory|posix_fallocate).*No space left on device", r"failed to extend /dev/shm",
+        r"unable to (open|allocate) shared memory", r"insufficient shared memory",
+        r"Error while creating shared memory segment", r"shared memory .*\(shm\)", r"Bus error",
+    ],
+        "host:71:71 [0] misc/shmutils.cc:72 NCCL WARN Error: failed to extend /dev/shm/nccl-tYtN5g to \
+        33030532 bytes, error: No space left on device (28)"),
+    specific(ALL, DiskFull, OPEN, &[
+        r"No space left on device", r"Too many open files", r"Disk quota exceeded", r"ENOSPC",
+        r"not enough (free )?disk space", r"insufficient disk space",
+    ], "OSError: [Errno 28] No space left on device: '/var/cache/hub'"),
+
+    decisive(ALL, HostOom, OPEN, &[
+        r"Out of memory: Killed process", r"oom-kill:constraint", r"oom_reaper",
+        r"Memory cgroup out of memory", r"invoked oom-killer", r"oom_kill_process",
+    ], "kernel: Out of memory: Killed process 4711 (VLLM::EngineCor) total-vm:71234567kB"),
+    specific(ALL, HostOom, PASSES, &[r"requires more system memory"],
+        "Error: model requires more system memory (5.5 GiB) than is available (3.9 GiB)"),
+    specific(ALL, HostOom, OPEN, &[
+        r"std::bad_alloc", r"Cannot allocate memory", r"\bMemoryError\b", r"DefaultCPUAllocator",
+        r"can't allocate memory", r"insufficient memory \(attempted", r"node running low on memory",
+        r"ray\.exceptions\.OutOfMemoryError", r"killed by the OOM", r"errno 12\b", r"ENOMEM",
+        r"Available memory on node .* (on startup|on kv cache)", r"desired CPU memory utilization",
+        r"out of host memory",
+    ], "terminate called after throwing an instance of 'std::bad_alloc'"),
+
+    specific(ALL, PortInUse, PASSES, &[
+        r"Errno 98", r"address already in use", r"couldn't bind HTTP server socket",
+        r"couldn't start HTTP listener", r"EADDRINUSE", r"port \d+ is (already )?(in use|used|occupied)",
+    ], "OSError: [Errno 98] Address already in use"),
+    specific(ALL, BadArgument, AGAIN, &[r"cannot assign requested address", r"Errno 99\b"],
+        "Error: listen tcp 10.9.9.9:11434: bind: cannot assign requested address"),
+
+    // Arguments, as the parsers of the three say it.
+    specific(VLLM, BadArgument, AGAIN, &[
+        r"error: (unrecognized arguments|argument |the following arguments|ambiguous option)",
+        r"expected one argument", r"invalid choice:",
+    ], "vllm: error: unrecognized arguments: --no-such-flag"),
+    specific(VLLM, BadArgument, AGAIN, &[
+        r"greater than the derived max_model_len", r"trust_remote_code", r"requires --\S+",
+        r"ValidationError", r"must be divisible by", r"is not divisible by",
+        r"larger than the number of available GPUs", r"number of required GPUs exceeds",
+        r"is smaller than max_model_len", r"not supported for quantization method",
+        r"does not match the quantization method", r"invalid tool call parser", r"invalid reasoning parser",
+        r"Unknown (dtype|backend|attention backend)", r"Invalid attention backend", r"Config override",
+        r"The chat template .*(not found|does not exist)", r"chat template .*looks like a file path",
+    ],
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig: User-specified \
+        max_model_len (999999) is greater than the derived max_model_len"),
+    specific(GGML, BadArgument, AGAIN, &[
+        r"error: (invalid|unknown) argument", r"error while handling argument", r"error: unknown value for",
+        r"invalid parameter for argument", r"the argument has been removed", r"invalid device: ",
+        r"invalid value for main_gpu", r"V cache quantization requires", r"quantized V cache",
+        r"chat template is not supported", r"error: --\S+", r"expected value for argument",
+        r"requires? --flash-attn", r"invalid HF repo format", r"unknown buffer type",
+        r"failed to initialize router models",
+    ], "error: invalid argument: --no-such-flag"),
+    specific(OLLAMA, BadArgument, AGAIN, &[
+        r"Error: unknown (flag|command|shorthand)", r"\$HOME is not defined", r"invalid option provided",
+        r"accepts \d+ arg", r"flag needs an argument", r"invalid argument \x22",
+    ], "Error: unknown flag: --nope"),
+
+    // Installation. Compilers are found missing only when something is compiled.
+    specific(VLLM, BrokenInstall, AGAIN, &[
+        r"Torch not compiled with CUDA", r"compiled with different CUDA",
+        r"operator torchvision::nms does not exist",
+        r"has no attribute '(rms_norm|all_special_tokens_extended|_C\w*|silu_and_mul)'",
+        r"failed to find C compiler", r"Could not find nvcc", r"CUDA_HOME environment variable is not set",
+        r"Python\.h: No such file", r"ninja: build stopped", r"ninja: not found", r"PackageNotFoundError",
+        r"numpy\.dtype size changed", r"No module named", r"nvcc fatal", r"SUBLIBRARY_VERSION_MISMATCH",
+        r"cannot import name", r"C\+\+ compiler not found", r"InvalidCxxCompiler",
+        r"not in the PATH.*(gcc|nvcc|cl)",
+    ],
+        "RuntimeError: Failed to find C compiler. Please specify via CC environment variable or set \
+        triton.knobs.build.impl."),
+    specific(ALL, BrokenInstall, AGAIN, &[
+        r"ModuleNotFoundError", r"\bImportError\b", r"cannot open shared object file", r"undefined symbol",
+        r"version .GLIBC\w*_[\d.]+. not found", r"Illegal instruction", r"exec format error",
+        r"binary not found \(checked", r"command not found", r"error while loading shared libraries",
+        r"bad interpreter", r"symbol lookup error", r"invalid ELF header",
+    ],
+        "llama-server: error while loading shared libraries: libcudart.so.12: cannot open shared object \
+        file: No such file or directory"),
+
+    specific(ALL, Permission, AGAIN, &[
+        r"Permission denied", r"PermissionError", r"EACCES", r"Operation not permitted",
+        r"path elements are traversable", r"Read-only file system", r"Insufficient Permissions",
+        r"NoPermission\b",
+    ], "PermissionError: [Errno 13] Permission denied: '/models/m/config.json'"),
+
+    specific(ALL, Network, PASSES, &[
+        r"MaxRetryError", r"NameResolutionError", r"Temporary failure in name resolution",
+        r"Name or service not known", r"no such host", r"couldn't connect to", r"could not connect to",
+        r"Read timed out", r"ReadTimeout", r"ConnectTimeout", r"TLS handshake timeout",
+        r"CERTIFICATE_VERIFY_FAILED", r"certificate signed by unknown authority", r"SSLError",
+        r"\bdial tcp\b", r"429 Client Error", r"50[0234] Server Error", r"HfHubHTTPError",
+        r"(Connection|ConnectError|ProtocolError).*(huggingface|hf\.co|modelscope)",
+        r"Network is unreachable", r"No route to host", r"registry\.ollama\.ai.*(timeout|refused|EOF)",
+        r"failed to download model", r"part stalled", r"max retries exceeded", r"get_repo_commit: error",
+        r"curl_easy_perform", r"Connection reset by peer.*(hub|hf)",
+    ],
+        "urllib3.exceptions.MaxRetryError: HTTPSConnectionPool(host='huggingface.co', port=443): Max \
+        retries exceeded with url: /api/models/org/m"),
+];

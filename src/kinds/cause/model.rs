@@ -1,0 +1,117 @@
+//! Wordings about the model: missing, damaged, not for this build, not for this user. Within a line the first entry
+//! wins.
+use super::entry::*;
+use crate::policy::Cause::*;
+
+#[rustfmt::skip]
+pub(super) const ENTRIES: &[Entry] = &[
+    // Both come with a 401 that says less; see the generic one below.
+    decisive(ALL, AuthGated, AGAIN, &[
+        r"GatedRepoError", r"access to model .* is restricted", r"access (a |to a )?gated repo",
+        r"is gated", r"must (be|have) (authenticated|access) .*to access",
+        r"Your request to access .* (is|has been)",
+    ], "OSError: You are trying to access a gated repo."),
+    decisive(ALL, ModelMissing, AGAIN, &[r"RepositoryNotFoundError", r"Repository not found for url"],
+        "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1-2)"),
+    specific(ALL, AuthGated, AGAIN, &[
+        r"401 Client Error", r"403 Client Error", r"invalid (username or password|credentials)",
+        r"invalid user token", r"pull model manifest: 40[13]",
+        r"HTTPError.*\b40[13]\b.*(huggingface|hf\.co)", r"unauthorized: ", r"HF API.*40[13]",
+        r"status code:? 40[13]\b",
+    ],
+        "requests.exceptions.HTTPError: 403 Client Error: Forbidden for url: \
+        https://huggingface.co/org/m/resolve/main/config.json"),
+
+    specific(ALL, ModelMissing, AGAIN, &[
+        r"invalid repository ID or local directory", r"is not a local folder and is not a valid model",
+        r"HFValidationError", r"Repo id must", r"cannot find any model weights",
+        r"does not appear to have a file named", r"RevisionNotFoundError", r"EntryNotFoundError: 404",
+        r"cannot find an appropriate cached snapshot", r"outgoing traffic has been disabled",
+        r"OfflineModeIsEnabled", r"No such file or directory: '\S*(config\.json|tokenizer\S*)'",
+    ],
+        "OSError: org/nope is not a local folder and is not a valid model identifier listed on \
+        'https://huggingface.co/models'"),
+    specific(VLLM, Network, PASSES, &[
+        r"error happened while trying to locate the file on the Hub",
+        r"couldn't find (it|them) in the cached files",
+    ],
+        "huggingface_hub.errors.LocalEntryNotFoundError: An error happened while trying to locate the \
+        file on the Hub and we cannot find the requested files in the local cache. Please check your \
+        connection"),
+    specific(ALL, ModelMissing, AGAIN, &[r"LocalEntryNotFoundError"],
+        "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find the requested files in the disk \
+        cache"),
+    specific(GGML, Permission, AGAIN, &[
+        r"failed to open (GGUF file|model)? ?\S* ?\(Permission denied",
+        r"failed to open \S+: Permission denied",
+    ], "gguf_init_from_file: failed to open GGUF file '/m/x.gguf' (Permission denied)"),
+    specific(GGML, ModelMissing, AGAIN, &[
+        r"failed to open GGUF file", r"failed to open \S+\.gguf\S*: No such file",
+        r"not available in cache \(offline", r"failed to (fetch model metadata|resolve the model)",
+        r"no such (model )?file", r"model (path|file) .*(does not exist|not found)",
+        r"GGUF file .*not found",
+    ], "gguf_init_from_file: failed to open GGUF file 'models/nope.gguf' (No such file or directory)"),
+    specific(OLLAMA, ModelMissing, AGAIN, &[
+        r"model \\?['\x22]\S+['\x22] not found", r"pull model manifest: file does not exist",
+        r"model not found", r"manifest unknown",
+    ], "{\"error\":\"model 'nope' not found\"}"),
+
+    specific(ALL, ModelCorrupt, AGAIN, &[
+        r"SafetensorError", r"HeaderTooLarge", r"MetadataIncompleteBuffer", r"InvalidHeader",
+        r"deserializing header", r"invalid load key", r"UnpicklingError", r"PytorchStreamReader failed",
+        r"is not a valid JSON file", r"consistency check failed",
+        r"No such file or directory: '\S*\.(safetensors|bin|pt)\S*'",
+    ], "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer"),
+    specific(GGML, ModelCorrupt, AGAIN, &[
+        r"invalid (magic characters|file magic)", r"bad magic", r"not within the file bounds",
+        r"corrupted (or incomplete|model)", r"offset\+size.*exceeds file size", r"exceeds file size",
+        r"not in GGUF format", r"has invalid data", r"failed to read (magic|key-value|tensor (data|info))",
+        r"digest mismatch", r"file size mismatch", r"is truncated", r"tensor .* out of bounds",
+        r"tensor .* is duplicated", r"unexpectedly reached end of file",
+    ],
+        "llama_model_load: error loading model: tensor 'blk.0.ffn_down.weight' data is not within the \
+        file bounds, model is corrupted or incomplete"),
+
+    specific(VLLM, ModelUnsupported, AGAIN, &[
+        r"Model architectures? .*(not supported|failed to be inspected)",
+        r"does not recognize this architecture", r"Unrecognized model in",
+        r"Unrecognized configuration class", r"Tokenizer class \S+ does not exist", r"untagged enum",
+        r"no module or parameter named", r"Unknown quantization method",
+        r"model type .* (is )?not supported", r"Cannot find model module", r"has no vLLM implementation",
+        r"not supported by (ROCm|vLLM)", r"Unknown architecture", r"No valid attention backend",
+    ],
+        "ValueError: Model architectures ['FooForCausalLM'] are not supported for now. Supported \
+        architectures: dict_keys(["),
+    specific(GGML, ModelUnsupported, AGAIN, &[
+        r"(unknown|unsupported) model architecture", r"unknown pre-tokenizer type", r"unknown tokenizer",
+        r"wrong number of tensors", r"missing tensor '", r"has wrong shape; expected",
+        r"has invalid ggml type", r"is no longer supported", r"unsupported (GGUF|model|file type|vocab)",
+        r"key not found in model", r"cannot find tokenizer (merges|vocab)", r"invalid vocab",
+        r"unsupported tensor type", r"GGUF version \d+ (is )?(un|not )supported",
+    ],
+        "llama_model_load: error loading model: error loading model architecture: unknown model \
+        architecture: 'qwen4'"),
+    specific(OLLAMA, ModelUnsupported, AGAIN, &[
+        r"may be incompatible with your version of Ollama", r"requires a newer version of Ollama",
+        r"not supported by your version of Ollama", r"this model is not supported",
+    ],
+        "pull model manifest: 412: The model you are attempting to pull requires a newer version of \
+        Ollama."),
+
+    // The loader gave up, for a reason that it printed before.
+    symptom(GGML, ModelCorrupt, OPEN, &[r"error loading model: "],
+        "llama_model_load: error loading model: something new"),
+    symptom(LLAMA, ModelMissing, OPEN, &[
+        r"failed to load model", r"unable to load model", r"exiting due to model loading error",
+    ], "srv  llama_server: exiting due to model loading error"),
+
+    // One request; the engine lives.
+    note(ALL, ContextTooSmall, OPEN, &[
+        r"maximum context length", r"exceeds the available context size", r"exceed_context_size_error",
+        r"longer than the (context length|maximum model length)", r"truncating input prompt",
+        r"input (prompt )?exceeds", r"Context size has been exceeded", r"exceeds maximum context",
+        r"context window is full",
+    ],
+        "srv    send_error: task 3, error: request (12015 tokens) exceeds the available context size \
+        (4096 tokens), try increasing it"),
+];

@@ -1,0 +1,266 @@
+//! Whose fault an upstream's answer is: which one moves a request to the next tier, which is the client's own, which
+//! is overload, and which counts against the tier. The table is data ([`ROWS`]), read from the top.
+use super::{Api, Kind};
+use serde_json::Value;
+use std::ops::RangeInclusive;
+
+/// What to do about one upstream's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// A proper answer.
+    Answer,
+    /// The request is wrong wherever it goes: the upstream's answer is the client's. No strike.
+    ClientError,
+    /// This tier cannot do what was asked, another may. No strike; the upstream's answer goes out when none can.
+    Capability,
+    /// Too long for this tier's context; a tier with a larger one may do it. No strike; this 400 goes out else.
+    ContextTooLong,
+    /// Full, or still loading. No strike; passed on with its Retry-After when no tier is left.
+    Overloaded,
+    /// The upstream failed. Moves on; `strike` counts against the tier's health.
+    Failure { strike: bool },
+    /// The upstream does not know the name, path or key that we ourselves sent. Moves on, no strike, and is never the
+    /// client's error.
+    Misconfigured,
+    /// A 500 that reads like bad input. One other tier is tried, without a strike: when that says the same, the
+    /// client gets it as a 400.
+    BadInput,
+}
+
+const STRIKE: Verdict = Verdict::Failure { strike: true };
+const NO_STRIKE: Verdict = Verdict::Failure { strike: false };
+
+/// Whose wording a row knows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaker {
+    Vllm,
+    Llama,
+    Ollama,
+    Any,
+}
+
+/// An answer matches when its status is in the range and its error text, type or code holds one of the phrases
+/// (lower case; none given: any text).
+struct Row {
+    speaker: Speaker,
+    status: RangeInclusive<u16>,
+    says: &'static [&'static str],
+    verdict: Verdict,
+}
+
+const fn row(
+    speaker: Speaker,
+    status: RangeInclusive<u16>,
+    says: &'static [&'static str],
+    verdict: Verdict,
+) -> Row {
+    Row { speaker, status, says, verdict }
+}
+
+/// The first row that matches decides.
+#[rustfmt::skip]
+const ROWS: &[Row] = {
+    use Speaker::{Any, Llama, Ollama, Vllm};
+    use Verdict::{BadInput, Capability, ClientError, ContextTooLong, Misconfigured, Overloaded};
+    &[
+        // The request does not fit this tier's context.
+        row(Any, 400..=422, &[
+            "maximum context length", "exceed_context_size_error", "exceeds the available context size",
+            "longer than the maximum model length", "longer than the context length",
+            "exceeds the context length", "exceeds maximum context length", "cannot be greater than max_model_len",
+            "context_length_exceeded",
+        ], ContextTooLong),
+        // The name that we put into the request ourselves.
+        row(Vllm, 404..=404, &["` does not exist"], Misconfigured),
+        row(Any, 404..=404, &["model_not_found"], Misconfigured),
+        row(Llama, 400..=404, &["' not found"], Misconfigured),
+        row(Ollama, 404..=404, &["model '", "model \""], Misconfigured),
+        // A Host header that it does not like: ours.
+        row(Ollama, 403..=403, &[], Misconfigured),
+        // What this tier, or this build of it, does not have.
+        row(Llama, 403..=403, &["feature_disabled"], Capability),
+        row(Ollama, 400..=400, &["does not support"], Capability),
+        row(Vllm, 400..=400, &[
+            "--enable-auto-tool-choice", "--tool-call-parser", "is not a multimodal model", "at most 0 ",
+            "does not support", "default chat template is no longer allowed",
+        ], Capability),
+        row(Llama, 400..=400, &["is not supported", "does not support", "requires --jinja", "field 'n'"], Capability),
+        row(Any, 404..=404, &["not found"], Capability),
+        row(Any, 405..=405, &[], Capability),
+        row(Any, 501..=501, &[], Capability),
+        // Full, or not there yet.
+        row(Any, 408..=408, &[], Overloaded),
+        row(Any, 429..=429, &[], Overloaded),
+        row(Any, 503..=503, &[], Overloaded),
+        row(Any, 529..=529, &[], Overloaded),
+        row(Llama, 500..=500, &["context size has been exceeded"], Overloaded),
+        // We went away ourselves, or somebody is stopping it.
+        row(Any, 499..=499, &[], NO_STRIKE),
+        row(Ollama, 500..=500, &["request canceled", "context canceled"], NO_STRIKE),
+        row(Vllm, 500..=500, &["cannot schedule new futures after shutdown"], NO_STRIKE),
+        // It computes no more.
+        row(Llama, 500..=500, &["compute error", "invalid input batch", "decode() failed"], STRIKE),
+        // Thrown while reading the request.
+        row(Llama, 500..=500, &[
+            "input is not supported", "cannot use both json_schema and grammar", "[json.exception", "parse error",
+            "failed to parse", "unable to generate parser", "jinja", "chat template", "does not support multimodal",
+        ], BadInput),
+        row(Ollama, 500..=500, &["must be of type", "does not support", "failed to process inputs"], BadInput),
+        // Whatever is left.
+        row(Any, 400..=499, &[], ClientError),
+        row(Any, 500..=599, &[], STRIKE),
+    ]
+};
+
+impl Row {
+    fn matches(&self, speaks: &dyn Fn(Speaker) -> bool, status: u16, said: &str) -> bool {
+        speaks(self.speaker)
+            && self.status.contains(&status)
+            && (self.says.is_empty() || self.says.iter().any(|phrase| said.contains(phrase)))
+    }
+}
+
+/// The verdict on a whole answer.
+pub fn verdict(api: Api, kind: Kind, status: u16, body: &[u8]) -> Verdict {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(answer) => verdict_on(api, kind, status, &answer),
+        Err(_) => of_text(api, kind, status, &String::from_utf8_lossy(body)),
+    }
+}
+
+/// The same for an answer that was parsed already.
+pub fn verdict_on(api: Api, kind: Kind, status: u16, answer: &Value) -> Verdict {
+    if (200..=299).contains(&status) {
+        return match api {
+            Api::Ollama if answer.get("error").is_none() && !has_ended(answer) => STRIKE,
+            Api::OpenAi | Api::Ollama => verdict_of_event(answer).unwrap_or(Verdict::Answer),
+        };
+    }
+    if names_the_model(answer) && status == 404 {
+        return Verdict::Misconfigured;
+    }
+    of_error(api, kind, status, &error_text(answer))
+}
+
+/// An answer that is not JSON. With a 2xx status that is a pass-through's business (audio, plain text), unless the
+/// dialect has nothing but JSON.
+fn of_text(api: Api, kind: Kind, status: u16, text: &str) -> Verdict {
+    match (status, api) {
+        (200..=299, Api::OpenAi) => Verdict::Answer,
+        (200..=299, Api::Ollama) => STRIKE,
+        // An upstream of an OpenAI kind that says 404 in prose has no such route.
+        (404, _) => Verdict::Capability,
+        _ => of_error(api, kind, status, text),
+    }
+}
+
+fn of_error(api: Api, kind: Kind, status: u16, said: &str) -> Verdict {
+    let said = said.to_ascii_lowercase();
+    let remote = !kind.is_local();
+    match status {
+        // The key is ours there, not the client's.
+        401 | 403 if remote => return Verdict::Misconfigured,
+        400..=599 => {}
+        // Neither an answer nor an error: whoever is there is not an inference engine.
+        _ => return Verdict::Misconfigured,
+    }
+    let speaks = |speaker| match (speaker, kind) {
+        (Speaker::Any, _) => true,
+        (Speaker::Vllm, Kind::Vllm) | (Speaker::Llama, Kind::LlamaServer) => true,
+        // Nobody knows what is behind a remote of that dialect.
+        (Speaker::Vllm | Speaker::Llama, Kind::Remote(Api::OpenAi)) => true,
+        (Speaker::Ollama, _) => api == Api::Ollama,
+        // Ollama's runner is a llama-server, and its words come through.
+        (Speaker::Llama, Kind::Ollama | Kind::Remote(Api::Ollama)) => status >= 500,
+        (Speaker::Vllm | Speaker::Llama, _) => false,
+    };
+    let row = ROWS.iter().find(|row| row.matches(&speaks, status, &said));
+    row.map_or(STRIKE, |row| row.verdict)
+}
+
+/// The verdict on one event of a stream with status 200, or on one line of NDJSON; `None` when nothing is wrong with
+/// it. vLLM reports the death of its engine like this, followed by a proper `[DONE]`.
+pub fn verdict_of_event(event: &Value) -> Option<Verdict> {
+    if event.get("error").is_some_and(|error| !error.is_null()) {
+        let said = error_text(event).to_ascii_lowercase();
+        let status = inner_status(event, &said);
+        let verdict =
+            if names_the_model(event) && status == 404 { Some(Verdict::Misconfigured) } else { None };
+        let row = || ROWS.iter().find(|row| row.matches(&|_| true, status, &said)).map(|row| row.verdict);
+        return Some(verdict.or_else(row).unwrap_or(STRIKE));
+    }
+    let broken = event
+        .get("choices")
+        .and_then(Value::as_array)
+        .is_some_and(|choices| choices.iter().filter_map(|choice| choice.get("finish_reason")).any(gave_up));
+    // An answer that says "the model was loaded" instead of anything else holds nothing for the client.
+    let ended_by = event.get("done_reason").and_then(Value::as_str);
+    let empty = event.get("message").is_some() && matches!(ended_by, Some("load" | "unload"));
+    (broken || empty).then_some(STRIKE)
+}
+
+/// Did the engine, and not the model, end this answer? `abort` is what vLLM says to new requests while it shuts down.
+fn gave_up(finish_reason: &Value) -> bool {
+    matches!(finish_reason.as_str(), Some("abort" | "error"))
+}
+
+/// Does this event, or whole answer, hold the proper end of a choice? A stream in which none did is cut, even when
+/// `[DONE]` follows.
+pub fn has_ended(event: &Value) -> bool {
+    let choices = event.get("choices").and_then(Value::as_array);
+    let finished =
+        |choice: &Value| choice.get("finish_reason").is_some_and(|why| why.is_string() && !gave_up(why));
+    choices.is_some_and(|choices| choices.iter().any(finished))
+        || event.get("done") == Some(&Value::Bool(true))
+}
+
+/// Was it the model's name that was refused? A missing route is a 404 too.
+fn names_the_model(answer: &Value) -> bool {
+    let param = answer.pointer("/error/param").or_else(|| answer.get("param"));
+    param.and_then(Value::as_str) == Some("model")
+}
+
+/// Everything that an error says, in one string: OpenAI's object, Ollama's bare string, old vLLM's flat object and
+/// FastAPI's `detail`.
+fn error_text(answer: &Value) -> String {
+    let error = match answer.get("error") {
+        Some(Value::String(text)) => return text.clone(),
+        Some(object @ Value::Object(_)) => object,
+        _ => answer,
+    };
+    let mut said = String::new();
+    for name in ["message", "type", "code", "detail", "error"] {
+        match error.get(name) {
+            Some(Value::String(text)) => said.push_str(text),
+            Some(Value::Null) | None => continue,
+            Some(other) => said.push_str(&other.to_string()),
+        }
+        said.push(' ');
+    }
+    said
+}
+
+/// The status that an error inside a 200 stands for: its own code, else what its type means, else 500.
+fn inner_status(event: &Value, said: &str) -> u16 {
+    const TYPES: &[(&str, u16)] = &[
+        ("badrequest", 400),
+        ("invalid_request", 400),
+        ("notfound", 404),
+        ("not_found", 404),
+        ("rate_limit", 429),
+        ("serviceunavailable", 503),
+        ("service unavailable", 503),
+        ("unavailable_error", 503),
+        ("server busy", 503),
+        ("overloaded", 503),
+    ];
+    let code = event.pointer("/error/code").or_else(|| event.pointer("/error/status"));
+    let number = code.and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
+    match number.and_then(|number| u16::try_from(number).ok()) {
+        Some(status @ 400..=599) => status,
+        _ => TYPES.iter().find(|(name, _)| said.contains(name)).map_or(500, |(_, status)| *status),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+use super::*;
+
+const REMOTE: Kind = Kind::Remote(Api::OpenAi);
+
+#[track_caller]
+fn check(kind: Kind, status: u16, body: &str, expected: Verdict) {
+    assert_eq!(verdict(kind.api(), kind, status, body.as_bytes()), expected, "{kind:?} {status} {body}");
+}
+
+/// One real answer per row of the table, and what it must mean.
+#[test]
+fn every_row_decides_its_answer() {
+    use Kind::{LlamaServer as L, Ollama as O, Vllm as V};
+    use Verdict::*;
+    let openai = |message: &str, kind: &str, code: u16| {
+        serde_json::json!({ "error": { "message": message, "type": kind, "param": null, "code": code } })
+            .to_string()
+    };
+    let ollama = |text: &str| serde_json::json!({ "error": text }).to_string();
+
+    // ContextTooLong
+    check(
+        V,
+        400,
+        &openai(
+            "This model's maximum context length is 4096 tokens. However, you requested 9000 tokens",
+            "BadRequestError",
+            400,
+        ),
+        ContextTooLong,
+    );
+    check(
+        V,
+        400,
+        &openai(
+            "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+            "BadRequestError",
+            400,
+        ),
+        ContextTooLong,
+    );
+    check(
+        V,
+        400,
+        &openai("max_tokens=99999 cannot be greater than max_model_len=2048.", "BadRequestError", 400),
+        ContextTooLong,
+    );
+    check(
+        L,
+        400,
+        r#"{"error":{"code":400,"message":"request (12015 tokens) exceeds the available context size (4096 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":12015,"n_ctx":4096}}"#,
+        ContextTooLong,
+    );
+    check(O, 400, &ollama("the input is longer than the context length"), ContextTooLong);
+    check(
+        REMOTE,
+        400,
+        r#"{"error":{"message":"too long","type":"invalid_request_error","code":"context_length_exceeded"}}"#,
+        ContextTooLong,
+    );
+    // Misconfigured: our name
+    check(
+        V,
+        404,
+        r#"{"error":{"message":"The model `nope` does not exist. Valid aliases: tiny.","type":"NotFoundError","param":"model","code":404}}"#,
+        Misconfigured,
+    );
+    check(
+        V,
+        404,
+        r#"{"object":"error","message":"The model `nope` does not exist.","type":"NotFoundError","param":null,"code":404}"#,
+        Misconfigured,
+    );
+    check(L, 400, &openai("model 'x' not found", "invalid_request_error", 400), Misconfigured);
+    check(O, 404, &ollama("model 'nope' not found"), Misconfigured);
+    check(O, 404, &ollama("model \"nope\" not found, try pulling it first"), Misconfigured);
+    check(
+        REMOTE,
+        404,
+        r#"{"error":{"message":"no","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#,
+        Misconfigured,
+    );
+    check(O, 403, "", Misconfigured);
+    // Capability
+    check(L, 403, &openai("off", "feature_disabled", 403), Capability);
+    check(O, 400, &ollama("registry.ollama.ai/library/x does not support tools"), Capability);
+    check(O, 400, &ollama("\"emb\" does not support chat"), Capability);
+    check(
+        V,
+        400,
+        &openai(
+            "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set",
+            "BadRequestError",
+            400,
+        ),
+        Capability,
+    );
+    check(V, 400, &openai("x is not a multimodal model", "BadRequestError", 400), Capability);
+    check(
+        L,
+        400,
+        &openai(
+            "image input is not supported - hint: you may need to provide the mmproj",
+            "invalid_request_error",
+            400,
+        ),
+        Capability,
+    );
+    check(
+        L,
+        400,
+        &openai("Field 'n': Value must be between 1 <= value <= 4, but got 99", "invalid_request_error", 400),
+        Capability,
+    );
+    check(V, 404, r#"{"detail":"Not Found"}"#, Capability);
+    check(L, 404, &openai("File Not Found", "not_found_error", 404), Capability);
+    check(O, 404, "404 page not found", Capability);
+    check(V, 405, r#"{"detail":"Method Not Allowed"}"#, Capability);
+    check(
+        V,
+        501,
+        &openai("The model does not support Embeddings API", "NotImplementedError", 501),
+        Capability,
+    );
+    check(
+        L,
+        501,
+        &openai(
+            "This server does not support embeddings. Start it with `--embeddings`",
+            "not_supported_error",
+            501,
+        ),
+        Capability,
+    );
+    // Overloaded
+    check(V, 503, &openai("The engine is currently busy", "Service Unavailable", 503), Overloaded);
+    check(
+        V,
+        503,
+        &openai("Generation is paused. Please retry after it resumes.", "ServiceUnavailableError", 503),
+        Overloaded,
+    );
+    check(V, 503, r#"{"error":"The model is currently scaling. Please try again later."}"#, Overloaded);
+    check(L, 503, &openai("Loading model", "unavailable_error", 503), Overloaded);
+    check(L, 503, &openai("no slot available", "unavailable_error", 503), Overloaded);
+    check(O, 503, &ollama("server busy, please try again.  maximum pending requests exceeded"), Overloaded);
+    check(REMOTE, 429, &openai("slow down", "rate_limit_error", 429), Overloaded);
+    check(REMOTE, 408, "", Overloaded);
+    check(REMOTE, 529, "", Overloaded);
+    check(L, 500, &openai("Context size has been exceeded.", "server_error", 500), Overloaded);
+    // Failures that count nowhere
+    check(O, 499, &ollama("request canceled"), Failure { strike: false });
+    check(O, 500, &ollama("context canceled"), Failure { strike: false });
+    check(
+        V,
+        500,
+        &openai("cannot schedule new futures after shutdown", "InternalServerError", 500),
+        Failure { strike: false },
+    );
+    // Failures that count
+    check(
+        V,
+        500,
+        &openai("The server had an error while processing your request.", "InternalServerError", 500),
+        STRIKE,
+    );
+    check(
+        V,
+        500,
+        &openai(
+            "EngineCore encountered an issue. See stack trace (above) for the root cause.",
+            "InternalServerError",
+            500,
+        ),
+        STRIKE,
+    );
+    check(L, 500, &openai("Compute error.", "server_error", 500), STRIKE);
+    check(L, 500, &openai("Invalid input batch.", "server_error", 500), STRIKE);
+    check(L, 500, &openai("decode() failed: -3", "server_error", 500), STRIKE);
+    check(
+        O,
+        500,
+        &ollama("model runner has unexpectedly stopped, this may be due to resource limitations"),
+        STRIKE,
+    );
+    check(O, 500, &ollama("llama-server process has terminated: signal: killed"), STRIKE);
+    check(O, 500, &ollama("an error was encountered while running the model: unexpected EOF"), STRIKE);
+    check(REMOTE, 502, "<html>Bad Gateway</html>", STRIKE);
+    check(REMOTE, 504, "", STRIKE);
+    // BadInput
+    check(
+        L,
+        500,
+        &openai(
+            "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+            "server_error",
+            500,
+        ),
+        BadInput,
+    );
+    check(L, 500, &openai("Cannot use both json_schema and grammar", "server_error", 500), BadInput);
+    check(
+        L,
+        500,
+        &openai("[json.exception.parse_error.101] parse error at line 1", "server_error", 500),
+        BadInput,
+    );
+    check(O, 500, &ollama("option \"num_predict\" must be of type integer"), BadInput);
+    // ClientError
+    check(V, 400, &openai("temperature must be non-negative", "BadRequestError", 400), ClientError);
+    check(V, 401, r#"{"error":"Unauthorized"}"#, ClientError);
+    check(V, 404, &openai("The LoRA adapter was gone", "NotFoundError", 404), ClientError);
+    check(L, 413, &openai("too large", "invalid_request_error", 413), ClientError);
+    check(V, 422, r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#, ClientError);
+    check(O, 400, &ollama("missing request body"), ClientError);
+    // What is no inference engine
+    check(REMOTE, 401, &openai("bad key", "authentication_error", 401), Misconfigured);
+    check(REMOTE, 302, "", Misconfigured);
+    check(V, 101, "", Misconfigured);
+}
+
+#[test]
+fn no_row_of_the_table_is_shadowed_by_those_above_it() {
+    for (at, row) in ROWS.iter().enumerate() {
+        let text = row.says.join(" ");
+        let first = ROWS.iter().position(|other| {
+            other.matches(
+                &|speaker| speaker == row.speaker || speaker == Speaker::Any,
+                *row.status.start(),
+                &text,
+            )
+        });
+        assert_eq!(first, Some(at), "row {at} ({text:?}) is never reached");
+    }
+}
+
+#[test]
+fn a_200_is_an_answer_only_when_the_model_ended_it() {
+    use Kind::{Ollama as O, Vllm as V};
+    check(V, 200, r#"{"choices":[{"finish_reason":"stop","message":{"content":"x"}}]}"#, Verdict::Answer);
+    check(V, 200, r#"{"data":[{"embedding":[0.1]}],"error":null}"#, Verdict::Answer);
+    check(V, 200, "plain text of a pass-through", Verdict::Answer);
+    check(V, 200, r#"{"choices":[{"finish_reason":"abort"}]}"#, STRIKE);
+    check(V, 200, r#"{"choices":[{"finish_reason":"stop"},{"finish_reason":"error"}]}"#, STRIKE);
+    check(V, 200, r#"{"error":{"message":"x","type":"InternalServerError","code":500}}"#, STRIKE);
+    check(
+        O,
+        200,
+        r#"{"message":{"role":"assistant","content":"x"},"done":true,"done_reason":"stop"}"#,
+        Verdict::Answer,
+    );
+    check(O, 200, r#"{"message":{"role":"assistant","content":"x"},"done":false}"#, STRIKE);
+    check(
+        O,
+        200,
+        r#"{"message":{"role":"assistant","content":""},"done":true,"done_reason":"load"}"#,
+        STRIKE,
+    );
+    check(O, 200, r#"{"error":"server busy, please try again."}"#, Verdict::Overloaded);
+    check(O, 200, "", STRIKE);
+}
+
+#[track_caller]
+fn check_event(event: &str, expected: Option<Verdict>) {
+    assert_eq!(verdict_of_event(&serde_json::from_str(event).unwrap()), expected, "{event}");
+}
+
+#[test]
+fn an_error_inside_a_stream_is_judged_by_its_inner_code() {
+    check_event(r#"{"choices":[{"delta":{"content":"x"},"finish_reason":null}]}"#, None);
+    check_event(r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#, None);
+    check_event(r#"{"choices":[],"usage":{"total_tokens":3}}"#, None);
+    check_event(r#"{"message":{"content":"x"},"done":false}"#, None);
+    check_event(
+        r#"{"error": {"message": "EngineCore encountered an issue.", "type": "InternalServerError", "param": null, "code": 500}}"#,
+        Some(STRIKE),
+    );
+    check_event(r#"{"error":{"code":500,"message":"Compute error.","type":"server_error"}}"#, Some(STRIKE));
+    check_event(
+        r#"{"error":{"code":503,"message":"Generation is paused.","type":"ServiceUnavailableError"}}"#,
+        Some(Verdict::Overloaded),
+    );
+    check_event(r#"{"error":{"code":"503","message":"x"}}"#, Some(Verdict::Overloaded));
+    check_event(
+        r#"{"error":{"code":null,"message":"x","type":"BadRequestError"}}"#,
+        Some(Verdict::ClientError),
+    );
+    check_event(
+        r#"{"error":{"code":400,"message":"This model's maximum context length is 1"}}"#,
+        Some(Verdict::ContextTooLong),
+    );
+    check_event(r#"{"error":{"code":404,"message":"gone","param":"model"}}"#, Some(Verdict::Misconfigured));
+    check_event(
+        r#"{"error":"an error was encountered while running the model: unexpected EOF"}"#,
+        Some(STRIKE),
+    );
+    check_event(r#"{"choices":[{"delta":{},"finish_reason":"abort"}]}"#, Some(STRIKE));
+}
+
+#[test]
+fn an_end_is_told_from_a_stop() {
+    let ended = |event: &str| has_ended(&serde_json::from_str(event).unwrap());
+    assert!(ended(r#"{"choices":[{"finish_reason":"stop"}]}"#));
+    assert!(ended(r#"{"done":true}"#));
+    assert!(!ended(r#"{"choices":[{"finish_reason":null}]}"#));
+    assert!(!ended(r#"{"choices":[{"finish_reason":"abort"}]}"#));
+    assert!(!ended(r#"{"choices":[]}"#));
+    assert!(!ended(r#"{"done":false}"#));
+}
