@@ -1,1 +1,153 @@
-//! config
+//! What was typed → a checked [`Config`], or every problem at once.
+//!
+//! ```text
+//! file ─ document ─→ spanned tables ─ section, value ─→ server, agent, tier ─ chain ─→ Config
+//!            └───────────────┴─── problem: offset, what is wrong, what would be right ──────┘
+//! ```
+//!
+//! serde stops at its first error, so the spanned document is walked by hand: each room asks a [`section::Section`] for
+//! the keys it knows, and whatever nobody asked for is an unknown key. Nothing in here starts, binds or writes anything;
+//! the only files that are read are the configuration itself and the secrets that it names.
+mod address;
+mod agent;
+mod chain;
+mod document;
+mod environment;
+mod keys;
+mod limits;
+mod local;
+mod passthrough;
+mod problem;
+mod remote;
+mod secret;
+mod section;
+mod server;
+mod tier;
+mod value;
+
+pub use agent::{Agent, LogFormat, LogLevel};
+pub use environment::Environment;
+pub use limits::Timeouts;
+pub use local::{Local, Pull};
+pub use problem::{Problem, Refusal};
+pub use remote::{Remote, Url};
+pub use secret::Secret;
+pub use server::Server;
+pub use tier::{Tier, Upstream};
+
+use problem::Problems;
+use section::{Context, Section};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use toml::de::{DeTable, DeValue};
+use value::Wrong;
+
+/// A configuration is a few kilobytes; what is larger is another file by mistake, and is not read to its end.
+const LARGEST_FILE: u64 = 256 * 1024;
+
+/// A configuration in which every value has been checked and every default is filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The file it was read from, absolute.
+    pub path: PathBuf,
+    pub server: Server,
+    pub agent: Agent,
+    /// Best first; never empty.
+    pub tiers: Vec<Tier>,
+}
+
+/// Reads and checks the file at `path`. Problems carry the path as it was given.
+pub fn read(path: &Path, environment: &Environment) -> Result<Config, Refusal> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| Refusal::Unreadable(format!("{}: {error}", path.display())))?;
+    let file_name = path.display().to_string();
+    let text = decoded(&file_name, bytes).map_err(|problem| Refusal::Wrong(vec![problem]))?;
+    parse(&file_name, &text, environment).map_err(Refusal::Wrong)
+}
+
+/// Checks `text`; `file_name` is what its problems are reported under. All problems, in file order.
+pub fn parse(file_name: &str, text: &str, environment: &Environment) -> Result<Config, Vec<Problem>> {
+    let problems = Problems::default();
+    let mended = document::mend(text, &problems);
+    let (document, errors) = DeTable::parse_recoverable(&mended.text);
+    document::report(text, &errors, &problems);
+    let context = Context { environment, problems: &problems, lost: &mended.lost };
+    let config = whole(Section::new(&context, "the file", 0, document.get_ref()), file_name);
+    match problems.in_file_order(file_name, text) {
+        none if none.is_empty() => Ok(config),
+        found => Err(found),
+    }
+}
+
+/// Reads every section. Where a value is wrong its default stands in, so that reading can go on: nobody sees it, because
+/// a configuration with problems is never handed out.
+fn whole(mut root: Section<'_>, file_name: &str) -> Config {
+    let server = server::read(root.table("server", "[server]"));
+    let agent = agent::read(root.table("agent", "[agent]"));
+    let tiers = chain::read(&mut root, &server, &agent);
+    refuse_unbuilt(&mut root);
+    root.finish();
+    Config { path: absolute(Path::new(file_name)), server: server.server, agent: agent.agent, tiers }
+}
+
+impl Config {
+    /// Another runtime directory in place of the configured one, as `--run-dir` asks for it; a relative one is taken from
+    /// the working directory. An error says in one line what is wrong with it and what would be right.
+    pub fn replace_run_dir(&mut self, run_dir: &Path) -> Result<(), String> {
+        let run_dir =
+            std::path::absolute(run_dir).map_err(|error| format!("{}: {error}", run_dir.display()))?;
+        if let Some(Wrong { what, remedy }) = agent::misfit(&run_dir, &self.tiers) {
+            return Err(format!("{what}; {remedy}"));
+        }
+        self.agent.run_dir = run_dir;
+        Ok(())
+    }
+}
+
+/// Sections of the contract whose part is not built yet: refused, never accepted and ignored.
+fn refuse_unbuilt(root: &mut Section<'_>) {
+    if let Some(gpu) = root.take("gpu") {
+        root.context.problems.add(gpu.header_at(), "[gpu] is not supported yet", "remove it");
+    }
+    let Some(alert) = root.take("alert") else { return };
+    let mail = match alert.value {
+        DeValue::Table(table) => table.get("mail"),
+        _ => None,
+    };
+    let at = match mail {
+        // `[alert.mail]` has its header's position; the implied `[alert]` around it has none of its own.
+        Some(mail) if matches!(mail.get_ref(), DeValue::Table(_)) => mail.span().start,
+        _ => alert.header_at(),
+    };
+    root.context.problems.add(at, "[alert.mail] is not supported yet", "remove it");
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The file as text, or the one problem that it is none.
+fn decoded(file_name: &str, bytes: Vec<u8>) -> Result<String, Problem> {
+    let problems = Problems::default();
+    let too_large = bytes.len() as u64 > LARGEST_FILE;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) if !too_large => return Ok(text),
+        Ok(text) => text,
+        Err(error) if too_large => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            problems.add(valid, "this byte is not UTF-8", "save the file as UTF-8 text");
+            String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned()
+        }
+    };
+    if too_large {
+        problems.add(0, "the file is larger than 256 KiB", "name the configuration file");
+    }
+    Err(problems.in_file_order(file_name, &text).remove(0))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,3 @@
 //! The one integration-test binary: it drives the built `mainstay` and the fake engine as a user's shell would.
+mod config;
 mod simulation;

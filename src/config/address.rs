@@ -1,0 +1,121 @@
+//! Addresses as they are typed: where we listen, where a remote tier is, whose pages may call us.
+use super::remote::Url;
+use super::value::{Given, Wrong, text};
+use http::Uri;
+use std::net::{IpAddr, SocketAddr};
+
+const LISTEN_FORM: &str = r#"write ADDRESS:PORT, such as "127.0.0.1:8000", "0.0.0.0:8000" or "[::1]:8000""#;
+const URL_FORM: &str = r#"write http://HOST:PORT, such as "http://gpu2:8000""#;
+
+/// `127.0.0.1:8000` or `[::1]:8000`. Port 0 lets the kernel choose.
+pub(super) fn listen(given: &Given<'_>) -> Result<SocketAddr, Wrong> {
+    let text = text(given)?;
+    text.parse().map_err(|_| {
+        let why = match text.rsplit_once(':') {
+            None => "which has no port",
+            Some((host, _)) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
+                "an IPv6 address without brackets"
+            }
+            Some((host, _)) if host.chars().any(char::is_alphabetic) && !host.starts_with('[') => {
+                "a name, and only numeric addresses are listened on"
+            }
+            Some(_) => "which is no address",
+        };
+        given.wrong(why, LISTEN_FORM)
+    })
+}
+
+/// Would binding both fail? The same address, or the same port on every address of the family.
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let every = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0
+        && one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (every || one.ip() == other.ip())
+}
+
+/// Would a connection to this URL arrive at this listener of ours?
+pub(super) fn leads_to(url: &Url, listener: SocketAddr) -> bool {
+    let host = if url.host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { &url.host };
+    let Ok(ip) = host.parse::<IpAddr>() else { return false };
+    url.port == listener.port()
+        && (ip == listener.ip() || (listener.ip().is_unspecified() && ip.is_loopback()))
+}
+
+/// `20000-20999`, both included.
+pub(super) fn port_range(given: &Given<'_>) -> Result<(u16, u16), Wrong> {
+    let form = r#"write FIRST-LAST in quotes, such as "20000-20999""#;
+    let text = text(given).map_err(|_| given.of_wrong_type(form))?;
+    let ends = text
+        .split_once('-')
+        .and_then(|(low, high)| Some((low.trim().parse::<u16>().ok()?, high.trim().parse::<u16>().ok()?)));
+    match ends {
+        None => Err(given.wrong("which is no range of ports", form)),
+        Some((low, high)) if low > high => Err(given.wrong("which ends before it begins", form)),
+        Some((low, _)) if low < 1024 => {
+            Err(given.wrong("which holds ports that only root may use", "begin at 1024 or above"))
+        }
+        Some(ends) => Ok(ends),
+    }
+}
+
+/// `http://HOST[:PORT][/BASE]`.
+pub(super) fn url(given: &Given<'_>) -> Result<Url, Wrong> {
+    let text = text(given)?;
+    // `Uri` takes a bare `host:port` as well, and drops a fragment.
+    let Some((scheme, _)) = text.split_once("://") else {
+        return Err(given.wrong("which has no http:// in front", URL_FORM));
+    };
+    match scheme {
+        "http" => {}
+        "https" => return Err(given.wrong("and https is not supported yet", URL_FORM)),
+        _ => return Err(given.wrong("which is not http", URL_FORM)),
+    }
+    let uri: Uri = text.parse().map_err(|_| given.wrong("which is no URL", URL_FORM))?;
+    let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
+        return Err(given.wrong("which names no host", URL_FORM));
+    };
+    if authority.as_str().contains('@') {
+        return Err(given.wrong_unshown("holds a user name", "write the key into `api_key` instead"));
+    }
+    if uri.query().is_some() || text.contains('#') {
+        return Err(given.wrong("with a query or fragment", URL_FORM));
+    }
+    let port = match (authority.as_str().len() > host.len(), uri.port_u16()) {
+        (false, _) => 80,
+        (true, Some(port)) if port > 0 => port,
+        (true, _) => return Err(given.wrong("whose port is none", URL_FORM)),
+    };
+    let base_path = uri.path().trim_end_matches('/');
+    if base_path == "/v1" || base_path.ends_with("/v1") {
+        return Err(given.wrong("and mainstay adds /v1 by itself", "remove /v1 from its end"));
+    }
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err(given.wrong("which names no host", URL_FORM));
+    }
+    Ok(Url { host: host.to_owned(), port, base_path: base_path.to_owned() })
+}
+
+/// `*`, or `https://HOST[:PORT]` as a browser sends it in `Origin`.
+pub(super) fn origin(given: &Given<'_>) -> Result<String, Wrong> {
+    let form = r#"write scheme and host without a path, such as "https://chat.example.org", or "*" for all"#;
+    let text = text(given)?;
+    let is_origin = text == "*"
+        || text.split_once("://").is_some_and(|(scheme, host)| {
+            matches!(scheme, "http" | "https")
+                && !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+        });
+    if is_origin { Ok(text) } else { Err(given.wrong("which is no origin", form)) }
+}
+
+/// A path of an upstream: absolute, without query.
+pub(super) fn path(given: &Given<'_>) -> Result<String, Wrong> {
+    let text = text(given)?;
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
+    if !text.starts_with('/') || !text.bytes().all(plain) {
+        return Err(given.wrong("which is no path", "write a path that begins with /, without query"));
+    }
+    Ok(text)
+}

@@ -1,0 +1,149 @@
+//! Values that must not be seen: where they are written, and a type that does not show them.
+use super::environment::Environment;
+use super::value::{Given, Wrong, clipped};
+use rustix::fs::OFlags;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use toml::de::{DeTable, DeValue};
+
+/// Longer than any key or token, and than what a variable of an environment can hold.
+const LARGEST_SECRET: u64 = 64 * 1024;
+const SOURCES: &str = r#"write { file = "/…" } or { credential = "…" }"#;
+
+/// Text that `Debug` never prints.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself; for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The value of a variable: as it stands, or from a file or credential.
+pub(super) fn plain_or_kept(given: &Given<'_>, environment: &Environment) -> Result<Secret, Wrong> {
+    match given.value {
+        DeValue::String(text) if text.contains('\0') => {
+            Err(given.wrong_unshown("holds a NUL byte", "remove the NUL"))
+        }
+        DeValue::String(text) => Ok(Secret(text.clone().into_owned())),
+        DeValue::Table(source) => kept(given, source, environment),
+        _ => {
+            Err(given.of_wrong_type(&format!("write a string in quotes, or {}", &SOURCES["write ".len()..])))
+        }
+    }
+}
+
+/// A key that goes into an HTTP header: only from a file or credential, never in the configuration itself.
+pub(super) fn api_key(given: &Given<'_>, environment: &Environment) -> Result<Secret, Wrong> {
+    let secret = match given.value {
+        DeValue::Table(source) => kept(given, source, environment)?,
+        DeValue::String(_) => {
+            let remedy = format!("{SOURCES}, this file is no place for secrets");
+            return Err(given.wrong_unshown("is written out", remedy));
+        }
+        _ => return Err(given.of_wrong_type(SOURCES)),
+    };
+    if !secret.0.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let remedy = "keep just the key in there, on one line";
+        return Err(given.wrong_unshown("holds spaces or characters that no HTTP header can carry", remedy));
+    }
+    Ok(secret)
+}
+
+fn kept(given: &Given<'_>, source: &DeTable<'_>, environment: &Environment) -> Result<Secret, Wrong> {
+    let mut entries = source.iter();
+    let (Some((name, value)), None) = (entries.next(), entries.next()) else {
+        return Err(given.wrong_unshown("must name one source", SOURCES));
+    };
+    let Some(place) = value.get_ref().as_str().filter(|place| !place.contains('\0')) else {
+        return Err(given.wrong_unshown("names no source", SOURCES));
+    };
+    match name.get_ref().as_ref() {
+        "file" if Path::new(place).is_absolute() => from_file(given, Path::new(place)),
+        "file" => {
+            Err(given
+                .wrong_unshown(format!("names the file \"{}\"", clipped(place)), "write an absolute path"))
+        }
+        "credential" => from_credential(given, place, environment),
+        other => Err(given.wrong_unshown(format!("has the unknown source `{}`", clipped(other)), SOURCES)),
+    }
+}
+
+/// systemd has already made sure that nobody else reads a credential.
+fn from_credential(given: &Given<'_>, name: &str, environment: &Environment) -> Result<Secret, Wrong> {
+    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+        let why = format!("names the credential \"{}\"", clipped(name));
+        return Err(given.wrong_unshown(why, "write the name that LoadCredential= in the unit gives it"));
+    }
+    let name = clipped(name);
+    let Some(directory) = &environment.credentials_directory else {
+        let why = format!("needs the credential `{name}`, and $CREDENTIALS_DIRECTORY is not set");
+        let remedy = format!("run under a unit with LoadCredential={name}:/…, or write {{ file = \"/…\" }}");
+        return Err(given.wrong_unshown(why, remedy));
+    };
+    let (text, _) = contents(&directory.join(&name)).map_err(|why| {
+        let remedy = format!("add LoadCredential={name}:/… to the unit");
+        given.wrong_unshown(format!("needs the credential `{name}`, which {why}"), remedy)
+    })?;
+    Ok(Secret(text))
+}
+
+fn from_file(given: &Given<'_>, path: &Path) -> Result<Secret, Wrong> {
+    let shown = clipped(&path.to_string_lossy());
+    let (text, mode) = contents(path).map_err(|why| {
+        given.wrong_unshown(
+            format!("needs the file {shown}, which {why}"),
+            "name a file that mainstay may read",
+        )
+    })?;
+    if mode & 0o004 != 0 {
+        let why = format!("is kept in {shown}, which everybody may read");
+        return Err(given.wrong_unshown(why, format!("chmod o-rwx {shown}")));
+    }
+    Ok(Secret(text))
+}
+
+/// The text without the newline at its end, and the file's mode; or what is wrong with the file.
+fn contents(path: &Path) -> Result<(String, u32), String> {
+    let read = || {
+        // Opening a pipe that nobody writes to would wait for ever.
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        file.take(LARGEST_SECRET + 1).read_to_end(&mut bytes)?;
+        Ok(Some((bytes, metadata.permissions().mode())))
+    };
+    let (bytes, mode) = read()
+        .map_err(|error: std::io::Error| format!("cannot be read ({error})"))?
+        .ok_or("is no regular file")?;
+    if bytes.len() as u64 > LARGEST_SECRET {
+        return Err("is larger than 64 KiB".to_owned());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text")?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    match text {
+        "" => Err("is empty".to_owned()),
+        text if text.contains('\0') => Err("holds a NUL byte".to_owned()),
+        text => Ok((text.to_owned(), mode)),
+    }
+}
