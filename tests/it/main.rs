@@ -1,3 +1,5 @@
 //! The one integration-test binary: it drives the built `mainstay` and the fake engine as a user's shell would.
 mod config;
+mod shim;
 mod simulation;
+mod support;

@@ -1,0 +1,212 @@
+//! What the keeper does in an end: the steps that `life` decides on, and what is recorded of them.
+use super::{Keeper, kill_process, note};
+use crate::clock;
+use crate::policy::Moment;
+use crate::shim::cgroup::RunCgroup;
+use crate::shim::life::{Step, Swept};
+use crate::shim::protocol::{Asked, Exited, FromShim, TMP};
+use crate::shim::record::{ExitRecord, LAST_LINES_MAX};
+use crate::shim::sweep::{Sought, Sweep};
+use crate::shim::{listeners, sys, tree};
+use rustix::process::Signal;
+use std::collections::VecDeque;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+impl Keeper {
+    pub(super) fn perform(&mut self, steps: Vec<Step>) {
+        let mut steps = VecDeque::from(steps);
+        while let Some(step) = steps.pop_front() {
+            steps.extend(self.perform_one(step));
+        }
+    }
+
+    fn perform_one(&mut self, step: Step) -> Vec<Step> {
+        match step {
+            Step::TermMain => {
+                self.note_listeners();
+                if let Ok(pid) = self.engine {
+                    kill_process(pid, Signal::TERM);
+                }
+            }
+            Step::KillTree => {
+                self.note_listeners();
+                self.take_last_census();
+                if let Some(cgroup) = &self.cgroup {
+                    cgroup.kill();
+                }
+                let left = self.left();
+                self.kill_each(&left);
+                return self.life.looked(clock::now(), left);
+            }
+            Step::Look => {
+                let left = self.left();
+                return self.life.looked(clock::now(), left);
+            }
+            Step::KillThese(pids) => self.kill_each(&pids),
+            Step::Sweep => return self.start_sweep(),
+            Step::SayEnded(left) => self.say_ended(left),
+            Step::Leave => self.leaving = true,
+        }
+        vec![]
+    }
+
+    fn start_sweep(&mut self) -> Vec<Step> {
+        let now = clock::now();
+        let sought = Sought {
+            nonce: &self.spec.nonce,
+            port: self.spec.port,
+            listeners: &self.listeners,
+            shm: &self.shm,
+            tmp: self.spec.run_dir.join(TMP),
+        };
+        match Sweep::start(now, &sought) {
+            Ok(sweep) => {
+                self.sweep = Some(sweep);
+                vec![]
+            }
+            Err(e) => {
+                note(&mut self.ring, &format!("cannot take a last look at all processes: {e}"));
+                self.life.swept(now, Swept::default())
+            }
+        }
+    }
+
+    /// Everything alive below the shim.
+    fn below(&self) -> Vec<tree::Process> {
+        let mut except = self.hung.clone();
+        except.extend(self.sweep.as_ref().map(|sweep| sweep.pid));
+        tree::descendants(std::process::id(), &except)
+    }
+
+    /// Who is left of the run, the main process included while it is not reaped.
+    fn left(&self) -> Vec<u32> {
+        let mut left: Vec<u32> = self.below().iter().map(|process| process.pid).collect();
+        left.extend(self.cgroup.iter().flat_map(RunCgroup::members));
+        left.extend(self.engine.as_ref().ok().filter(|_| self.reaped.is_none()));
+        left.sort_unstable();
+        left.dedup();
+        left
+    }
+
+    fn kill_each(&self, pids: &[u32]) {
+        pids.iter().copied().filter_map(tree::Process::read).for_each(|process| process.kill());
+    }
+
+    pub(super) fn kill_workers(&mut self, names: &[String]) {
+        let Ok(main) = self.engine else { return };
+        for worker in tree::descendants(main, &[]).iter().filter(|process| names.contains(&process.comm)) {
+            note(&mut self.ring, &format!("KILL to worker {} ({})", worker.pid, worker.comm));
+            worker.kill();
+        }
+        self.ring.flush();
+    }
+
+    /// Remembers which listeners are the engine's, while somebody of it is there to be asked.
+    fn note_listeners(&mut self) {
+        let listening = self.spec.port.map(listeners::on_port).unwrap_or_default();
+        if listening.is_empty() {
+            return;
+        }
+        for process in self.below() {
+            self.listeners.extend(listeners::held_by(process.pid, &listening));
+        }
+        self.listeners.sort_unstable();
+        self.listeners.dedup();
+    }
+
+    /// Learns which new files in /dev/shm are the run's. Waits for a moment, in which the engine's output waits too.
+    pub(super) fn take_census(&mut self) {
+        const LIMIT: Duration = Duration::from_millis(500);
+        let pids: Vec<u32> = self.below().iter().map(|process| process.pid).collect();
+        let shm = &self.shm;
+        let looked = sys::apart_within(LIMIT, |answer| {
+            let _ = shm.look(&pids, answer);
+        });
+        match looked {
+            Ok(Ok(answer)) => self.shm.learn(&answer),
+            Ok(Err(hung)) => {
+                kill_process(hung, Signal::KILL);
+                self.hung.push(hung);
+            }
+            Err(e) => note(&mut self.ring, &format!("cannot look who uses /dev/shm: {e}")),
+        }
+    }
+
+    /// While somebody of the run is there to be looked at; a hanging look is not repeated.
+    fn take_last_census(&mut self) {
+        if self.next_census.take().is_some() && self.shm.is_worth_a_last_look() {
+            self.take_census();
+        }
+    }
+
+    pub(super) fn note_exit(&mut self, now: Moment, reaped: sys::Reaped) {
+        self.reaped = Some(reaped);
+        self.note_listeners();
+        self.take_last_census();
+        if let Some(pump) = &mut self.pump {
+            pump.drain(now, &mut self.ring);
+        }
+        let exited = exited(reaped.raw, self.life.asked());
+        self.exited = Some(exited.clone());
+        self.write_record();
+        self.clients.send(&FromShim::Exited(exited));
+    }
+
+    fn say_ended(&mut self, left: Vec<u32>) {
+        if let Some(pump) = &mut self.pump {
+            pump.drain(clock::now(), &mut self.ring);
+            if left.is_empty() {
+                pump.close();
+            }
+        }
+        if left.is_empty() {
+            if let Some(cgroup) = self.cgroup.take() {
+                cgroup.remove();
+            }
+        } else {
+            note(&mut self.ring, &format!("these withstand KILL: {left:?}"));
+        }
+        self.ended = Some((left.clone(), clock::wall_ms()));
+        self.write_record();
+        self.clients.send(&FromShim::Ended { left });
+    }
+
+    /// Of an engine that was never there.
+    pub(super) fn tidy_up(&mut self) {
+        if let Some(cgroup) = self.cgroup.take() {
+            cgroup.remove();
+        }
+        let _ = std::fs::remove_dir_all(self.spec.run_dir.join(TMP));
+    }
+
+    pub(super) fn write_record(&mut self) {
+        let usage = self.reaped;
+        let last_lines = self.ring.tail(LAST_LINES_MAX);
+        let record = ExitRecord {
+            run: self.spec.run,
+            nonce: self.spec.nonce.clone(),
+            boot_id: self.spec.boot_id.clone(),
+            pid: self.engine.as_ref().ok().copied(),
+            start_error: self.engine.as_ref().err().map(|e| e.message.clone()),
+            exit: self.exited.clone(),
+            user_ms: usage.map_or(0, |usage| usage.user.as_millis() as u64),
+            system_ms: usage.map_or(0, |usage| usage.system.as_millis() as u64),
+            max_rss_bytes: usage.map_or(0, |usage| usage.max_rss_bytes),
+            started_ms: self.started_ms,
+            ended_ms: self.ended.as_ref().filter(|(left, _)| left.is_empty()).map(|(_, at_ms)| *at_ms),
+            left: self.ended.as_ref().map(|(left, _)| left.clone()).unwrap_or_default(),
+            lines_dropped: self.ring.totals().dropped,
+            last_lines: last_lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect(),
+        };
+        if let Err(e) = record.write(&self.spec.run_dir) {
+            note(&mut self.ring, &format!("cannot write the exit record: {e}"));
+        }
+    }
+}
+
+fn exited(raw: i32, asked: Option<Asked>) -> Exited {
+    let status = ExitStatus::from_raw(raw);
+    Exited { raw, code: status.code(), signal: status.signal(), asked, at_ms: clock::wall_ms() }
+}

@@ -1,0 +1,95 @@
+//! The agent's side of a shim's socket, spawned or adopted.
+use super::protocol::{FromShim, MESSAGE_MAX, SOCKET, ToShim};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+/// Between two tries to reach a shim that is just starting.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// A connection to one shim.
+#[derive(Debug)]
+pub struct Link {
+    pub from: LinkReader,
+    pub to: LinkWriter,
+}
+
+#[derive(Debug)]
+pub struct LinkReader {
+    stream: OwnedReadHalf,
+    received: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub struct LinkWriter {
+    stream: OwnedWriteHalf,
+}
+
+impl Link {
+    /// Connects to the shim of this run directory, trying again for `deadline` while it does not listen yet.
+    ///
+    /// # Errors
+    /// `TimedOut` when it did not listen in time; whoever spawned it should watch its pidfd as well.
+    pub async fn connect(run_dir: &Path, deadline: Duration) -> io::Result<Self> {
+        let path = run_dir.join(SOCKET);
+        let connected = tokio::time::timeout(deadline, async {
+            loop {
+                match UnixStream::connect(&path).await {
+                    Err(e) if is_early(&e) => tokio::time::sleep(RETRY).await,
+                    answer => return answer,
+                }
+            }
+        });
+        let (from, to) = connected.await??.into_split();
+        Ok(Self { from: LinkReader { stream: from, received: Vec::new() }, to: LinkWriter { stream: to } })
+    }
+
+    /// See [`LinkReader::recv`].
+    pub async fn recv(&mut self) -> io::Result<FromShim> {
+        self.from.recv().await
+    }
+
+    /// See [`LinkWriter::send`].
+    pub async fn send(&mut self, message: &ToShim) -> io::Result<()> {
+        self.to.send(message).await
+    }
+}
+
+impl LinkReader {
+    /// The next message. The first is always `Hello`, then comes everything that still holds. May be dropped and called
+    /// again at any time (in a `select!`) without losing anything.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the shim is gone, or has dropped us because we did not read; `InvalidData` when it is no shim.
+    pub async fn recv(&mut self) -> io::Result<FromShim> {
+        loop {
+            if let Some(end) = self.received.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=end).collect();
+                return serde_json::from_slice(&line).map_err(io::Error::from);
+            }
+            if self.received.len() > MESSAGE_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a message without end"));
+            }
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+impl LinkWriter {
+    /// Sends one message. Not to be dropped half way: the rest of the line would be missing.
+    pub async fn send(&mut self, message: &ToShim) -> io::Result<()> {
+        let mut line = serde_json::to_vec(message)?;
+        line.push(b'\n');
+        self.stream.write_all(&line).await
+    }
+}
+
+/// The shim has not come so far as to listen.
+fn is_early(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}

@@ -1,0 +1,295 @@
+//! Engine output → ring. The pipes are drained whatever happens: an engine whose pipe is full stops, one whose reader is
+//! gone dies. When lines come faster than they can be kept, the older ones are read over and counted, so that the ring
+//! holds the newest; and no turn takes more than its share, so that commands are heard in a flood.
+use super::lines::Splitter;
+use super::protocol::FromShim;
+use super::ring::{Stream, Writer};
+use crate::clock;
+use crate::policy::Moment;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+const READ_LEN: usize = 64 * 1024;
+/// Reads of one pipe in one turn.
+const READS_PER_TURN: usize = 8;
+/// Asked for; the kernel may give less to a user who has many pipes.
+const PIPE_LEN: usize = 1024 * 1024;
+/// A burst may be this long before any of it is read over: no longer one fits into the ring anyway.
+const BURST_KEPT: usize = 1024 * 1024;
+/// Without more output a line that has no end yet is shown as it is after this long.
+const PARTIAL_AFTER: Duration = Duration::from_secs(1);
+const ACTIVITY_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Pipe {
+    /// `None` once every writer is gone.
+    fd: Option<OwnedFd>,
+    stream: Stream,
+    splitter: Splitter,
+    /// What the kernel gave.
+    len: usize,
+    last_read: Moment,
+    /// Bytes read since it was last seen empty.
+    burst: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Pump {
+    pipes: [Pipe; 2],
+    buffer: Vec<u8>,
+    lines: u64,
+    bytes: u64,
+    /// Bytes when activity was last told, and when that was.
+    told: Option<(u64, Moment)>,
+    /// Lines read over that no note tells of yet, and since when.
+    unsaid: u64,
+    unsaid_since: Option<Moment>,
+}
+
+impl Pump {
+    pub fn new(out: OwnedFd, err: OwnedFd) -> Self {
+        let pipe = |fd: OwnedFd, stream| {
+            // Of this end only: the engine's end goes on blocking, as it expects.
+            let _ = rustix::io::ioctl_fionbio(&fd, true);
+            let _ = rustix::pipe::fcntl_setpipe_size(&fd, PIPE_LEN);
+            let len = rustix::pipe::fcntl_getpipe_size(&fd).unwrap_or(READ_LEN);
+            let (splitter, last_read) = (Splitter::default(), Moment::default());
+            Pipe { fd: Some(fd), stream, splitter, len, last_read, burst: 0 }
+        };
+        Self {
+            pipes: [pipe(out, Stream::Out), pipe(err, Stream::Err)],
+            buffer: vec![0; READ_LEN],
+            lines: 0,
+            bytes: 0,
+            told: None,
+            unsaid: 0,
+            unsaid_since: None,
+        }
+    }
+
+    /// What to poll for reading, with the number to give to [`Pump::turn`].
+    pub fn open(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        let pipes = self.pipes.iter().enumerate();
+        pipes.filter_map(|(which, pipe)| Some((which, pipe.fd.as_ref()?.as_fd())))
+    }
+
+    /// One turn's share of one pipe.
+    pub fn turn(&mut self, now: Moment, which: usize, ring: &mut Writer) {
+        let half = self.pipes[which].len / 2;
+        let mut over = self.waiting(which).saturating_sub(half);
+        for _ in 0..READS_PER_TURN {
+            // Still half full after so much: we are behind. Read over what is older than the last half pipe.
+            let skip = over > 0 && self.pipes[which].burst > BURST_KEPT;
+            match self.read(now, which, READ_LEN, skip, ring) {
+                Some(len) => over = over.saturating_sub(len),
+                None => break,
+            }
+        }
+        ring.flush();
+    }
+
+    /// Takes what the engine had written before it ended, all of it, and nothing that others add meanwhile.
+    pub fn drain(&mut self, now: Moment, ring: &mut Writer) {
+        for which in 0..self.pipes.len() {
+            let mut waiting = self.waiting(which);
+            while waiting > 0 {
+                let Some(len) = self.read(now, which, waiting.min(READ_LEN), false, ring) else { break };
+                waiting -= len;
+            }
+            self.flush_partial(which, ring);
+        }
+        self.say_dropped(ring);
+        ring.flush();
+    }
+
+    /// Lets go of the pipes: the run has ended, and whoever still holds the other ends is none of ours.
+    pub fn close(&mut self) {
+        self.pipes.iter_mut().for_each(|pipe| pipe.fd = None);
+        self.buffer = Vec::new();
+    }
+
+    /// Does what is due by now: shows lines without an end, notes dropped lines, and gives the message on activity.
+    pub fn tick(&mut self, now: Moment, ring: &mut Writer) -> Option<FromShim> {
+        for which in 0..self.pipes.len() {
+            let pipe = &self.pipes[which];
+            if pipe.splitter.holds_partial() && now.since(pipe.last_read) >= PARTIAL_AFTER {
+                self.flush_partial(which, ring);
+            }
+        }
+        if self.unsaid_since.is_some_and(|since| now.since(since) >= ACTIVITY_EVERY) {
+            self.say_dropped(ring);
+        }
+        ring.flush();
+        let due = match self.told {
+            None => self.bytes > 0,
+            Some((bytes, at)) => self.bytes > bytes && now.since(at) >= ACTIVITY_EVERY,
+        };
+        due.then(|| {
+            self.told = Some((self.bytes, now));
+            self.activity()
+        })
+    }
+
+    /// Output so far.
+    pub fn activity(&self) -> FromShim {
+        FromShim::Activity { lines: self.lines, bytes: self.bytes }
+    }
+
+    /// When [`Pump::tick`] has something to do, without any more output.
+    pub fn deadline(&self) -> Option<Moment> {
+        let partial = self.pipes.iter().filter(|pipe| pipe.splitter.holds_partial());
+        let partial = partial.map(|pipe| pipe.last_read + PARTIAL_AFTER).min();
+        let note = self.unsaid_since.map(|since| since + ACTIVITY_EVERY);
+        let told = self.told.filter(|(bytes, _)| self.bytes > *bytes).map(|(_, at)| at + ACTIVITY_EVERY);
+        [partial, note, told].into_iter().flatten().min()
+    }
+
+    fn waiting(&self, which: usize) -> usize {
+        let fd = self.pipes[which].fd.as_ref();
+        fd.and_then(|fd| rustix::io::ioctl_fionread(fd).ok()).unwrap_or_default() as usize
+    }
+
+    /// One read. `None`: nothing more is there now, or ever.
+    fn read(
+        &mut self,
+        now: Moment,
+        which: usize,
+        max: usize,
+        skip: bool,
+        ring: &mut Writer,
+    ) -> Option<usize> {
+        let pipe = &mut self.pipes[which];
+        let answer = rustix::io::read(pipe.fd.as_ref()?, &mut self.buffer[..max]);
+        let len = match answer {
+            Ok(len) if len > 0 => len,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                pipe.burst = 0;
+                return None;
+            }
+            Ok(_) | Err(_) => {
+                pipe.fd = None;
+                self.flush_partial(which, ring);
+                return None;
+            }
+        };
+        pipe.last_read = now;
+        pipe.burst = pipe.burst.saturating_add(len);
+        self.bytes += len as u64;
+        let (at_ms, stream, lines) = (clock::wall_ms(), pipe.stream, &mut self.lines);
+        let bytes = &self.buffer[..len];
+        let mut line = |line: &[u8]| {
+            *lines += 1;
+            ring.push(at_ms, stream, line);
+        };
+        if skip {
+            let dropped = pipe.splitter.skip(bytes, &mut line);
+            self.lines += dropped;
+            self.unsaid += dropped;
+            self.unsaid_since.get_or_insert(now);
+            ring.count_dropped(dropped);
+        } else {
+            pipe.splitter.feed(now, bytes, &mut line);
+        }
+        Some(len)
+    }
+
+    fn flush_partial(&mut self, which: usize, ring: &mut Writer) {
+        let (pipe, lines) = (&mut self.pipes[which], &mut self.lines);
+        let (at_ms, stream) = (clock::wall_ms(), pipe.stream);
+        pipe.splitter.flush(&mut |line| {
+            *lines += 1;
+            ring.push(at_ms, stream, line);
+        });
+    }
+
+    fn say_dropped(&mut self, ring: &mut Writer) {
+        let (lines, since) = (std::mem::take(&mut self.unsaid), self.unsaid_since.take());
+        if since.is_some() {
+            let note = format!("{lines} lines dropped: they came faster than they could be kept");
+            ring.push(clock::wall_ms(), Stream::Note, note.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shim::ring::Reader;
+    use std::io::Write;
+
+    const NOW: Moment = Moment::from_nanos(1);
+
+    struct Rig {
+        _dir: tempfile::TempDir,
+        pump: Pump,
+        ring: Writer,
+        reader: Reader,
+        engine: std::fs::File,
+        _err: OwnedFd,
+    }
+
+    fn rig() -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let ring = Writer::create(&path).unwrap();
+        let (out, engine) = rustix::pipe::pipe().unwrap();
+        let (err, err_write) = rustix::pipe::pipe().unwrap();
+        let pump = Pump::new(out, err);
+        // The engine's end blocks; a test must not.
+        rustix::io::ioctl_fionbio(&engine, true).unwrap();
+        let reader = Reader::open(&path).unwrap();
+        Rig { _dir: dir, pump, ring, reader, engine: engine.into(), _err: err_write }
+    }
+
+    impl Rig {
+        /// Writes numbered lines until the pipe is full; gives the number of the next.
+        fn fill(&mut self, mut line: u64) -> u64 {
+            // Whole pages only: then no line is written in part.
+            while self.engine.write(format!("{line:>4095}\n").as_bytes()).is_ok() {
+                line += 1;
+            }
+            line
+        }
+
+        fn waiting(&self) -> usize {
+            self.pump.waiting(0)
+        }
+    }
+
+    /// Seen to fail with a loop until the pipe is empty: a flood would then keep every command waiting.
+    #[test]
+    fn a_turn_takes_no_more_than_its_share() {
+        let mut rig = rig();
+        rig.fill(0);
+        let before = rig.waiting();
+        assert!(before > READ_LEN * READS_PER_TURN, "the pipe is too small for this test: {before}");
+        rig.pump.turn(NOW, 0, &mut rig.ring);
+        assert_eq!(rig.waiting(), before - READ_LEN * READS_PER_TURN);
+    }
+
+    /// Seen to fail without reading over. Nothing of a first burst is dropped; of a lasting one the newest lines stay.
+    #[test]
+    fn in_a_lasting_flood_old_lines_are_counted_and_the_newest_are_kept() {
+        let mut rig = rig();
+        let mut lines = rig.fill(0);
+        rig.pump.drain(NOW, &mut rig.ring);
+        assert_eq!(rig.reader.totals().unwrap().dropped, 0, "a whole pipe at once is kept");
+        for _ in 0..20 {
+            lines = rig.fill(lines);
+            rig.pump.turn(NOW, 0, &mut rig.ring);
+        }
+        rig.pump.drain(NOW, &mut rig.ring);
+        let totals = rig.reader.totals().unwrap();
+        assert!(totals.dropped > lines / 4, "{totals:?} of {lines}");
+        let kept = rig.reader.last(usize::MAX).unwrap();
+        let newest = kept.iter().rev().find(|line| line.stream == Stream::Out).unwrap();
+        assert_eq!(String::from_utf8_lossy(&newest.bytes).trim(), (lines - 1).to_string());
+        let note = kept.iter().find(|line| line.stream == Stream::Note).expect("a note tells of it");
+        assert!(String::from_utf8_lossy(&note.bytes).contains("lines dropped"));
+        let FromShim::Activity { lines: counted, .. } = rig.pump.activity() else { panic!() };
+        assert!(
+            counted.abs_diff(lines) <= 42,
+            "each skip gives up at most a line at its ends: {counted} of {lines}"
+        );
+    }
+}

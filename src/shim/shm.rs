@@ -1,0 +1,159 @@
+//! What a run leaves in /dev/shm. Nothing there tells whose it is, and other runs, other agents and other programs of
+//! the same user make files of the same names; so only that is removed which came after the run began, has a name that
+//! engines' libraries give, was *seen in the hands of a process of this run*, and is in nobody's hands any more.
+//!
+//! Looking into hands means reading /proc/PID/maps, which may hang with the process looked at: it is done in a child.
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+const SHM: &str = "/dev/shm";
+/// What the engines and their libraries make there: Python's shared memory and semaphores, NCCL, torch, CUDA IPC.
+const NAMES: [&str; 6] = ["psm_", "sem.mp-", "sem.loky-", "nccl-", "torch_", "cuda.shm."];
+/// With more files than this there the shim would need too much memory to tell old from new: nothing is removed then.
+const FILES_MAX: usize = 10_000;
+
+/// Device and inode.
+pub(super) type FileId = (u64, u64);
+
+/// What is known of /dev/shm during one run.
+#[derive(Clone, Debug)]
+pub(super) struct Shm {
+    /// Inodes of what was there before the run began, in order; `None`: too many.
+    before: Option<Vec<u64>>,
+    /// Seen in the hands of the run.
+    ours: BTreeSet<FileId>,
+    /// What [`Shm::is_worth_a_look`] last found.
+    strange: BTreeSet<FileId>,
+}
+
+impl Shm {
+    /// As it is before the engine starts.
+    pub fn before_the_run() -> Self {
+        let entries = fs::read_dir(SHM).into_iter().flatten();
+        let mut inodes: Vec<u64> = entries
+            .filter_map(|entry| entry.ok()?.metadata().ok().map(|meta| meta.ino()))
+            .take(FILES_MAX + 1)
+            .collect();
+        inodes.sort_unstable();
+        let before = (inodes.len() <= FILES_MAX).then_some(inodes);
+        Self { before, ours: BTreeSet::new(), strange: BTreeSet::new() }
+    }
+
+    /// There are files that may be the run's and were not there when this was last asked.
+    pub fn is_worth_a_look(&mut self) -> bool {
+        let strange: BTreeSet<FileId> = self
+            .candidates()
+            .into_iter()
+            .map(|(_, file)| file)
+            .filter(|file| !self.ours.contains(file))
+            .collect();
+        let news = !strange.is_subset(&self.strange);
+        self.strange = strange;
+        news
+    }
+
+    /// There are files that may be the run's and were not seen in its hands yet.
+    pub fn is_worth_a_last_look(&self) -> bool {
+        self.candidates().iter().any(|(_, file)| !self.ours.contains(file))
+    }
+
+    /// In a child: writes down which of the candidates these processes have in their hands.
+    pub fn look(&self, pids: &[u32], answer: &mut dyn Write) -> io::Result<()> {
+        let candidates: BTreeSet<FileId> = self.candidates().into_iter().map(|(_, file)| file).collect();
+        let held = pids.iter().flat_map(|pid| in_hand(*pid)).filter(|file| candidates.contains(file));
+        for (device, inode) in held.collect::<BTreeSet<FileId>>() {
+            writeln!(answer, "{device} {inode}")?;
+        }
+        Ok(())
+    }
+
+    /// Remembers what [`Shm::look`] wrote.
+    pub fn learn(&mut self, answer: &str) {
+        self.ours.extend(answer.lines().filter_map(|line| {
+            let (device, inode) = line.split_once(' ')?;
+            Some((device.parse().ok()?, inode.parse().ok()?))
+        }));
+    }
+
+    /// In a child: removes what the run left, given every process that lives now; says the names.
+    pub fn remove_left(&self, pids: &[u32]) -> Vec<String> {
+        let mut files = self.candidates();
+        files.retain(|(_, file)| self.ours.contains(file));
+        for pid in pids {
+            if files.is_empty() {
+                break;
+            }
+            let used = in_hand(*pid);
+            files.retain(|(_, file)| !used.contains(file));
+        }
+        let removed = files.into_iter().map(|(name, _)| name);
+        removed.filter(|name| fs::remove_file(Path::new(SHM).join(name)).is_ok()).collect()
+    }
+
+    /// Files of ours with a known name that came since.
+    fn candidates(&self) -> Vec<(String, FileId)> {
+        let Some(before) = &self.before else { return vec![] };
+        let uid = rustix::process::geteuid().as_raw();
+        let entries = fs::read_dir(SHM).into_iter().flatten().take(FILES_MAX);
+        let named = entries.filter_map(|entry| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().into_string().ok()?;
+            if !NAMES.iter().any(|known| name.starts_with(known)) {
+                return None;
+            }
+            let meta = entry.metadata().ok()?;
+            let new = before.binary_search(&meta.ino()).is_err();
+            (meta.is_file() && meta.uid() == uid && new).then_some((name, (meta.dev(), meta.ino())))
+        });
+        named.collect()
+    }
+}
+
+/// Everything in /dev/shm that the process has open, and every file at all that it has mapped.
+fn in_hand(pid: u32) -> Vec<FileId> {
+    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let mapped = maps.split(|b| *b == b'\n').filter_map(|line| mapped(&String::from_utf8_lossy(line)));
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let open = entries.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        // Only there is it sure that stat(2) does not wait for a network.
+        if !fs::read_link(&path).ok()?.starts_with(SHM) {
+            return None;
+        }
+        fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+    });
+    mapped.chain(open).collect()
+}
+
+/// Device and inode of one line of /proc/PID/maps; `None` for memory without a file.
+fn mapped(line: &str) -> Option<FileId> {
+    let mut fields = line.split_ascii_whitespace().skip(3);
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let (major, minor) = (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?);
+    let inode: u64 = fields.next()?.parse().ok()?;
+    (inode != 0).then_some((rustix::fs::makedev(major, minor), inode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_is_known_by_device_and_inode() {
+        let line = "7f00-7f01 rw-s 00000000 00:1a 4242                       /dev/shm/psm_1 (deleted)";
+        assert_eq!(mapped(line), Some((rustix::fs::makedev(0, 0x1a), 4242)));
+        assert_eq!(mapped("7f00-7f01 rw-p 00000000 00:00 0    [heap]"), None);
+        assert_eq!(mapped("rubbish"), None);
+    }
+
+    #[test]
+    fn an_answer_is_learned_line_by_line_and_rubbish_is_not() {
+        let mut shm = Shm { before: None, ours: BTreeSet::new(), strange: BTreeSet::new() };
+        shm.learn("26 4242\nrubbish\n26 x\n27 1\n26 42");
+        assert_eq!(shm.ours, BTreeSet::from([(26, 42), (26, 4242), (27, 1)]));
+        assert!(!shm.is_worth_a_look(), "with too many files there are no candidates");
+    }
+}

@@ -1,0 +1,145 @@
+//! The last look before a run counts as ended: is anybody of it left, wherever in the host; does anybody hold its
+//! listener; and if not, what did it leave in /dev/shm and in its tmp.
+//!
+//! This reads /proc/*/environ, maps and fd of processes that are not ours, and each of these reads may hang for as long
+//! as the process looked at hangs in a driver, holding the lock of its memory. So a forked child does it, and is left
+//! behind when it does not answer in time.
+use super::life::Swept;
+use super::protocol::RUN_VAR;
+use super::shm::Shm;
+use super::{listeners, sys, tree};
+use crate::policy::Moment;
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long the child may take. Deleting a large tmp is part of it.
+const TIME_MAX: Duration = Duration::from_secs(10);
+/// Most that is read of its answer, in bytes.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// What to look for.
+#[derive(Clone, Debug)]
+pub(super) struct Sought<'a> {
+    pub nonce: &'a str,
+    pub port: Option<u16>,
+    /// Inodes of listeners that were seen in the hands of the run.
+    pub listeners: &'a [u64],
+    pub shm: &'a Shm,
+    pub tmp: PathBuf,
+}
+
+/// A look that is under way.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    pub pid: u32,
+    pipe: OwnedFd,
+    answer: Vec<u8>,
+    pub deadline: Moment,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub found: Swept,
+    /// Names of the files removed from /dev/shm.
+    pub removed: Vec<String>,
+    /// False: the child hung or died, and nothing of this is known.
+    pub whole: bool,
+}
+
+impl Sweep {
+    pub fn start(now: Moment, sought: &Sought<'_>) -> io::Result<Self> {
+        let (pid, pipe) = sys::apart(|answer| {
+            // A pipe that breaks means that the shim is gone: then nobody needs the answer.
+            let _ = look(sought, answer);
+        })?;
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        Ok(Self { pid, pipe, answer: Vec::new(), deadline: now + TIME_MAX })
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+
+    /// Reads on; true when the child has let go of the pipe, because it is done or dead.
+    pub fn is_over(&mut self) -> bool {
+        let mut bytes = [0; 1024];
+        loop {
+            match rustix::io::read(&self.pipe, &mut bytes) {
+                Ok(0) => return true,
+                Ok(len) if self.answer.len() < ANSWER_MAX => self.answer.extend_from_slice(&bytes[..len]),
+                Ok(_) => {}
+                Err(rustix::io::Errno::AGAIN) => return false,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+
+    pub fn answer(&self) -> Answer {
+        let mut answer = Answer { found: Swept::default(), removed: Vec::new(), whole: false };
+        for line in String::from_utf8_lossy(&self.answer).lines() {
+            match line.split_once(' ') {
+                Some(("alive", pid)) => answer.found.alive.extend(pid.parse::<u32>()),
+                Some(("holds", pid)) => answer.found.holding.extend(pid.parse::<u32>()),
+                Some(("removed", name)) => answer.removed.push(name.to_owned()),
+                _ => answer.whole |= line == "done",
+            }
+        }
+        answer
+    }
+}
+
+/// What the child does.
+fn look(sought: &Sought<'_>, answer: &mut dyn Write) -> io::Result<()> {
+    let others: Vec<u32> = tree::pids().filter(|pid| *pid != std::process::id()).collect();
+    let mut clean = true;
+    for pid in others.iter().filter(|pid| carries(**pid, sought.nonce)) {
+        clean = false;
+        writeln!(answer, "alive {pid}")?;
+    }
+    let mut listening = sought.port.map(listeners::on_port).unwrap_or_default();
+    listening.retain(|inode| sought.listeners.contains(inode));
+    if !listening.is_empty() {
+        for pid in others.iter().filter(|pid| !listeners::held_by(**pid, &listening).is_empty()) {
+            clean = false;
+            writeln!(answer, "holds {pid}")?;
+        }
+    }
+    // Nothing is deleted while somebody may still use it.
+    if clean {
+        for name in sought.shm.remove_left(&others) {
+            writeln!(answer, "removed {name}")?;
+        }
+        let _ = fs::remove_dir_all(&sought.tmp);
+    }
+    writeln!(answer, "done")
+}
+
+/// The process lives and has the nonce in its environment.
+pub(super) fn carries(pid: u32, nonce: &str) -> bool {
+    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let mark = format!("{RUN_VAR}={nonce}");
+    environ.split(|b| *b == 0).any(|var| var == mark.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_answer_counts() {
+        let answer = |text: &str| {
+            let pipe = rustix::pipe::pipe().unwrap().0;
+            let sweep = Sweep { pid: 1, pipe, answer: text.into(), deadline: Moment::default() };
+            let answer = sweep.answer();
+            (answer.found.alive, answer.found.holding, answer.removed, answer.whole)
+        };
+        assert_eq!(answer(""), (vec![], vec![], vec![], false));
+        let text = "alive 7\nholds 9\nremoved psm_a b\nrubbish\ndone\n";
+        assert_eq!(answer(text), (vec![7], vec![9], vec!["psm_a b".to_owned()], true));
+    }
+}
