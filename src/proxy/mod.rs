@@ -1,1 +1,169 @@
-//! proxy
+//! The data plane: accept → plan → attempt → relay → outcome.
+//!
+//! It runs on threads of its own and borrows an immutable [`RouteTable`] for each request; what it shares with the
+//! control plane beside that is one [`Live`] per tier and run. `exchange` is the heart of it, and pure: one request
+//! as a machine. Around it: `accept` and `service` bring a client's request to it, `driver` joins it to sockets and
+//! clocks, `attempt` and `upstream` are one tier at work, `answer` reads what an engine says.
+//!
+//! What always holds: a client gets at most one answer and no byte of it twice; a request goes to each tier at most
+//! once (and once more where a reused connection was stale); a stream that was cut never ends like a whole one; a
+//! client that hangs up ends its upstream request; nothing is read from an engine that its client does not take.
+mod accept;
+mod answer;
+mod attempt;
+mod body;
+mod client;
+mod cors;
+mod descriptors;
+mod driver;
+mod exchange;
+mod failovers;
+mod guard;
+mod headers;
+mod intake;
+mod limits;
+mod live;
+mod marks;
+mod outgoing;
+mod passthrough;
+mod plan;
+mod reply;
+mod route;
+mod service;
+mod shared;
+mod stream;
+mod totals;
+mod upload;
+mod upstream;
+mod wording;
+
+pub use failovers::Failovers;
+pub use guard::in_connection;
+pub use limits::Limits;
+pub use live::Live;
+pub use route::{RouteTable, TierRoute, Upstream};
+pub use shared::Report;
+pub use totals::{Tally, Totals};
+
+use self::accept::Places;
+use self::client::ClientSocket;
+use self::shared::Shared;
+use crate::heart::Heart;
+use arc_swap::ArcSwap;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+
+/// Relaying tokens is light work; more threads than these only cost memory.
+const WORKERS: std::ops::RangeInclusive<usize> = 2..=4;
+/// Longest time for the request that proves that the proxy turns.
+const DRIVE_TIME: Duration = Duration::from_secs(5);
+
+/// The running data plane. Dropped, it ends at once: open answers are cut.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Taken only by `drop`.
+    runtime: Option<Runtime>,
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    driving: Arc<AtomicBool>,
+}
+
+/// Serves `listeners` on threads of its own. `reports` is the way back to the agent's loop; it is never waited for.
+pub fn start(
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+    routes: Arc<ArcSwap<RouteTable>>,
+    reports: mpsc::Sender<Report>,
+) -> io::Result<Proxy> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(*WORKERS.start(), *WORKERS.end()))
+        // For name resolution of remote tiers.
+        .max_blocking_threads(4)
+        .thread_name("proxy")
+        .enable_all()
+        .build()?;
+    let places = Places::new(limits.max_connections.min(descriptors::clients_at_most()?));
+    let shared = Shared::new(limits, routes, reports);
+    let (stop, stopped) = watch::channel(false);
+    {
+        let _here = runtime.enter();
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::spawn(accept::accept(listener, shared.clone(), places.clone(), stopped.clone()));
+        }
+    }
+    Ok(Proxy { runtime: Some(runtime), shared, stop, driving: Arc::default() })
+}
+
+impl Proxy {
+    /// Beats after every completed request.
+    pub fn heart(&self) -> Arc<Heart> {
+        self.shared.heart.clone()
+    }
+
+    /// Drives one `GET /health` through the code that serves clients, over a socketpair and outside all limits. Does
+    /// not wait for it: the heart beats when it was answered. Does nothing while the one before is on its way.
+    pub fn drive(&self) {
+        let Some(runtime) = &self.runtime else { return };
+        if self.driving.swap(true, Relaxed) {
+            return;
+        }
+        let (shared, driving) = (self.shared.clone(), self.driving.clone());
+        runtime.spawn(async move {
+            // An error or a lack of time shows in the heart.
+            let _ = tokio::time::timeout(DRIVE_TIME, drive(shared)).await;
+            driving.store(false, Relaxed);
+        });
+    }
+
+    /// Closes the listeners, and idle connections with them. Requests that have begun go on.
+    pub fn stop_accepting(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until no request is open.
+    pub async fn idle(&self) {
+        // It fails when the sender is gone, which is held here.
+        let _ = self.shared.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    /// How long failovers took so far.
+    pub fn failovers(&self) -> Failovers {
+        self.shared.failovers.snapshot()
+    }
+
+    /// Panics in connections' tasks so far, in this process. Each ended one connection.
+    pub fn panics(&self) -> u64 {
+        guard::panics()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting here would panic where the agent's own runtime drops us.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn drive(shared: Arc<Shared>) -> io::Result<()> {
+    // The proxy has to prove that it turns while it drains, too: this connection is told to end only by our end of it.
+    let (_held, stop) = watch::channel(false);
+    let (mut ours, theirs) = UnixStream::pair()?;
+    let socket = ClientSocket::new(theirs, DRIVE_TIME);
+    tokio::spawn(guard::connection(accept::serve(socket, shared, stop)));
+    ours.write_all(b"GET /health HTTP/1.1\r\nHost: mainstay\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    ours.read_to_end(&mut answer).await?;
+    Ok(())
+}

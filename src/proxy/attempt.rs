@@ -1,0 +1,248 @@
+//! One request at one tier: connecting, asking, reading; and learning at once when the tier is to be left.
+use super::exchange::{Input, Lost};
+use super::live::{Fate, Live, Visit};
+use super::outgoing::Outgoing;
+use super::route::{TierRoute, Upstream};
+use super::upstream::Connection;
+use crate::clock;
+use crate::policy::{Moment, RunId, Standing, TierId};
+use hyper::body::{Body, Incoming, SizeHint};
+use hyper::{Request, Response};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::sync::watch;
+
+type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Dropped, it closes its connection at once.
+pub(super) struct Attempt {
+    pub tier: TierId,
+    pub run: Option<RunId>,
+    pub live: Arc<Live>,
+    pub visit: Visit,
+    /// When it began; for the failover time of a refused connection.
+    pub began: Moment,
+    upstream: Upstream,
+    connect: std::time::Duration,
+    fate: Pending<Option<(watch::Receiver<Fate>, Fate)>>,
+    phase: Phase,
+}
+
+enum Phase {
+    Connecting(Pending<Result<Connection, Lost>>),
+    /// Connected: the driver has to hand over the request.
+    Connected(Connection),
+    Asking(Pending<(Connection, Result<Response<Incoming>, Lost>)>),
+    Reading(Connection, Incoming),
+    /// The answer is over, or there is none.
+    Spent,
+}
+
+/// What the driver has to know beside the machine's inputs.
+pub(super) enum Progress {
+    /// The request can be sent now.
+    Connected,
+    /// The head of the answer is there, or none will come. `written`: when the last byte of the request was.
+    Asked {
+        written: Option<Moment>,
+        input: Input,
+    },
+    Other(Input),
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Attempt({:?} at {:?})", self.tier, self.upstream)
+    }
+}
+
+impl Attempt {
+    /// Begins at `route`, if it takes one more request; over an idle connection unless `fresh`.
+    pub fn begin(route: &TierRoute, fresh: bool) -> Option<Self> {
+        let upstream = route.upstream.clone()?;
+        let visit = route.live.enter()?;
+        let mut fate = route.live.fate();
+        if *fate.borrow() != (Fate { standing: Standing::Open, cut: false }) {
+            // It changed between the choice and now.
+            fate.mark_changed();
+        }
+        let mut attempt = Self {
+            tier: route.tier,
+            run: route.run,
+            live: route.live.clone(),
+            visit,
+            began: clock::now(),
+            upstream,
+            connect: route.connect,
+            fate: Box::pin(changed(fate)),
+            phase: Phase::Spent,
+        };
+        attempt.connect(fresh);
+        Some(attempt)
+    }
+
+    /// Connects, again if need be.
+    pub fn connect(&mut self, fresh: bool) {
+        if !fresh && let Some(connection) = self.live.pool.take() {
+            self.phase = Phase::Connected(connection);
+            return;
+        }
+        let (upstream, live, limit) = (self.upstream.clone(), self.live.clone(), self.connect);
+        self.phase =
+            Phase::Connecting(Box::pin(async move { Connection::open(&upstream, &live, limit).await }));
+    }
+
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Whether the answer was read to its end. With a length in its head the end comes with its last byte, and nobody
+    /// asks for more.
+    pub fn has_ended(&mut self) -> bool {
+        match std::mem::replace(&mut self.phase, Phase::Spent) {
+            Phase::Reading(connection, body) if body.is_end_stream() => {
+                self.recycle(connection);
+                true
+            }
+            phase => {
+                self.phase = phase;
+                false
+            }
+        }
+    }
+
+    fn recycle(&self, connection: Connection) {
+        if !self.live.fate_now().cut {
+            self.live.pool.put(connection);
+        }
+    }
+
+    /// How long the answer is, as far as its head said.
+    pub fn size_hint(&self) -> SizeHint {
+        match &self.phase {
+            Phase::Reading(_, body) => body.size_hint(),
+            Phase::Connecting(_) | Phase::Connected(_) | Phase::Asking(_) | Phase::Spent => {
+                SizeHint::default()
+            }
+        }
+    }
+
+    /// Hands over the request.
+    pub fn send(&mut self, request: Request<Outgoing>) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Spent) {
+            Phase::Connected(mut connection) => Phase::Asking(Box::pin(async move {
+                let answer = connection.send(request).await;
+                (connection, answer)
+            })),
+            other => other,
+        };
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
+        if let Poll::Ready(Some((receiver, fate))) = self.fate.as_mut().poll(cx) {
+            self.fate = Box::pin(changed(receiver));
+            let input = if fate.cut { Input::Cut } else { Input::Standing(fate.standing) };
+            return Poll::Ready(Progress::Other(input));
+        }
+        match std::mem::replace(&mut self.phase, Phase::Spent) {
+            Phase::Connecting(mut connecting) => match connecting.as_mut().poll(cx) {
+                Poll::Pending => self.phase = Phase::Connecting(connecting),
+                Poll::Ready(Ok(connection)) => {
+                    self.phase = Phase::Connected(connection);
+                    return Poll::Ready(Progress::Connected);
+                }
+                Poll::Ready(Err(lost)) => return Poll::Ready(Progress::Other(self.lost(Input::Lost(lost)))),
+            },
+            Phase::Connected(connection) => {
+                self.phase = Phase::Connected(connection);
+                return Poll::Ready(Progress::Connected);
+            }
+            Phase::Asking(mut asking) => match asking.as_mut().poll(cx) {
+                Poll::Pending => self.phase = Phase::Asking(asking),
+                Poll::Ready((connection, answer)) => return Poll::Ready(self.asked(connection, answer)),
+            },
+            Phase::Reading(connection, body) => return self.read(cx, connection, body).map(Progress::Other),
+            Phase::Spent => {}
+        }
+        Poll::Pending
+    }
+
+    fn asked(&mut self, connection: Connection, answer: Result<Response<Incoming>, Lost>) -> Progress {
+        let written = connection.wire.last_write();
+        let written = (written >= self.began).then_some(written);
+        let input = match answer {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                self.phase = Phase::Reading(connection, body);
+                Input::Head { status: head.status.as_u16(), headers: head.headers }
+            }
+            Err(lost) => self.lost(Input::Lost(lost)),
+        };
+        Progress::Asked { written, input }
+    }
+
+    /// The end of a connection, unless we ended it ourselves: the news of the cut may come after its effect.
+    fn lost(&self, input: Input) -> Input {
+        if self.live.fate_now().cut { Input::Cut } else { input }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, connection: Connection, mut body: Incoming) -> Poll<Input> {
+        loop {
+            match Pin::new(&mut body).poll_frame(cx) {
+                Poll::Pending => {
+                    self.phase = Phase::Reading(connection, body);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    // Trailers say nothing to anybody here.
+                    let Ok(data) = frame.into_data() else { continue };
+                    if !is_ping(&data) {
+                        self.live.pulse().progress();
+                    }
+                    self.phase = Phase::Reading(connection, body);
+                    return Poll::Ready(Input::Data(data));
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(self.lost(Input::Broken)),
+                Poll::Ready(None) => {
+                    self.recycle(connection);
+                    return Poll::Ready(Input::End);
+                }
+            }
+        }
+    }
+}
+
+/// Comments of a stream (`: ping`) come from an engine's HTTP half, as heads do (vLLM sends the head of a stream at
+/// once): neither shows that the half that computes does anything.
+fn is_ping(data: &[u8]) -> bool {
+    data.split(|byte| *byte == b'\n').all(|line| line.is_empty() || line == b"\r" || line.starts_with(b":"))
+}
+
+/// The next change of the run's fate; `None` when there will be none.
+async fn changed(mut fate: watch::Receiver<Fate>) -> Option<(watch::Receiver<Fate>, Fate)> {
+    match fate.changed().await {
+        Ok(()) => {
+            let now = *fate.borrow_and_update();
+            Some((fate, now))
+        }
+        // The attempt itself holds the `Live`, so this cannot be; were it so, nothing would change any more.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ping;
+
+    #[test]
+    fn comments_alone_are_no_sign_of_work() {
+        for ping in [&b": keep-alive\n\n"[..], b":\r\n\r\n", b"\n", b""] {
+            assert!(is_ping(ping), "{ping:?}");
+        }
+        for work in [&b"data: {}\n\n"[..], b": ping\n\ndata: {}\n\n", b"{\"a\":1}"] {
+            assert!(!is_ping(work), "{work:?}");
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Joins one request's machine ([`Exchange`]) to sockets and clocks: performs its steps, and tells it what happens.
+//! First it runs inside the service's future, until there is an answer; then it is the answer's body.
+use super::attempt::{Attempt, Progress};
+use super::body::ReplyBody;
+use super::exchange::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms};
+use super::headers;
+use super::intake::Lease;
+use super::live::Live;
+use super::plan::{self, Ask, NoTier, Plan};
+use super::reply::OwnError;
+use super::route::RouteTable;
+use super::shared::{Report, Shared};
+use super::wording;
+use crate::clock;
+use crate::policy::{Moment, RunId, TierId};
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderValue};
+use hyper::Response;
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::time::{Instant, Sleep};
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    table: Arc<RouteTable>,
+    ask: Ask,
+    /// Header fields for the upstream.
+    fields: HeaderMap,
+    request_id: HeaderValue,
+    lease: Option<Lease>,
+    exchange: Exchange,
+    skipped: Vec<(TierId, String)>,
+    attempt: Option<Attempt>,
+    /// The tier that was left last, for the accounting that follows.
+    left: Option<(TierId, Option<RunId>, Arc<Live>)>,
+    /// When the attempt before this one was known to be lost.
+    lost_at: Option<Moment>,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer goes off; `None`: it has.
+    armed: Option<Moment>,
+    /// What happened without anything to wait for.
+    pending: VecDeque<Input>,
+    /// Steps that concern the client.
+    out: VecDeque<Step>,
+    committed: bool,
+    /// The client has a piece of the answer to read.
+    handed: bool,
+}
+
+/// A request as it came from the client.
+pub(super) struct Arrived {
+    pub ask: Ask,
+    pub fields: HeaderMap,
+    pub request_id: HeaderValue,
+    pub lease: Lease,
+    pub at: Moment,
+}
+
+/// Answers one request by the first tier that can.
+pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<ReplyBody> {
+    let table = shared.routes.load_full();
+    let Arrived { ask, fields, request_id, lease, at } = arrived;
+    if !shared.limits.any_model
+        && let Some(unknown) = plan::unknown_model(&table, &ask)
+    {
+        return OwnError::no_tier(unknown, &table, &shared).into_response();
+    }
+    let Plan { chain, skipped } = plan::plan(&table, &ask);
+    if chain.is_empty() {
+        let why = plan::why_none(&table, &ask);
+        let mut response = OwnError::no_tier(why, &table, &shared).into_response();
+        headers::put_skipped(response.headers_mut(), &table, &skipped, None);
+        return response;
+    }
+    let terms = Terms {
+        streaming: ask.streaming,
+        include_usage: ask.body.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
+        replay: lease.keeps(),
+        answer_id: format!("chatcmpl-{}", shared.new_name()),
+        created: clock::wall_ms() / 1000,
+        timeout: shared.limits.request_timeout,
+    };
+    let mut exchange = Exchange::new(terms, at);
+    exchange.see(chain);
+    let mut driver = Box::new(Driver {
+        shared,
+        table,
+        ask,
+        fields,
+        request_id,
+        lease: Some(lease),
+        exchange,
+        skipped,
+        attempt: None,
+        left: None,
+        lost_at: None,
+        timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+        armed: None,
+        pending: VecDeque::new(),
+        out: VecDeque::new(),
+        committed: false,
+        handed: false,
+    });
+    let first = driver.exchange.begin(clock::now());
+    driver.perform(first);
+    driver.run().await
+}
+
+impl Driver {
+    /// Until there is an answer, or its beginning.
+    async fn run(mut self: Box<Self>) -> Response<ReplyBody> {
+        loop {
+            match self.out.pop_front() {
+                Some(Step::Head { tier, status, headers, weakened, attempts }) => {
+                    return self.reply(tier, status, &headers, weakened, attempts);
+                }
+                Some(Step::Refuse(why)) => return self.refuse(why),
+                Some(_) => {}
+                // A machine that is over without an answer would be a mistake in it: the client gets an error for it.
+                None if self.exchange.is_over() => return self.refuse(Refusal::Failed(Vec::new())),
+                None => {
+                    let input = poll_fn(|cx| self.poll_input(cx)).await;
+                    self.advance(input);
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, why: Refusal) -> Response<ReplyBody> {
+        let error = match (why, plan::why_none(&self.table, &self.ask)) {
+            // There is a tier that could answer, but not as this client wants it.
+            (Refusal::Failed(_), why @ NoTier::OnlyWeakened) => {
+                OwnError::no_tier(why, &self.table, &self.shared)
+            }
+            (why, _) => OwnError::refusal(why, &self.table, &self.shared),
+        };
+        let mut response = error.into_response();
+        let fields = response.headers_mut();
+        headers::put_skipped(fields, &self.table, &self.skipped, None);
+        headers::put_attempts(fields, self.exchange.attempts());
+        response
+    }
+
+    fn reply(
+        mut self: Box<Self>,
+        tier: TierId,
+        status: u16,
+        upstream: &HeaderMap,
+        weakened: bool,
+        attempts: u32,
+    ) -> Response<ReplyBody> {
+        let mut fields = headers::to_client(upstream);
+        if let Some(route) = self.table.tier(tier) {
+            fields.insert(headers::TIER, headers::value_of(&route.name));
+        }
+        if weakened {
+            fields.insert(headers::DEGRADED, HeaderValue::from_static("true"));
+        }
+        headers::put_attempts(&mut fields, attempts);
+        headers::put_skipped(&mut fields, &self.table, &self.skipped, Some(tier));
+        // From here on it cannot be sent again.
+        self.ask.body = Value::Null;
+        self.lease = None;
+        self.committed = true;
+        let body = match self.whole() {
+            Some(bytes) => ReplyBody::whole(bytes),
+            None => ReplyBody::relay(self),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
+        *response.headers_mut() = fields;
+        response
+    }
+
+    /// The answer's bytes, when all of them are there.
+    fn whole(&mut self) -> Option<Bytes> {
+        if self.out.back() != Some(&Step::End) {
+            return None;
+        }
+        let mut pieces = self.out.drain(..).filter_map(|step| match step {
+            Step::Body(bytes) => Some(bytes),
+            _ => None,
+        });
+        let first = pieces.next().unwrap_or_default();
+        let mut rest = pieces.peekable();
+        if rest.peek().is_none() {
+            return Some(first);
+        }
+        let mut all = BytesMut::from(&first[..]);
+        rest.for_each(|piece| all.extend_from_slice(&piece));
+        Some(all.freeze())
+    }
+
+    /// The next bytes of an answer that has begun. Not called while the client does not read: then nothing is read from
+    /// the upstream either.
+    pub fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if std::mem::take(&mut self.handed) {
+            self.set_stalled(false);
+            let steps = self.exchange.on(clock::now(), Input::Resumed);
+            self.perform(steps);
+        }
+        loop {
+            match self.out.pop_front() {
+                Some(Step::Body(bytes)) if bytes.is_empty() => {}
+                Some(Step::Body(bytes)) => {
+                    self.handed = true;
+                    self.set_stalled(true);
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Some(Step::End) => return Poll::Ready(None),
+                Some(Step::Abort) => return Poll::Ready(Some(Err(io::Error::other("the answer was cut")))),
+                Some(_) => {}
+                None if self.exchange.is_over() => return Poll::Ready(None),
+                None => {
+                    let input = ready!(self.poll_input(cx));
+                    self.advance(input);
+                }
+            }
+        }
+    }
+
+    fn set_stalled(&mut self, stalled: bool) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.visit.set_stalled(stalled);
+        }
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        if let Some(input) = self.pending.pop_front() {
+            return Poll::Ready(input);
+        }
+        if self.poll_timer(cx).is_ready() {
+            return Poll::Ready(Input::Wake);
+        }
+        let Some(attempt) = &mut self.attempt else { return Poll::Pending };
+        Poll::Ready(match ready!(attempt.poll(cx)) {
+            Progress::Connected => self.send(),
+            Progress::Asked { written, input } => {
+                self.note_failover(written);
+                input
+            }
+            Progress::Other(input) => input,
+        })
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(at) = self.exchange.wake_at() else { return Poll::Pending };
+            if self.armed.is_none_or(|armed| at < armed) {
+                self.timer.as_mut().reset(Instant::now() + at.since(clock::now()));
+                self.armed = Some(at);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            self.armed = None;
+            if clock::now() >= at {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    fn advance(&mut self, input: Input) {
+        let now = clock::now();
+        let known_lost = match (&input, &self.attempt) {
+            (Input::Lost(Lost::Refused), Some(attempt)) => attempt.began,
+            _ => now,
+        };
+        self.look_around(&input);
+        let steps = self.exchange.on(now, input);
+        if steps.iter().any(|step| matches!(step, Step::Tell(_, Outcome::MovedOn))) {
+            self.lost_at.get_or_insert(known_lost);
+        }
+        self.perform(steps);
+    }
+
+    /// Before a tier may be chosen: which ones there are now.
+    fn look_around(&mut self, input: &Input) {
+        let table = self.shared.routes.load();
+        let quiet = matches!(input, Input::Data(_) | Input::Sent | Input::Head { .. } | Input::Resumed);
+        if self.committed || (quiet && Arc::ptr_eq(&table, &self.table)) {
+            return;
+        }
+        self.table = Arc::clone(&table);
+        let Plan { chain, skipped } = plan::plan(&self.table, &self.ask);
+        self.skipped = skipped;
+        self.exchange.see(chain);
+    }
+
+    fn perform(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Try { tier, fresh } => self.attempt_at(tier, fresh),
+                Step::Leave => {
+                    self.left = self.attempt.take().map(|a| (a.tier, a.run, a.live));
+                }
+                Step::Tell(tier, outcome) => self.tell(tier, outcome),
+                Step::Head { .. } | Step::Body(_) | Step::End | Step::Abort | Step::Refuse(_) => {
+                    self.out.push_back(step);
+                }
+            }
+        }
+    }
+
+    fn attempt_at(&mut self, tier: TierId, fresh: bool) {
+        if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.tier == tier) {
+            attempt.connect(fresh);
+            return;
+        }
+        self.attempt = self.table.tier(tier).and_then(|route| Attempt::begin(route, fresh));
+        if self.attempt.is_none() {
+            self.pending.push_back(Input::Full);
+        }
+    }
+
+    /// Hands the request to the upstream that is connected.
+    fn send(&mut self) -> Input {
+        let Some(attempt) = &mut self.attempt else { return Input::Lost(Lost::Reset) };
+        let Some(route) = self.table.tier(attempt.tier) else {
+            return Input::Lost(Lost::Untranslatable("the tier is gone".into()));
+        };
+        let keeps = self.lease.as_ref().is_some_and(Lease::keeps);
+        let body = if keeps { self.ask.body.clone() } else { std::mem::take(&mut self.ask.body) };
+        let to = attempt.upstream();
+        let Some(request) = wording::request(route, to, &self.ask, body, &self.fields, &self.request_id)
+        else {
+            return Input::Lost(Lost::Untranslatable("its address makes no URL".into()));
+        };
+        attempt.send(request);
+        if !keeps {
+            self.lease = None;
+        }
+        Input::Sent
+    }
+
+    fn note_failover(&mut self, written: Option<Moment>) {
+        if let Some((written, lost)) = written.zip(self.lost_at)
+            && written >= lost
+        {
+            self.lost_at = None;
+            self.shared.failovers.record(written.since(lost));
+        }
+    }
+
+    fn tell(&mut self, tier: TierId, outcome: Outcome) {
+        let here = self.attempt.as_ref().filter(|a| a.tier == tier).map(|a| (a.run, &a.live));
+        let left = self.left.as_ref().filter(|(left, ..)| *left == tier).map(|(_, run, live)| (*run, live));
+        let Some((run, live)) = here.or(left) else { return };
+        if matches!(outcome, Outcome::MovedOn | Outcome::Cut) {
+            let (id, why) =
+                (&self.request_id, self.exchange.last_loss().unwrap_or("see the client's answer"));
+            let name = self.table.tier(tier).map(|route| route.name.as_str());
+            tracing::debug!(request = ?id, tier = name, ?outcome, why, "a tier did not answer a request");
+        }
+        match outcome {
+            Outcome::Refused => self.report(Report::Refused { tier, run }),
+            Outcome::Struck(strikes) => live.failed(strikes),
+            Outcome::Misconfigured(evidence) => self.report(Report::Misconfigured { tier, run, evidence }),
+            Outcome::MovedOn => live.totals().failed_over(),
+            Outcome::Answered => live.succeeded(),
+            Outcome::Cut => live.totals().cut(),
+        }
+    }
+
+    fn report(&self, report: Report) {
+        // Full: the agent has news of this kind already, and the next request brings it again.
+        let _ = self.shared.reports.try_send(report);
+    }
+}

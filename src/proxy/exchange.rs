@@ -1,0 +1,180 @@
+//! PURE. One request as a machine: plan → attempt → hold until the commit point → relay → outcome.
+//!
+//! The driver tells it what happened (`on`) and performs the steps that it answers. Times come in as arguments;
+//! `wake_at` says when to call again if nothing happens. The states and what ends each of them:
+//!
+//! | state | holds | an error, an early end | the tier is leaving | the run is cut |
+//! | --- | --- | --- | --- | --- |
+//! | Idle | nothing yet | – | – | – |
+//! | Asking | no head of an answer yet | next tier | next tier, if one is open | next tier |
+//! | Judging | the body of an error answer | next tier | next tier, if one is open | next tier |
+//! | Holding | an answer without content so far | next tier | next tier, if one is open | next tier |
+//! | Relaying | an answer that the client has begun to read | error event, no `[DONE]` | goes on | error event |
+//! | Closing | an answer that is complete but for the connection's end | end | end | end |
+//! | Over | nothing | – | – | – |
+//!
+//! A client that hangs up is no input: the driver is dropped, and with it the upstream connection.
+mod attempts;
+mod kept;
+mod turns;
+
+use self::attempts::State;
+use self::kept::Kept;
+use super::plan::Candidate;
+use crate::policy::{Moment, Standing, TierId};
+use bytes::Bytes;
+use http::HeaderMap;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+/// What does not change during a request.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    /// The client wants a stream, and if so with usage at its end.
+    pub streaming: bool,
+    pub include_usage: bool,
+    /// The body is kept: the request may be sent again. Otherwise it may move only until it was sent.
+    pub replay: bool,
+    /// What an answer is called that an engine leaves nameless: `chatcmpl-…`, and when it was made, in seconds since
+    /// 1970.
+    pub answer_id: String,
+    pub created: i64,
+    /// From the request's head to the last byte of its answer.
+    pub timeout: Duration,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(super) enum Input {
+    /// `max_concurrent` requests are at the tier already.
+    Full,
+    /// The request's body is being written.
+    Sent,
+    /// No answer came.
+    Lost(Lost),
+    Head {
+        status: u16,
+        headers: HeaderMap,
+    },
+    Data(Bytes),
+    /// The answer ended as HTTP says it should.
+    End,
+    /// The answer's connection ended before the answer did.
+    Broken,
+    /// The standing of the tier that has the request changed.
+    Standing(Standing),
+    /// The upstream connections of the run are being closed.
+    Cut,
+    /// The client reads again, after a time in which nothing could be asked of the engine.
+    Resumed,
+    /// The moment of `wake_at` has come.
+    Wake,
+}
+
+/// Why no answer came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Nobody listens.
+    Refused,
+    /// No connection within the tier's `connect` limit.
+    ConnectTimeout,
+    /// The address cannot be found or reached.
+    Unreachable(String),
+    /// This host has no descriptor or port left for a connection: the tier has not failed.
+    Shortage(String),
+    /// A *reused* connection ended before any byte of the answer: the engine had closed it, and nothing is known.
+    Stale,
+    /// The connection ended before the answer did.
+    Reset,
+    /// What came is not HTTP.
+    Malformed(String),
+    /// The request cannot be put into the engine's dialect.
+    Untranslatable(String),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("connection refused"),
+            Self::ConnectTimeout => f.write_str("no connection in time"),
+            Self::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            Self::Shortage(why) => write!(f, "could not be asked from here: {why}"),
+            Self::Stale | Self::Reset => f.write_str("connection ended before the answer did"),
+            Self::Malformed(why) => write!(f, "answer is not HTTP: {why}"),
+            Self::Untranslatable(why) => write!(f, "cannot be asked: {why}"),
+        }
+    }
+}
+
+/// What the driver does next. Steps of one list are performed in order.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Ask this tier, on a new connection when `fresh`.
+    Try { tier: TierId, fresh: bool },
+    /// Close the connection of the attempt that is in flight.
+    Leave,
+    /// The head of the client's answer.
+    Head { tier: TierId, status: u16, headers: HeaderMap, weakened: bool, attempts: u32 },
+    /// Bytes of the client's answer.
+    Body(Bytes),
+    /// The answer is whole.
+    End,
+    /// End the client's connection so that it sees that the answer is not whole.
+    Abort,
+    /// Answer with an error of our own.
+    Refuse(Refusal),
+    /// Count.
+    Tell(TierId, Outcome),
+}
+
+/// Errors of our own that end a request which had tiers to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Every tier was tried: which, and what became of it.
+    Failed(Vec<(TierId, String)>),
+    /// Every tier that answers is at its `max_concurrent`.
+    Full,
+    /// This host has no descriptor or port left to reach the tiers.
+    Shortage,
+    TimedOut,
+}
+
+/// What a request did at one tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nobody listened there.
+    Refused,
+    /// It failed so many times over.
+    Struck(u32),
+    /// It refuses what we are configured to ask.
+    Misconfigured(String),
+    /// The request went to another tier.
+    MovedOn,
+    Answered,
+    /// It ended in the middle of its answer.
+    Cut,
+}
+
+/// One request, from its plan to its outcome.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    terms: Terms,
+    deadline: Moment,
+    /// The tiers as they stand now.
+    chain: Vec<Candidate>,
+    tried: BTreeSet<TierId>,
+    attempts: u32,
+    /// The body went out: without replay there is no other try.
+    sent: bool,
+    /// Why some tier could not be asked although it may be well: what is answered when no tier is left.
+    overload: Option<Refusal>,
+    /// Some tier was lost to a failure, rather than to what the request is.
+    failed: bool,
+    losses: Vec<(TierId, String)>,
+    kept: Kept,
+    state: State,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+//! PURE. Choosing a tier, giving up on one, and what is answered when none is left.
+use super::kept::Kept;
+use super::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms};
+use crate::policy::{Moment, Standing, TierId};
+use crate::proxy::answer::Answer;
+use crate::proxy::limits::{LOOK_AGAIN, OVERLOAD_RETRY_AFTER};
+use crate::proxy::plan::Candidate;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use std::collections::BTreeSet;
+use std::mem;
+
+/// One tier at work on the request.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub to: Candidate,
+    pub standing: Standing,
+    began: Moment,
+    /// When the answer last gave a byte.
+    pub heard: Option<Moment>,
+    /// It was asked again on a fresh connection already.
+    pub again: bool,
+    /// A limit of a remote tier has passed: the request goes to the next tier that is open.
+    overdue: Option<&'static str>,
+    /// When another tier was last looked for.
+    looked: Moment,
+}
+
+/// An answer without content so far.
+#[derive(Debug)]
+pub(super) struct Holding {
+    pub attempt: Attempt,
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub answer: Answer,
+    /// Pieces of a stream, the first of which will carry the marks.
+    pub held: Vec<Bytes>,
+    pub held_bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Idle,
+    Asking(Attempt),
+    Judging { attempt: Attempt, status: u16, headers: HeaderMap, body: BytesMut },
+    Holding(Box<Holding>),
+    Relaying { attempt: Attempt, answer: Answer },
+    Closing { attempt: Attempt },
+    Over,
+}
+
+impl State {
+    fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::Idle | Self::Over => None,
+            Self::Asking(attempt)
+            | Self::Judging { attempt, .. }
+            | Self::Relaying { attempt, .. }
+            | Self::Closing { attempt } => Some(attempt),
+            Self::Holding(holding) => Some(&holding.attempt),
+        }
+    }
+
+    pub fn attempt_mut(&mut self) -> Option<&mut Attempt> {
+        match self {
+            Self::Idle | Self::Over => None,
+            Self::Asking(attempt)
+            | Self::Judging { attempt, .. }
+            | Self::Relaying { attempt, .. }
+            | Self::Closing { attempt } => Some(attempt),
+            Self::Holding(holding) => Some(&mut holding.attempt),
+        }
+    }
+
+    fn into_attempt(self) -> Option<Attempt> {
+        match self {
+            Self::Idle | Self::Over => None,
+            Self::Asking(attempt)
+            | Self::Judging { attempt, .. }
+            | Self::Relaying { attempt, .. }
+            | Self::Closing { attempt } => Some(attempt),
+            Self::Holding(holding) => Some(holding.attempt),
+        }
+    }
+
+    /// An attempt is under way, and the client has seen nothing of it.
+    fn is_uncommitted(&self) -> bool {
+        matches!(self, Self::Asking(_) | Self::Judging { .. } | Self::Holding(_))
+    }
+}
+
+/// Why an attempt came to nothing.
+#[derive(Debug)]
+pub(super) struct Loss {
+    pub why: String,
+    /// How many failures it counts for; 0 when it says nothing against the tier.
+    pub strikes: u32,
+    pub told: Option<Outcome>,
+    /// What is answered if no other tier does.
+    pub overload: Option<Refusal>,
+    /// The tier failed, rather than what the request is. Trying again later may help.
+    pub failure: bool,
+}
+
+impl Loss {
+    /// The tier failed.
+    pub fn failure(why: impl Into<String>, strikes: u32) -> Self {
+        Self { why: why.into(), strikes, told: None, overload: None, failure: true }
+    }
+
+    /// This tier is not the one for this request.
+    pub fn unfit(why: impl Into<String>) -> Self {
+        Self { why: why.into(), strikes: 0, told: None, overload: None, failure: false }
+    }
+}
+
+impl From<Lost> for Loss {
+    fn from(lost: Lost) -> Self {
+        let told = (lost == Lost::Refused).then_some(Outcome::Refused);
+        match &lost {
+            Lost::Untranslatable(_) => Self::unfit(lost.to_string()),
+            Lost::Shortage(_) => {
+                Self { overload: Some(Refusal::Shortage), ..Self::failure(lost.to_string(), 0) }
+            }
+            Lost::Refused
+            | Lost::ConnectTimeout
+            | Lost::Unreachable(_)
+            | Lost::Stale
+            | Lost::Reset
+            | Lost::Malformed(_) => Self { told, ..Self::failure(lost.to_string(), 1) },
+        }
+    }
+}
+
+impl Exchange {
+    pub fn new(terms: Terms, now: Moment) -> Self {
+        Self {
+            deadline: now + terms.timeout,
+            terms,
+            chain: Vec::new(),
+            tried: BTreeSet::new(),
+            attempts: 0,
+            sent: false,
+            overload: None,
+            failed: false,
+            losses: Vec::new(),
+            kept: Kept::default(),
+            state: State::Idle,
+        }
+    }
+
+    /// The tiers as they stand now: known before anything that may choose one.
+    pub fn see(&mut self, chain: Vec<Candidate>) {
+        self.chain = chain;
+    }
+
+    /// Asks the first tier.
+    pub fn begin(&mut self, now: Moment) -> Vec<Step> {
+        match self.next(now) {
+            Some(step) => vec![step],
+            None => {
+                self.state = State::Over;
+                vec![Step::Refuse(Refusal::Failed(Vec::new()))]
+            }
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    /// Tiers asked so far.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Why the last tier that was left was left.
+    pub fn last_loss(&self) -> Option<&str> {
+        self.losses.last().map(|(_, why)| why.as_str())
+    }
+
+    /// When to call again if nothing happens before.
+    pub fn wake_at(&self) -> Option<Moment> {
+        let attempt = self.state.attempt()?;
+        let limit = self.limit().map(|(at, _)| at);
+        let look =
+            (self.state.is_uncommitted() && self.wants_to_leave()).then(|| attempt.looked + LOOK_AGAIN);
+        [Some(self.deadline), limit, look].into_iter().flatten().min()
+    }
+
+    /// The tier to ask next: the best open one. One that is leaving is DOWN, and gets nothing new.
+    fn choice(&self) -> Option<&Candidate> {
+        self.untried().find(|candidate| candidate.standing == Standing::Open)
+    }
+
+    fn untried(&self) -> impl Iterator<Item = &Candidate> {
+        let movable = self.movable();
+        self.chain.iter().filter(move |c| movable && !self.tried.contains(&c.tier))
+    }
+
+    /// Without the body there are only fresh connections, and none of them is stale.
+    pub(super) fn keeps_body(&self) -> bool {
+        self.terms.replay
+    }
+
+    /// The request can still be sent.
+    pub(super) fn movable(&self) -> bool {
+        self.terms.replay || !self.sent
+    }
+
+    fn next(&mut self, now: Moment) -> Option<Step> {
+        let to = self.choice()?.clone();
+        let tier = to.tier;
+        self.tried.insert(tier);
+        self.attempts += 1;
+        let standing = to.standing;
+        self.state = State::Asking(Attempt {
+            to,
+            standing,
+            began: now,
+            heard: None,
+            again: false,
+            overdue: None,
+            looked: now,
+        });
+        // A connection that turns out to be stale costs the body, which without replay is there only once.
+        Some(Step::Try { tier, fresh: !self.terms.replay })
+    }
+
+    /// Gives up on the tier that has the request, and asks the next one or answers what there is to say.
+    pub(super) fn lose(&mut self, now: Moment, attempt: Attempt, loss: Loss) -> Vec<Step> {
+        let tier = attempt.to.tier;
+        let mut steps = vec![Step::Leave];
+        steps.extend(loss.told.map(|outcome| Step::Tell(tier, outcome)));
+        if loss.strikes > 0 {
+            steps.push(Step::Tell(tier, Outcome::Struck(loss.strikes)));
+        }
+        self.failed |= loss.failure;
+        self.overload = loss.overload.or(self.overload.take());
+        self.losses.push((tier, loss.why));
+        match self.next(now) {
+            Some(step) => steps.extend([Step::Tell(tier, Outcome::MovedOn), step]),
+            None => steps.extend(self.exhausted(tier)),
+        }
+        steps
+    }
+
+    /// The tier takes no more requests now: it was not asked.
+    pub(super) fn turned_away(&mut self, now: Moment, attempt: Attempt) -> Vec<Step> {
+        let tier = attempt.to.tier;
+        self.overload.get_or_insert(Refusal::Full);
+        self.attempts -= 1;
+        self.losses.push((tier, "is at its limit of concurrent requests".into()));
+        match self.next(now) {
+            Some(step) => vec![step],
+            None => self.exhausted(tier),
+        }
+    }
+
+    fn exhausted(&mut self, last: TierId) -> Vec<Step> {
+        self.state = State::Over;
+        let failed = self.failed || self.overload.is_some();
+        match mem::take(&mut self.kept).best(failed, OVERLOAD_RETRY_AFTER.as_secs()) {
+            Some((answer, outcome)) => {
+                // A tier that the request had left before is counted there already.
+                let told = outcome.filter(|_| answer.tier == last).map(|o| Step::Tell(answer.tier, o));
+                answer.steps(self.attempts).into_iter().chain(told).collect()
+            }
+            None => {
+                let failed = || Refusal::Failed(mem::take(&mut self.losses));
+                vec![Step::Refuse(self.overload.take().unwrap_or_else(failed))]
+            }
+        }
+    }
+
+    /// The limit of a remote tier that runs now, and its name.
+    fn limit(&self) -> Option<(Moment, &'static str)> {
+        let attempt = self.state.attempt()?;
+        let between = || {
+            let (heard, limit) = (attempt.heard?, attempt.to.between_chunks?);
+            Some((heard + limit, "went silent in the middle of its answer"))
+        };
+        match &self.state {
+            State::Idle | State::Over | State::Closing { .. } => None,
+            State::Relaying { .. } => between(),
+            State::Asking(_) | State::Judging { .. } | State::Holding(_) => {
+                if attempt.overdue.is_some() {
+                    return None;
+                }
+                // A stream's first bytes may be pings and roles; those of an answer that comes whole are its content.
+                if !self.terms.streaming && attempt.heard.is_some() {
+                    return between();
+                }
+                Some((attempt.began + attempt.to.first_content?, "gave no content in time"))
+            }
+        }
+    }
+
+    /// The limit that has passed, if any.
+    pub(super) fn limit_passed(&self, now: Moment) -> Option<&'static str> {
+        self.limit().filter(|(at, _)| now >= *at).map(|(_, name)| name)
+    }
+
+    fn wants_to_leave(&self) -> bool {
+        self.state.attempt().is_some_and(|a| a.standing != Standing::Open || a.overdue.is_some())
+    }
+
+    /// Moves an attempt that would leave its tier, if another one is open. Otherwise it stays: a slow answer is better
+    /// than none.
+    pub(super) fn look_elsewhere(&mut self, now: Moment) -> Vec<Step> {
+        if !self.state.is_uncommitted() {
+            return Vec::new();
+        }
+        let passed = self.limit_passed(now);
+        if let Some(attempt) = self.state.attempt_mut() {
+            attempt.overdue = attempt.overdue.or(passed);
+            attempt.looked = now;
+        }
+        let open = self.untried().any(|c| c.standing == Standing::Open);
+        if !self.wants_to_leave() || !open {
+            return Vec::new();
+        }
+        let Some(attempt) = mem::replace(&mut self.state, State::Over).into_attempt() else {
+            return Vec::new();
+        };
+        let loss = match attempt.overdue {
+            Some(why) => Loss::failure(why, 1),
+            None => Loss::failure("takes no more requests", 0),
+        };
+        self.lose(now, attempt, loss)
+    }
+
+    /// What may happen to any attempt without content, whatever it has.
+    pub(super) fn meanwhile(&mut self, now: Moment, mut state: State, input: Input) -> Vec<Step> {
+        let loss = match input {
+            Input::Cut => Loss::failure("its run is ended", 0),
+            Input::Broken | Input::End => Lost::Reset.into(),
+            Input::Lost(lost) => lost.into(),
+            Input::Standing(standing) => {
+                if let Some(attempt) = state.attempt_mut() {
+                    attempt.standing = standing;
+                }
+                self.state = state;
+                return self.look_elsewhere(now);
+            }
+            Input::Wake => {
+                self.state = state;
+                return self.look_elsewhere(now);
+            }
+            // Nothing that belongs to this state.
+            Input::Full | Input::Sent | Input::Head { .. } | Input::Data(_) | Input::Resumed => {
+                self.state = state;
+                return Vec::new();
+            }
+        };
+        match state.into_attempt() {
+            Some(attempt) => self.lose(now, attempt, loss),
+            None => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Which header fields go from the client to an upstream, and which come back.
+use super::route::RouteTable;
+use crate::policy::TierId;
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMap,
+    HeaderName, HeaderValue, ORIGIN, REFERER, SERVER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use std::collections::BTreeSet;
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const TIER: HeaderName = HeaderName::from_static("x-mainstay-tier");
+pub(super) const DEGRADED: HeaderName = HeaderName::from_static("x-mainstay-degraded");
+pub(super) const ATTEMPTS: HeaderName = HeaderName::from_static("x-mainstay-attempts");
+pub(super) const SKIPPED: HeaderName = HeaderName::from_static("x-mainstay-skipped");
+pub(super) const DEGRADE: HeaderName = HeaderName::from_static("x-mainstay-degrade");
+const OURS: &str = "x-mainstay-";
+
+/// Fields that belong to one connection (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authorization"),
+];
+
+/// Fields of a request that end here.
+const REQUEST_ONLY_OURS: [HeaderName; 11] = [
+    HOST,
+    CONTENT_LENGTH,
+    EXPECT,
+    // Answers are read, so they have to come as they are.
+    ACCEPT_ENCODING,
+    // Credentials for us are none for the engine.
+    AUTHORIZATION,
+    COOKIE,
+    HeaderName::from_static("x-api-key"),
+    // Ollama refuses a page that it does not know; which pages may call is decided here.
+    ORIGIN,
+    REFERER,
+    // With it llama-server goes on generating for a client that has left.
+    HeaderName::from_static("x-conversation-id"),
+    REQUEST_ID,
+];
+
+/// Fields of an upstream's answer that end here.
+const ANSWER_ONLY_ITS: [HeaderName; 5] = [CONTENT_LENGTH, DATE, SERVER, SET_COOKIE, REQUEST_ID];
+
+/// The client's fields that an upstream gets.
+pub(super) fn to_upstream(client: &HeaderMap) -> HeaderMap {
+    kept(client, |name| REQUEST_ONLY_OURS.contains(name) || name.as_str().starts_with(OURS))
+}
+
+/// The upstream's fields that the client gets.
+pub(super) fn to_client(upstream: &HeaderMap) -> HeaderMap {
+    kept(upstream, |name| {
+        let name_text = name.as_str();
+        ANSWER_ONLY_ITS.contains(name)
+            || name_text.starts_with(OURS)
+            || name_text.starts_with("access-control-")
+    })
+}
+
+fn kept(given: &HeaderMap, dropped: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let nominated: BTreeSet<String> = given
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let ends_here =
+        |name: &HeaderName| HOP_BY_HOP.contains(name) || nominated.contains(name.as_str()) || dropped(name);
+    given.iter().filter(|(name, _)| !ends_here(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
+}
+
+pub(super) fn put_attempts(fields: &mut HeaderMap, attempts: u32) {
+    if attempts > 1 {
+        fields.insert(ATTEMPTS, HeaderValue::from(attempts));
+    }
+}
+
+/// Tiers that could not carry the request, and would have been asked before the one that answered.
+pub(super) fn put_skipped(
+    fields: &mut HeaderMap,
+    table: &RouteTable,
+    skipped: &[(TierId, String)],
+    answered: Option<TierId>,
+) {
+    for (tier, reason) in skipped.iter().filter(|(tier, _)| answered.is_none_or(|by| *tier < by)) {
+        if let Some(route) = table.tier(*tier) {
+            fields.append(SKIPPED, value_of(&format!("{}; {reason}", route.name)));
+        }
+    }
+}
+
+/// `text` as a header value: anything but visible ASCII and blanks becomes `?`.
+pub(super) fn value_of(text: &str) -> HeaderValue {
+    let plain: String =
+        text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+    HeaderValue::try_from(plain).unwrap_or(HeaderValue::from_static("?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let field = |&(n, v): &(&'static str, &'static str)| {
+            (HeaderName::from_static(n), HeaderValue::from_static(v))
+        };
+        let mut map = HeaderMap::new();
+        for (name, value) in fields.iter().map(field) {
+            map.append(name, value);
+        }
+        map
+    }
+
+    #[test]
+    fn what_an_upstream_gets() {
+        let given = map(&[
+            ("host", "mainstay"),
+            ("authorization", "Bearer secret"),
+            ("accept-encoding", "gzip"),
+            ("connection", "keep-alive, X-Private"),
+            ("x-private", "1"),
+            ("x-conversation-id", "7"),
+            ("x-mainstay-degrade", "refuse"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("user-agent", "test"),
+            ("accept", "*/*"),
+            ("accept", "text/plain"),
+        ]);
+        let expected = map(&[("user-agent", "test"), ("accept", "*/*"), ("accept", "text/plain")]);
+        assert_eq!(to_upstream(&given), expected);
+    }
+
+    #[test]
+    fn what_a_client_gets() {
+        let given = map(&[
+            ("content-length", "3"),
+            ("content-type", "application/json"),
+            ("keep-alive", "timeout=5"),
+            ("server", "uvicorn"),
+            ("x-mainstay-tier", "theirs"),
+            ("access-control-allow-origin", "*"),
+            ("retry-after", "7"),
+        ]);
+        assert_eq!(to_client(&given), map(&[("content-type", "application/json"), ("retry-after", "7")]));
+    }
+
+    #[test]
+    fn any_text_makes_a_value() {
+        assert_eq!(value_of("cpu; größer\r\nx: y"), "cpu; gr??er??x: y");
+    }
+}

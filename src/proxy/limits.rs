@@ -1,0 +1,43 @@
+//! What the data plane may use, and how it is set up. Read once, at the start.
+use std::time::Duration;
+
+/// The configured limits of the endpoint.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Longest request body, in bytes.
+    pub max_body: usize,
+    /// Request bodies kept for another try, in bytes over all requests.
+    pub replay_memory: usize,
+    /// Open client connections; one more is answered 503 and closed. Fewer where descriptors are short.
+    pub max_connections: usize,
+    /// From a request's head to the last byte of its answer.
+    pub request_timeout: Duration,
+    /// `Retry-After` when no tier can answer and nothing better is known.
+    pub all_down_retry_after: Duration,
+    /// Further inference paths that are handed to the first ready tier as they come.
+    pub passthrough: Vec<String>,
+    /// Origins whose pages may call us; `"*"` is all of them.
+    pub cors_origins: Vec<String>,
+    /// A model name that nobody knows gets the default chain instead of 404.
+    pub any_model: bool,
+}
+
+/// A non-streaming answer up to this size is held whole before its first byte goes out, so that a death in its middle
+/// still moves the request on.
+pub(super) const HELD_ANSWER_BYTES: usize = 8 << 20;
+/// What a stream may say before its first content (role chunks, pings); more than this is passed on as it is.
+pub(super) const HELD_STREAM_BYTES: usize = 256 << 10;
+/// A JSON body on a pass-through path up to this size is read whole, so that its model's name can be the tier's.
+pub(super) const NAMED_BODY_BYTES: usize = 1 << 20;
+/// One server-sent event or one NDJSON line. A longer one is taken for damage.
+pub(super) const EVENT_BYTES: usize = 8 << 20;
+/// An engine's error body.
+pub(super) const ERROR_BYTES: usize = 1 << 20;
+/// Request head of a client: line and fields together.
+pub(super) const HEAD_BYTES: usize = 64 << 10;
+/// How long a client may take to send a request head; also how long an idle connection is kept.
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(60);
+/// `Retry-After` of an overload for which the engine named none.
+pub(super) const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How often a request that would leave its tier looks for another one that could take it.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);

@@ -1,0 +1,212 @@
+//! The only mutable state that control plane and data plane share: one [`Live`] per tier and run.
+use super::totals::Totals;
+use super::upstream::Pool;
+use crate::clock;
+use crate::policy::{Moment, Sample, Standing};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// What the data plane knows of one run of a tier's engine (or of a remote upstream). The agent makes one when a run
+/// becomes routable, puts it into every [`super::RouteTable`] of that run, and lets go of it afterwards; its idle
+/// connections end with it.
+#[derive(Debug)]
+pub struct Live {
+    totals: Arc<Totals>,
+    pulse: Arc<Pulse>,
+    permits: Option<Arc<Semaphore>>,
+    fate: watch::Sender<Fate>,
+    pub(super) pool: Pool,
+}
+
+/// What attempts in flight must learn of at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fate {
+    pub standing: Standing,
+    /// Every upstream connection of the run is closed.
+    pub cut: bool,
+}
+
+/// Signs of life. Apart from [`Live`], because connections hold it, and connections must not keep a `Live` alive.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    last_progress: AtomicU64,
+    in_flight: AtomicU32,
+    /// Of those in flight: waiting for their client to read. That is no silence of the engine.
+    stalled: AtomicU32,
+    failures_in_row: AtomicU32,
+    answered: AtomicU64,
+}
+
+impl Pulse {
+    pub fn progress(&self) {
+        self.last_progress.fetch_max(clock::now().as_nanos(), Relaxed);
+    }
+}
+
+impl Live {
+    /// `max_concurrent`: requests at one time; `None` or 0 is no limit of ours. Opens as [`Standing::Open`].
+    pub fn new(totals: Arc<Totals>, max_concurrent: Option<u32>) -> Arc<Self> {
+        let permits = max_concurrent.filter(|&n| n > 0).map(|n| Arc::new(Semaphore::new(n as usize)));
+        let (fate, _) = watch::channel(Fate { standing: Standing::Open, cut: false });
+        Arc::new(Self { totals, pulse: Arc::default(), permits, fate, pool: Pool::default() })
+    }
+
+    /// The figures that policy judges by. Requests that wait for their client to read do not make the engine look
+    /// silent.
+    pub fn sample(&self) -> Sample {
+        let pulse = &self.pulse;
+        let in_flight = pulse.in_flight.load(Relaxed);
+        if in_flight > 0 && pulse.stalled.load(Relaxed) >= in_flight {
+            pulse.progress();
+        }
+        Sample {
+            in_flight,
+            last_progress: Moment::from_nanos(pulse.last_progress.load(Relaxed)),
+            failures_in_row: pulse.failures_in_row.load(Relaxed),
+            answered: pulse.answered.load(Relaxed),
+        }
+    }
+
+    /// Tells attempts in flight: `Leaving` and `Closed` make those without content move to another tier, if one is
+    /// open; new requests follow the stricter of this and the route table.
+    pub fn set_standing(&self, standing: Standing) {
+        self.fate.send_if_modified(|fate| std::mem::replace(&mut fate.standing, standing) != standing);
+    }
+
+    /// Closes every upstream connection of this run now, in use or idle, and lets none be opened. Final.
+    pub fn cut(&self) {
+        self.fate.send_if_modified(|fate| !std::mem::replace(&mut fate.cut, true));
+        self.pool.clear();
+    }
+
+    pub(super) fn fate(&self) -> watch::Receiver<Fate> {
+        self.fate.subscribe()
+    }
+
+    pub(super) fn fate_now(&self) -> Fate {
+        *self.fate.borrow()
+    }
+
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    pub(super) fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Counts a request in, for as long as the answer is not dropped; `None` when `max_concurrent` are in already.
+    pub(super) fn enter(&self) -> Option<Visit> {
+        let permit = match &self.permits {
+            None => None,
+            Some(permits) => Some(permits.clone().try_acquire_owned().ok()?),
+        };
+        let pulse = self.pulse.clone();
+        if pulse.in_flight.fetch_add(1, Relaxed) == 0 {
+            pulse.progress();
+        }
+        self.totals.requested();
+        Some(Visit { pulse, stalled: false, _permit: permit })
+    }
+
+    pub(super) fn succeeded(&self) {
+        self.pulse.failures_in_row.store(0, Relaxed);
+        self.pulse.answered.fetch_add(1, Relaxed);
+        self.totals.answered();
+    }
+
+    pub(super) fn failed(&self, strikes: u32) {
+        self.pulse.failures_in_row.fetch_add(strikes, Relaxed);
+    }
+}
+
+/// One request at one tier.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pulse: Arc<Pulse>,
+    stalled: bool,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Visit {
+    /// Whether the request waits for its client to read, rather than for the engine.
+    pub fn set_stalled(&mut self, stalled: bool) {
+        if self.stalled == stalled {
+            return;
+        }
+        self.stalled = stalled;
+        if stalled {
+            self.pulse.stalled.fetch_add(1, Relaxed);
+        } else {
+            // The engine is waited for from now on, not since its last byte.
+            self.pulse.progress();
+            self.pulse.stalled.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if self.stalled {
+            self.pulse.stalled.fetch_sub(1, Relaxed);
+        }
+        self.pulse.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visit_counts_while_it_lasts() {
+        let live = Live::new(Arc::default(), Some(1));
+        assert_eq!(live.sample(), Sample::default());
+        let visit = live.enter().unwrap();
+        assert!(live.enter().is_none(), "the only permit is taken");
+        let sample = live.sample();
+        assert_eq!(sample.in_flight, 1);
+        assert!(sample.last_progress > Moment::default());
+        drop(visit);
+        assert_eq!(live.sample().in_flight, 0);
+        assert!(live.enter().is_some());
+        assert_eq!(live.totals().tally().requests, 2);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_no_silence_of_the_engine() {
+        let live = Live::new(Arc::default(), None);
+        let (mut slow, waiting) = (live.enter().unwrap(), live.enter().unwrap());
+        let before = live.sample().last_progress;
+        slow.set_stalled(true);
+        assert_eq!(live.sample().last_progress, before, "the other one still waits for the engine");
+        drop(waiting);
+        assert!(live.sample().last_progress > before);
+        slow.set_stalled(false);
+        let resumed = live.sample().last_progress;
+        assert_eq!(live.sample().last_progress, resumed);
+    }
+
+    #[test]
+    fn failures_in_a_row_end_with_a_success() {
+        let live = Live::new(Arc::default(), None);
+        live.failed(1);
+        live.failed(2);
+        assert_eq!(live.sample().failures_in_row, 3);
+        live.succeeded();
+        assert_eq!((live.sample().failures_in_row, live.sample().answered), (0, 1));
+    }
+
+    #[test]
+    fn fate_reaches_those_in_flight() {
+        let live = Live::new(Arc::default(), None);
+        let mut fate = live.fate();
+        live.set_standing(Standing::Open);
+        assert!(!fate.has_changed().unwrap());
+        live.set_standing(Standing::Leaving);
+        live.cut();
+        assert!(fate.has_changed().unwrap());
+        assert_eq!(*fate.borrow_and_update(), Fate { standing: Standing::Leaving, cut: true });
+    }
+}

@@ -1,0 +1,78 @@
+//! Request bodies on their way to an upstream.
+use super::intake::Unread;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+/// What was wrong with a client's body that was handed through, once something was. The upstream's connection ends by
+/// it, and that is no failure of the upstream.
+pub(super) type ClientFault = Arc<OnceLock<Unread>>;
+
+/// A body that we wrote ourselves, or a client's body handed through.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Whole(Option<Bytes>),
+    /// `begun`: read before, and not yet sent; `left`: how many more bytes the client may send.
+    Stream {
+        begun: Bytes,
+        body: Incoming,
+        left: usize,
+        fault: ClientFault,
+    },
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Self::Stream { begun, .. } if !begun.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(begun)))))
+            }
+            Self::Stream { body, left, fault, .. } => {
+                let Some(frame) = ready!(Pin::new(body).poll_frame(cx)) else { return Poll::Ready(None) };
+                let frame = frame.map_err(|e| {
+                    let _ = fault.set(Unread::Broken);
+                    io::Error::other(e)
+                })?;
+                // Trailers are hop-by-hop unless both sides agreed on them, and no engine reads any.
+                let Ok(data) = frame.into_data() else { return Poll::Ready(None) };
+                match left.checked_sub(data.len()) {
+                    Some(rest) => {
+                        *left = rest;
+                        Poll::Ready(Some(Ok(Frame::data(data))))
+                    }
+                    None => {
+                        let _ = fault.set(Unread::TooLarge);
+                        Poll::Ready(Some(Err(io::Error::other("request body is too large"))))
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream { begun, body, .. } => begun.is_empty() && body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Stream { begun, body, .. } => match body.size_hint().exact() {
+                Some(rest) => SizeHint::with_exact(begun.len() as u64 + rest),
+                None => SizeHint::default(),
+            },
+        }
+    }
+}

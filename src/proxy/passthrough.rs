@@ -1,0 +1,305 @@
+//! Further inference paths (`server.passthrough`): handed to the first ready tier as they come, both ways, and never
+//! sent a second time once a byte went out. Only the model's name is put into the tier's words.
+use super::attempt::{Attempt, Progress};
+use super::body::ReplyBody;
+use super::exchange::{Input, Lost, Refusal};
+use super::outgoing::{ClientFault, Outgoing};
+use super::plan::NoTier;
+use super::reply::OwnError;
+use super::route::{RouteTable, TierRoute};
+use super::shared::{Report, Shared};
+use super::upload::Upload;
+use super::wording::put_upstream_fields;
+use super::{headers, upload};
+use crate::clock;
+use crate::kinds::Api;
+use crate::policy::{Moment, Standing, TierId};
+use bytes::Bytes;
+use http::HeaderValue;
+use http::request::Parts;
+use hyper::body::{Incoming, SizeHint};
+use hyper::{Request, Response};
+use serde_json::Value;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::time::Sleep;
+
+/// An answer on its way through.
+#[derive(Debug)]
+pub(super) struct Passage {
+    attempt: Attempt,
+    /// The answer's status speaks for the tier.
+    good: bool,
+    /// Of the request, which may still be on its way while its answer comes.
+    fault: ClientFault,
+    size: SizeHint,
+    deadline: Pin<Box<Sleep>>,
+    handed: bool,
+    over: bool,
+}
+
+/// What the client asks for, as long as nothing of it was sent.
+struct Unsent {
+    head: Parts,
+    upload: Upload,
+    /// The upload as an object whose model's name is to be the tier's.
+    object: Option<Value>,
+}
+
+/// How asking one tier ended without an answer.
+enum Unanswered {
+    /// The next tier may be asked. Without a loss the tier's run was ended.
+    Unsent(Box<Unsent>, Option<Lost>),
+    /// It is over.
+    Sent(OwnError),
+}
+
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    request_id: &HeaderValue,
+    at: Moment,
+) -> Response<ReplyBody> {
+    let max = shared.limits.max_body;
+    let mut deadline = Box::pin(tokio::time::sleep((at + shared.limits.request_timeout).since(clock::now())));
+    let (head, body) = request.into_parts();
+    let mut lease = shared.budget.lease();
+    let read = tokio::select! {
+        read = upload::read(&head.headers, body, max, &mut lease) => read,
+        () = deadline.as_mut() => return OwnError::slow_body().into_response(),
+    };
+    let table = shared.routes.load_full();
+    let named = read.and_then(|upload| {
+        let object = upload.named(&table, shared.limits.any_model, max, &mut lease)?;
+        Ok(Box::new(Unsent { head, upload, object }))
+    });
+    let mut unsent = match named {
+        Ok(unsent) => unsent,
+        Err(unread) => return OwnError::unread(unread, max).into_response(),
+    };
+    let mut losses: Vec<(TierId, String)> = Vec::new();
+    let mut overload = None;
+    for route in candidates(&table) {
+        let Some(attempt) = Attempt::begin(route, true) else {
+            overload.get_or_insert(Refusal::Full);
+            continue;
+        };
+        let fault = ClientFault::default();
+        let asked = tokio::select! {
+            asked = ask(shared, attempt, route, unsent, request_id, &fault) => asked,
+            () = deadline.as_mut() => {
+                return OwnError::lost_on_the_way(&route.name, "no answer in time").into_response();
+            }
+        };
+        match asked {
+            Ok((attempt, head)) => return reply(route, attempt, head, fault, deadline),
+            Err(Unanswered::Sent(error)) => return error.into_response(),
+            Err(Unanswered::Unsent(back, lost)) => {
+                if matches!(lost, Some(Lost::Shortage(_))) {
+                    overload = Some(Refusal::Shortage);
+                }
+                losses.push((route.tier, why(lost.as_ref())));
+                unsent = back;
+            }
+        }
+    }
+    none_left(&table, losses, overload, shared).into_response()
+}
+
+/// The tiers that may have the path, best first; those that are leaving only after the open ones.
+fn candidates(table: &RouteTable) -> impl Iterator<Item = &TierRoute> {
+    let ranks = if table.failover { table.tiers.len() } else { 1 };
+    let of = move |standing| {
+        let tiers = table.tiers.iter().take(ranks);
+        tiers.filter(move |r| r.kind.api() == Api::OpenAi && r.standing_now() == standing)
+    };
+    of(Standing::Open).chain(of(Standing::Leaving))
+}
+
+fn none_left(
+    table: &RouteTable,
+    losses: Vec<(TierId, String)>,
+    overload: Option<Refusal>,
+    shared: &Shared,
+) -> OwnError {
+    let has_it = |route: &TierRoute| route.kind.api() == Api::OpenAi;
+    if !table.tiers.is_empty() && !table.tiers.iter().any(has_it) {
+        let reasons =
+            table.tiers.iter().map(|r| (r.tier, "this path is not translated".to_owned())).collect();
+        return OwnError::no_tier(NoTier::NobodyCarries(reasons), table, shared);
+    }
+    OwnError::refusal(overload.unwrap_or(Refusal::Failed(losses)), table, shared)
+}
+
+type Head = (u16, http::HeaderMap);
+
+async fn ask(
+    shared: &Shared,
+    mut attempt: Attempt,
+    route: &TierRoute,
+    unsent: Box<Unsent>,
+    request_id: &HeaderValue,
+    fault: &ClientFault,
+) -> Result<(Attempt, Head), Unanswered> {
+    let max = shared.limits.max_body;
+    let mut unsent = Some(unsent);
+    loop {
+        let lost = match poll_fn(|cx| attempt.poll(cx)).await {
+            Progress::Connected => {
+                let Some(Unsent { head, upload, object }) = unsent.take().map(|u| *u) else { continue };
+                let body = upload.outgoing(object, &route.model, max, fault.clone());
+                match rewritten(head, body, route, &attempt, request_id) {
+                    Some(request) => attempt.send(request),
+                    None => return Err(sent(route, "its address makes no URL")),
+                }
+                continue;
+            }
+            Progress::Asked { input: Input::Head { status, headers }, .. } => {
+                return Ok((attempt, (status, headers)));
+            }
+            Progress::Asked { input: Input::Lost(lost), .. } | Progress::Other(Input::Lost(lost)) => {
+                Some(lost)
+            }
+            Progress::Asked { input: Input::Cut, .. } | Progress::Other(Input::Cut) => None,
+            Progress::Asked { .. } | Progress::Other(_) => continue,
+        };
+        if let Some(fault) = fault.get() {
+            return Err(Unanswered::Sent(OwnError::unread(fault.clone(), max)));
+        }
+        // A run that is ended on purpose has not failed, nor one that could not be reached for want of a socket.
+        attempt.live.failed(u32::from(!matches!(lost, None | Some(Lost::Shortage(_)))));
+        if lost == Some(Lost::Refused) {
+            let _ = shared.reports.try_send(Report::Refused { tier: attempt.tier, run: attempt.run });
+        }
+        return Err(match unsent {
+            Some(unsent) => {
+                attempt.live.totals().failed_over();
+                Unanswered::Unsent(unsent, lost)
+            }
+            None => {
+                attempt.live.totals().cut();
+                sent(route, &why(lost.as_ref()))
+            }
+        });
+    }
+}
+
+fn why(lost: Option<&Lost>) -> String {
+    lost.map_or_else(|| "its run is ended".to_owned(), Lost::to_string)
+}
+
+fn sent(route: &TierRoute, why: &str) -> Unanswered {
+    Unanswered::Sent(OwnError::lost_on_the_way(&route.name, why))
+}
+
+/// The client's request for `route`'s engine: its own path and query.
+fn rewritten(
+    head: Parts,
+    body: Outgoing,
+    route: &TierRoute,
+    attempt: &Attempt,
+    request_id: &HeaderValue,
+) -> Option<Request<Outgoing>> {
+    let to = attempt.upstream();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = format!("{}{path}", to.base_path).parse().ok()?;
+    *request.headers_mut() = headers::to_upstream(&head.headers);
+    put_upstream_fields(request.headers_mut(), route.kind, to, request_id)?;
+    Some(request)
+}
+
+fn reply(
+    route: &TierRoute,
+    attempt: Attempt,
+    (status, upstream): Head,
+    fault: ClientFault,
+    deadline: Pin<Box<Sleep>>,
+) -> Response<ReplyBody> {
+    let good = status < 500;
+    let size = attempt.size_hint();
+    let mut passage = Passage { attempt, good, fault, size, deadline, handed: false, over: false };
+    passage.note_end();
+    let mut response = Response::new(ReplyBody::passage(passage));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
+    *response.headers_mut() = headers::to_client(&upstream);
+    response.headers_mut().insert(headers::TIER, headers::value_of(&route.name));
+    response
+}
+
+impl Passage {
+    pub fn size_hint(&self) -> SizeHint {
+        self.size
+    }
+
+    /// Counts the answer once it was read to its end.
+    fn note_end(&mut self) {
+        if !self.over && self.attempt.has_ended() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.over = true;
+        if self.good {
+            self.attempt.live.succeeded();
+        }
+    }
+
+    pub fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if std::mem::take(&mut self.handed) {
+            self.attempt.visit.set_stalled(false);
+        }
+        if self.over {
+            return Poll::Ready(None);
+        }
+        if self.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(self.cut())));
+        }
+        loop {
+            let input = match ready!(self.attempt.poll(cx)) {
+                Progress::Asked { input, .. } | Progress::Other(input) => input,
+                Progress::Connected => continue,
+            };
+            match input {
+                Input::Data(data) if data.is_empty() => {}
+                Input::Data(data) => {
+                    self.note_end();
+                    self.handed = true;
+                    self.attempt.visit.set_stalled(true);
+                    return Poll::Ready(Some(Ok(data)));
+                }
+                Input::End => {
+                    self.end();
+                    return Poll::Ready(None);
+                }
+                Input::Broken | Input::Lost(_) if self.fault.get().is_some() => {
+                    self.over = true;
+                    return Poll::Ready(Some(Err(io::Error::other("the request's body ended early"))));
+                }
+                Input::Broken | Input::Lost(_) => {
+                    self.attempt.live.failed(1);
+                    return Poll::Ready(Some(Err(self.cut())));
+                }
+                Input::Cut => return Poll::Ready(Some(Err(self.cut()))),
+                Input::Standing(_)
+                | Input::Full
+                | Input::Sent
+                | Input::Head { .. }
+                | Input::Resumed
+                | Input::Wake => {}
+            }
+        }
+    }
+
+    /// The client's connection ends so that it sees that the answer is not whole.
+    fn cut(&mut self) -> io::Error {
+        self.over = true;
+        self.attempt.live.totals().cut();
+        io::Error::other("the answer was cut")
+    }
+}

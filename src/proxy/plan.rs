@@ -1,0 +1,239 @@
+//! PURE. Which tiers may be asked for one request, best first; or why there is none.
+use super::marks::Marks;
+use super::route::{RouteTable, TierRoute};
+use crate::kinds::{self, Endpoint, Kind};
+use crate::policy::{Standing, TierId};
+use serde_json::Value;
+use std::time::Duration;
+
+/// What a request asks for, as far as routing goes.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub endpoint: Endpoint,
+    /// The client wants a stream.
+    pub streaming: bool,
+    /// The model's name; `None` when there is none, or an empty one.
+    pub model: Option<String>,
+    /// `x-mainstay-degrade: refuse`
+    pub refuses_weakened: bool,
+    pub body: Value,
+}
+
+/// A tier that can carry the request, and is not closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub tier: TierId,
+    pub kind: Kind,
+    pub standing: Standing,
+    pub first_content: Option<Duration>,
+    pub between_chunks: Option<Duration>,
+    pub marks: Marks,
+}
+
+/// The tiers for one request, as things stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// In rank order.
+    pub chain: Vec<Candidate>,
+    /// Tiers that would have been asked if they could carry the request, with the reason.
+    pub skipped: Vec<(TierId, String)>,
+}
+
+/// Why nobody can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoTier {
+    /// No tier or alias has this name.
+    UnknownModel(String),
+    /// No tier, up or down, could carry it: name and reason of each.
+    NobodyCarries(Vec<(TierId, String)>),
+    /// Only weakened answers are to be had, and the client refuses them.
+    OnlyWeakened,
+    AllDown,
+}
+
+/// The plan for `ask`. It may be made again while the request runs: tiers come and go.
+pub(super) fn plan(table: &RouteTable, ask: &Ask) -> Plan {
+    let mut plan = Plan::default();
+    let ranks = if table.failover { table.tiers.len() } else { 1 };
+    for route in table.tiers.iter().take(ranks) {
+        let standing = route.standing_now();
+        if standing == Standing::Closed || (ask.refuses_weakened && weakens(route, ask)) {
+            continue;
+        }
+        match kinds::carries(route.kind.api(), ask.endpoint, &ask.body) {
+            Ok(()) => plan.chain.push(candidate(route, standing, ask)),
+            Err(reason) => plan.skipped.push((route.tier, reason)),
+        }
+    }
+    plan
+}
+
+/// Why an empty plan is empty.
+pub(super) fn why_none(table: &RouteTable, ask: &Ask) -> NoTier {
+    let cannot = |route: &TierRoute| kinds::carries(route.kind.api(), ask.endpoint, &ask.body).err();
+    let reasons: Vec<_> = table.tiers.iter().filter_map(|route| Some((route.tier, cannot(route)?))).collect();
+    if !table.tiers.is_empty() && reasons.len() == table.tiers.len() {
+        return NoTier::NobodyCarries(reasons);
+    }
+    let only_weakened = ask.refuses_weakened
+        && table.tiers.iter().any(|route| {
+            weakens(route, ask) && route.standing_now() == Standing::Open && cannot(route).is_none()
+        });
+    if only_weakened { NoTier::OnlyWeakened } else { NoTier::AllDown }
+}
+
+/// A name that leads nowhere, if the request has one.
+pub(super) fn unknown_model(table: &RouteTable, ask: &Ask) -> Option<NoTier> {
+    let name = ask.model.as_deref()?;
+    if table.tiers.is_empty() {
+        // Nothing is known yet, so nothing is unknown.
+        return None;
+    }
+    (!table.names().contains(&name)).then(|| NoTier::UnknownModel(name.to_owned()))
+}
+
+fn weakens(route: &TierRoute, ask: &Ask) -> bool {
+    route.degrade.is_some() && ask.endpoint.generates()
+}
+
+fn candidate(route: &TierRoute, standing: Standing, ask: &Ask) -> Candidate {
+    let weakened = route.degrade.as_ref().filter(|_| weakens(route, ask));
+    Candidate {
+        tier: route.tier,
+        kind: route.kind,
+        standing,
+        first_content: route.first_content,
+        between_chunks: route.between_chunks,
+        marks: Marks {
+            tier: route.name.clone(),
+            model: route.model.clone(),
+            notice: weakened.map(|degrade| degrade.notice.clone()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Degrade;
+    use crate::proxy::{Live, Upstream};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn route(rank: u16, kind: Kind, standing: Standing) -> TierRoute {
+        TierRoute {
+            tier: TierId(rank),
+            run: None,
+            name: format!("t{rank}"),
+            kind,
+            model: format!("m{rank}"),
+            aliases: vec![format!("a{rank}")],
+            upstream: Some(Upstream { host: "h".into(), port: 1, base_path: String::new(), api_key: None }),
+            connect: Duration::from_secs(2),
+            first_content: None,
+            between_chunks: None,
+            degrade: None,
+            standing,
+            reason: String::new(),
+            live: Live::new(Arc::default(), None),
+        }
+    }
+
+    fn table(tiers: Vec<TierRoute>) -> RouteTable {
+        RouteTable { tiers, ..RouteTable::default() }
+    }
+
+    fn ask(body: Value) -> Ask {
+        Ask { endpoint: Endpoint::Chat, streaming: false, model: None, refuses_weakened: false, body }
+    }
+
+    fn plain() -> Ask {
+        ask(json!({"messages": [{"role": "user", "content": "hi"}]}))
+    }
+
+    fn with_tools() -> Ask {
+        ask(json!({"messages": [], "tools": [{"type": "function"}]}))
+    }
+
+    fn weak(route: TierRoute) -> TierRoute {
+        let degrade = Degrade { max_tokens: Some(1), temperature: None, notice: "n".into() };
+        TierRoute { degrade: Some(degrade), ..route }
+    }
+
+    #[track_caller]
+    fn check(table: &RouteTable, ask: &Ask, chain: &[u16], skipped: &[u16]) {
+        let plan = plan(table, ask);
+        let ranks: Vec<u16> = plan.chain.iter().map(|c| c.tier.0).collect();
+        let left_out: Vec<u16> = plan.skipped.iter().map(|(tier, _)| tier.0).collect();
+        assert_eq!((ranks.as_slice(), left_out.as_slice()), (chain, skipped));
+    }
+
+    use Standing::{Closed, Leaving, Open};
+
+    #[test]
+    fn closed_tiers_are_not_asked() {
+        let tiers = [(Closed, Kind::Vllm), (Open, Kind::Ollama), (Leaving, Kind::LlamaServer)];
+        let tiers = tiers.into_iter().enumerate().map(|(r, (s, k))| route(r as u16, k, s)).collect();
+        check(&table(tiers), &plain(), &[1, 2], &[]);
+    }
+
+    #[test]
+    fn what_a_run_has_learned_counts_more_than_the_table() {
+        let tiers: Vec<_> = (0..3).map(|rank| route(rank, Kind::Vllm, Open)).collect();
+        tiers[0].live.cut();
+        tiers[1].live.set_standing(Leaving);
+        let table = table(tiers);
+        check(&table, &plain(), &[1, 2], &[]);
+        assert_eq!(plan(&table, &plain()).chain[0].standing, Leaving);
+    }
+
+    #[test]
+    fn a_tier_without_an_address_is_not_asked() {
+        let tiers =
+            vec![TierRoute { upstream: None, ..route(0, Kind::Vllm, Open) }, route(1, Kind::Vllm, Open)];
+        check(&table(tiers), &plain(), &[1], &[]);
+    }
+
+    #[test]
+    fn tiers_that_cannot_carry_the_request_are_skipped() {
+        let both = table(vec![route(0, Kind::Ollama, Open), route(1, Kind::Vllm, Open)]);
+        check(&both, &with_tools(), &[1], &[0]);
+        let closed = table(vec![route(0, Kind::Ollama, Closed), route(1, Kind::Vllm, Closed)]);
+        check(&closed, &with_tools(), &[], &[]);
+        assert_eq!(why_none(&closed, &with_tools()), NoTier::AllDown);
+        let nobody = table(vec![route(0, Kind::Ollama, Closed)]);
+        assert!(matches!(why_none(&nobody, &with_tools()), NoTier::NobodyCarries(_)));
+        assert_eq!(why_none(&table(vec![]), &with_tools()), NoTier::AllDown);
+    }
+
+    #[test]
+    fn weakened_answers_can_be_refused() {
+        let table = table(vec![route(0, Kind::Vllm, Closed), weak(route(1, Kind::Vllm, Open))]);
+        check(&table, &plain(), &[1], &[]);
+        assert_eq!(plan(&table, &plain()).chain[0].marks.notice.as_deref(), Some("n"));
+        let refusing = Ask { refuses_weakened: true, ..plain() };
+        check(&table, &refusing, &[], &[]);
+        assert_eq!(why_none(&table, &refusing), NoTier::OnlyWeakened);
+        // What cannot be weakened need not be refused.
+        let embeddings = Ask { endpoint: Endpoint::Embeddings, ..refusing };
+        check(&table, &embeddings, &[1], &[]);
+        assert_eq!(plan(&table, &embeddings).chain[0].marks.notice, None);
+    }
+
+    #[test]
+    fn names_lead_into_the_chain() {
+        let table = table(vec![route(0, Kind::Vllm, Open), route(1, Kind::Vllm, Open)]);
+        assert_eq!(table.names(), ["m0", "m1", "a0", "a1"]);
+        for (name, known) in [("m0", true), ("m1", true), ("a1", true), ("M0", false), ("gpt-9", false)] {
+            let ask = Ask { model: Some(name.into()), ..plain() };
+            assert_eq!(unknown_model(&table, &ask).is_none(), known, "{name}");
+        }
+        assert_eq!(unknown_model(&table, &plain()), None);
+    }
+
+    #[test]
+    fn without_failover_there_is_one_tier() {
+        let tiers = vec![route(0, Kind::Vllm, Open), route(1, Kind::Vllm, Open)];
+        check(&RouteTable { failover: false, ..table(tiers) }, &plain(), &[0], &[]);
+    }
+}

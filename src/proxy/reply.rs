@@ -1,0 +1,197 @@
+//! Answers of our own: errors in OpenAI's form, health, the list of models.
+use super::body::ReplyBody;
+use super::exchange::Refusal;
+use super::intake::Unread;
+use super::limits::OVERLOAD_RETRY_AFTER;
+use super::plan::NoTier;
+use super::route::RouteTable;
+use super::shared::Shared;
+use crate::policy::{Standing, TierId};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// An error of our own.
+#[derive(Debug)]
+pub(super) struct OwnError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    param: Option<&'static str>,
+    retry_after: Option<Duration>,
+}
+
+impl OwnError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), param: None, retry_after: None }
+    }
+
+    fn retry_after(self, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..self }
+    }
+
+    pub fn not_found(path: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is nothing at {path}"))
+    }
+
+    pub fn wrong_method(method: &http::Method, path: &str) -> Self {
+        let message = format!("{path} does not take {method}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    pub fn too_large(max: usize) -> Self {
+        let message = format!("The request body is larger than {max} bytes (server.max_body)");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    pub fn overloaded(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message).retry_after(OVERLOAD_RETRY_AFTER)
+    }
+
+    pub fn slow_body() -> Self {
+        let message = "The request body did not come in time";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+    }
+
+    /// A pass-through is not sent twice, so this one is over.
+    pub fn lost_on_the_way(tier: &str, why: &str) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "upstream_failed", format!("Tier {tier}: {why}"))
+    }
+
+    pub fn invalid(param: &'static str, message: impl Into<String>) -> Self {
+        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_value", message);
+        Self { param: Some(param), ..error }
+    }
+
+    pub fn unread(unread: Unread, max: usize) -> Self {
+        match unread {
+            Unread::TooLarge => Self::too_large(max),
+            Unread::NoMemory => {
+                Self::overloaded("Too many large requests at one time (server.replay_memory)")
+            }
+            Unread::Broken => Self::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_body",
+                "The request body ended early or is damaged",
+            ),
+            Unread::NotJson(why) => {
+                let message = format!("The request body is not a JSON object: {why}");
+                Self::new(StatusCode::BAD_REQUEST, "invalid_json", message)
+            }
+        }
+    }
+
+    /// Nobody could be asked.
+    pub fn no_tier(why: NoTier, table: &RouteTable, shared: &Shared) -> Self {
+        match why {
+            NoTier::UnknownModel(name) => {
+                let names = table.names().join(", ");
+                let message = format!("The model `{name}` does not exist. Known names: {names}");
+                let error = Self::new(StatusCode::NOT_FOUND, "model_not_found", message);
+                Self { param: Some("model"), ..error }
+            }
+            NoTier::NobodyCarries(reasons) => {
+                let message = format!("No tier can carry this request: {}", listed(table, &reasons));
+                Self::new(StatusCode::BAD_REQUEST, "not_supported", message)
+            }
+            NoTier::OnlyWeakened => {
+                let message = "Only weakened answers can be given now, and the request refuses them";
+                let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "only_degraded_tiers", message);
+                error.retry_after(shared.retry_after(table))
+            }
+            NoTier::AllDown => Self::all_down(&[], table, shared),
+        }
+    }
+
+    /// Some were asked, and none answered.
+    pub fn refusal(why: Refusal, table: &RouteTable, shared: &Shared) -> Self {
+        match why {
+            Refusal::Failed(losses) => Self::all_down(&losses, table, shared),
+            Refusal::Full => Self::overloaded("Every tier is at its limit of concurrent requests"),
+            Refusal::Shortage => Self::overloaded(
+                "No file descriptor or port is left on this host to reach a tier (LimitNOFILE of the unit)",
+            ),
+            Refusal::TimedOut => {
+                let limit = shared.limits.request_timeout.as_secs_f64();
+                let message = format!("No answer within {limit} s (server.request_timeout)");
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "request_timeout", message)
+            }
+        }
+    }
+
+    /// Every tier with what became of the request there, or why it was not asked.
+    fn all_down(losses: &[(TierId, String)], table: &RouteTable, shared: &Shared) -> Self {
+        let reasons: Vec<_> = table
+            .tiers
+            .iter()
+            .map(|route| {
+                let lost = losses.iter().find(|(tier, _)| *tier == route.tier).map(|(_, why)| why.clone());
+                let unasked = || match route.reason.as_str() {
+                    "" => "not asked".to_owned(),
+                    reason => reason.to_owned(),
+                };
+                (route.tier, lost.unwrap_or_else(unasked))
+            })
+            .collect();
+        let message = match reasons.as_slice() {
+            [] => "No tier can answer now".to_owned(),
+            reasons => format!("No tier can answer now: {}", listed(table, reasons)),
+        };
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "all_tiers_down", message);
+        error.retry_after(shared.retry_after(table))
+    }
+
+    pub fn into_response(self) -> Response<ReplyBody> {
+        let kind = if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };
+        let error = json!({"message": self.message, "type": kind, "param": self.param, "code": self.code});
+        let mut body = json!({ "error": error });
+        let seconds = self.retry_after.map(|after| after.as_millis().div_ceil(1000).max(1) as u64);
+        if let Some(seconds) = seconds {
+            body["retry_after"] = seconds.into();
+        }
+        let mut response = json_response(self.status, &body);
+        if let Some(seconds) = seconds {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+fn listed(table: &RouteTable, reasons: &[(TierId, String)]) -> String {
+    let mut text = String::new();
+    for (tier, reason) in reasons {
+        let name = table.tier(*tier).map_or("?", |route| route.name.as_str());
+        let separator = if text.is_empty() { "" } else { "; " };
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{separator}{name}: {reason}");
+    }
+    text
+}
+
+fn json_response(status: StatusCode, body: &Value) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::whole(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// `GET /health`: 200 while any tier takes requests.
+pub(super) fn health(table: &RouteTable, shared: &Shared) -> Response<ReplyBody> {
+    match table.tiers.iter().find(|route| route.standing_now() == Standing::Open) {
+        Some(route) => json_response(StatusCode::OK, &json!({"status": "ok", "tier": route.name})),
+        None => OwnError::all_down(&[], table, shared).into_response(),
+    }
+}
+
+/// `GET /v1/models`: every name that leads into the chain.
+pub(super) fn models(table: &RouteTable) -> Response<ReplyBody> {
+    let data: Vec<Value> = table
+        .names()
+        .into_iter()
+        .map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "mainstay"}))
+        .collect();
+    json_response(StatusCode::OK, &json!({"object": "list", "data": data}))
+}

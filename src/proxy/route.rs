@@ -1,0 +1,116 @@
+//! The route table: an immutable picture of the chain, made by the agent, borrowed by every request.
+use super::live::Live;
+use crate::kinds::{Degrade, Kind};
+use crate::policy::{RunId, Standing, TierId};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The tiers of the chain, best first.
+#[derive(Clone, Debug)]
+pub struct RouteTable {
+    pub tiers: Vec<TierRoute>,
+    /// How long until some tier may answer, where that is known and none can now.
+    pub retry_after: Option<Duration>,
+    /// `false` only by a test fault: then the first tier alone is ever tried.
+    pub failover: bool,
+}
+
+impl Default for RouteTable {
+    /// No tiers yet.
+    fn default() -> Self {
+        Self { tiers: Vec::new(), retry_after: None, failover: true }
+    }
+}
+
+/// One rung.
+#[derive(Clone, Debug)]
+pub struct TierRoute {
+    pub tier: TierId,
+    /// The run behind `upstream`; `None` for a remote tier, or where there is none.
+    pub run: Option<RunId>,
+    pub name: String,
+    pub kind: Kind,
+    /// What the engine is asked for.
+    pub model: String,
+    /// Further names that lead into the chain.
+    pub aliases: Vec<String>,
+    /// `None` while nothing runs.
+    pub upstream: Option<Upstream>,
+    /// Longest time to connect.
+    pub connect: Duration,
+    /// Longest time to the first content, where another tier is open. Remote tiers only.
+    pub first_content: Option<Duration>,
+    /// Longest silence inside an answer that has begun. Remote tiers only.
+    pub between_chunks: Option<Duration>,
+    /// Present: this tier's answers are weakened.
+    pub degrade: Option<Degrade>,
+    pub standing: Standing,
+    /// Why it is not open, for people.
+    pub reason: String,
+    pub live: Arc<Live>,
+}
+
+/// Where a tier is reached, over plain HTTP/1.1.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    pub port: u16,
+    /// Comes before every path: empty, or begins with a slash and does not end with one.
+    pub base_path: String,
+    /// Sent as `Authorization: Bearer`.
+    pub api_key: Option<String>,
+}
+
+impl Upstream {
+    /// The address as it stands in a URL and in `Host`.
+    pub(super) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upstream(http://{}{})", self.authority(), self.base_path)
+    }
+}
+
+impl RouteTable {
+    pub(super) fn tier(&self, id: TierId) -> Option<&TierRoute> {
+        self.tiers.iter().find(|t| t.tier == id)
+    }
+
+    /// Every name of the chain, in rank order: models first, then aliases, each once.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        let models = self.tiers.iter().map(|t| t.model.as_str());
+        let aliases = self.tiers.iter().flat_map(|t| t.aliases.iter().map(String::as_str));
+        for name in models.chain(aliases) {
+            if !name.is_empty() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+impl TierRoute {
+    /// The stricter of what the table says and what the run has learned since. Nothing that has no address is open.
+    pub(super) fn standing_now(&self) -> Standing {
+        let fate = self.live.fate_now();
+        if self.upstream.is_none() || fate.cut {
+            return Standing::Closed;
+        }
+        match (self.standing, fate.standing) {
+            (Standing::Closed, _) | (_, Standing::Closed) => Standing::Closed,
+            (Standing::Leaving, _) | (_, Standing::Leaving) => Standing::Leaving,
+            (Standing::Open, Standing::Open) => Standing::Open,
+        }
+    }
+}

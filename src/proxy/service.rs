@@ -1,0 +1,157 @@
+//! From a client's request to the part that answers it.
+use super::body::ReplyBody;
+use super::driver::{self, Arrived};
+use super::intake;
+use super::plan::Ask;
+use super::reply::{self, OwnError};
+use super::shared::{OpenRequest, Shared, request_id};
+use super::{cors, headers, passthrough};
+use crate::clock;
+use crate::kinds::{Endpoint, changes_engine};
+use crate::policy::Moment;
+use http::{HeaderMap, HeaderValue, Method};
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Answers one request. Dropped when its client hangs up.
+pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<ReplyBody> {
+    let at = clock::now();
+    let open = OpenRequest::new(&shared);
+    let id = request_id(request.headers().get(headers::REQUEST_ID), &shared);
+    let origin = cors::allowed(request.headers(), &shared.limits.cors_origins);
+    let preflight = origin.as_ref().and_then(|_| cors::preflight(request.method(), request.headers()));
+    let mut response = match preflight {
+        Some(response) => response,
+        None => routed(&shared, request, &id, at).await,
+    };
+    response.headers_mut().insert(headers::REQUEST_ID, id);
+    if let Some(origin) = origin {
+        cors::allow(response.headers_mut(), origin);
+    }
+    response.map(|body| body.holding(open))
+}
+
+async fn routed(
+    shared: &Arc<Shared>,
+    request: Request<Incoming>,
+    id: &HeaderValue,
+    at: Moment,
+) -> Response<ReplyBody> {
+    let path = request.uri().path();
+    let method = request.method();
+    let is_read = method == Method::GET || method == Method::HEAD;
+    if let Some(endpoint) = Endpoint::of_path(path) {
+        if method != Method::POST {
+            return OwnError::wrong_method(method, path).into_response();
+        }
+        return inference(shared, endpoint, request, id, at).await;
+    }
+    match path {
+        "/health" if is_read => reply::health(&shared.routes.load(), shared),
+        "/v1/models" if is_read => reply::models(&shared.routes.load()),
+        "/health" | "/v1/models" => OwnError::wrong_method(method, path).into_response(),
+        _ if !is_passed_through(shared, path) => OwnError::not_found(path).into_response(),
+        _ if !is_read && method != Method::POST => OwnError::wrong_method(method, path).into_response(),
+        _ if intake::is_announced_too_large(request.headers(), shared.limits.max_body) => {
+            OwnError::too_large(shared.limits.max_body).into_response()
+        }
+        _ => passthrough::answer(shared, request, id, at).await,
+    }
+}
+
+/// The configuration refuses paths that change an engine; were one listed all the same, it still cannot be reached.
+fn is_passed_through(shared: &Shared, path: &str) -> bool {
+    shared.limits.passthrough.iter().any(|listed| listed == path) && !changes_engine(path)
+}
+
+async fn inference(
+    shared: &Arc<Shared>,
+    endpoint: Endpoint,
+    request: Request<Incoming>,
+    id: &HeaderValue,
+    at: Moment,
+) -> Response<ReplyBody> {
+    let max = shared.limits.max_body;
+    let (head, body) = request.into_parts();
+    if intake::is_announced_too_large(&head.headers, max) {
+        return OwnError::too_large(max).into_response();
+    }
+    let mut lease = shared.budget.lease();
+    let time_left = (at + shared.limits.request_timeout).since(clock::now());
+    let read = tokio::time::timeout(time_left, intake::read_object(body, max, &mut lease)).await;
+    let body = match read {
+        Err(_) => return OwnError::slow_body().into_response(),
+        Ok(Err(unread)) => return OwnError::unread(unread, max).into_response(),
+        Ok(Ok(body)) => body,
+    };
+    let ask = match ask(endpoint, &head.headers, body) {
+        Ok(ask) => ask,
+        Err(error) => return error.into_response(),
+    };
+    let fields = headers::to_upstream(&head.headers);
+    driver::answer(shared.clone(), Arrived { ask, fields, request_id: id.clone(), lease, at }).await
+}
+
+/// What the request asks for.
+fn ask(endpoint: Endpoint, fields: &HeaderMap, body: Value) -> Result<Ask, OwnError> {
+    let model = match body.get("model") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name.clone()).filter(|name| !name.is_empty()),
+        Some(_) => return Err(OwnError::invalid("model", "model is not a string")),
+    };
+    let streaming = match body.get("stream") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(streaming)) => *streaming,
+        Some(_) => return Err(OwnError::invalid("stream", "stream is neither true nor false")),
+    };
+    let refuses = fields.get(headers::DEGRADE).map(|value| value.as_bytes().trim_ascii());
+    let refuses_weakened = match refuses {
+        None => false,
+        Some(value) if value.eq_ignore_ascii_case(b"refuse") => true,
+        Some(value) if value.eq_ignore_ascii_case(b"allow") => false,
+        // Taken for "allow" it would weaken answers that somebody tried to refuse.
+        Some(_) => {
+            return Err(OwnError::invalid(
+                "x-mainstay-degrade",
+                "x-mainstay-degrade is neither refuse nor allow",
+            ));
+        }
+    };
+    Ok(Ask { endpoint, streaming, model, refuses_weakened, body })
+}
+
+/// What is said to a client above `max_connections`.
+pub(super) fn turned_away() -> Response<ReplyBody> {
+    OwnError::overloaded("Too many connections (server.max_connections, LimitNOFILE of the unit)")
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(body: Value, refuse: Option<&'static str>, expected: Result<(Option<&str>, bool, bool), ()>) {
+        let mut fields = HeaderMap::new();
+        if let Some(value) = refuse {
+            fields.insert(headers::DEGRADE, HeaderValue::from_static(value));
+        }
+        let asked = ask(Endpoint::Chat, &fields, body.clone());
+        let asked =
+            asked.as_ref().map(|a| (a.model.as_deref(), a.streaming, a.refuses_weakened)).map_err(|_| ());
+        assert_eq!(asked, expected, "{body} {refuse:?}");
+    }
+
+    #[test]
+    fn what_is_asked_for() {
+        check(json!({}), None, Ok((None, false, false)));
+        check(json!({"model": null, "stream": null}), None, Ok((None, false, false)));
+        check(json!({"model": "", "stream": true}), Some("refuse"), Ok((None, true, true)));
+        check(json!({"model": "m", "stream": false}), Some("Allow"), Ok((Some("m"), false, false)));
+        check(json!({"model": 7}), None, Err(()));
+        check(json!({"stream": "yes"}), None, Err(()));
+        check(json!({}), Some("refused"), Err(()));
+    }
+}

@@ -1,0 +1,98 @@
+//! What every request of one proxy uses.
+use super::failovers::FailoverTimes;
+use super::intake::Budget;
+use super::limits::Limits;
+use super::route::RouteTable;
+use crate::heart::Heart;
+use crate::policy::{RunId, TierId};
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// News for the agent. Sent without waiting: when the agent does not keep up they are dropped, and the next request
+/// brings them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A request found nobody listening.
+    Refused { tier: TierId, run: Option<RunId> },
+    /// The upstream refuses the model name, path or key that we are configured to use. `evidence`: its own words.
+    Misconfigured { tier: TierId, run: Option<RunId>, evidence: String },
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub limits: Limits,
+    pub routes: Arc<ArcSwap<RouteTable>>,
+    pub reports: mpsc::Sender<Report>,
+    pub heart: Arc<Heart>,
+    pub failovers: FailoverTimes,
+    pub budget: Arc<Budget>,
+    /// Requests whose answer is not finished.
+    pub open: watch::Sender<usize>,
+    names: RandomState,
+    named: AtomicU64,
+}
+
+impl Shared {
+    pub fn new(limits: Limits, routes: Arc<ArcSwap<RouteTable>>, reports: mpsc::Sender<Report>) -> Arc<Self> {
+        Arc::new(Self {
+            budget: Budget::new(limits.replay_memory),
+            limits,
+            routes,
+            reports,
+            heart: Heart::new("proxy"),
+            failovers: FailoverTimes::default(),
+            open: watch::channel(0).0,
+            names: RandomState::new(),
+            named: AtomicU64::new(0),
+        })
+    }
+
+    /// A name that no other request has: of this process by the counter, of others by its random key.
+    pub fn new_name(&self) -> String {
+        let count = self.named.fetch_add(1, Relaxed);
+        format!("{:016x}{:016x}", self.names.hash_one(count), self.names.hash_one(!count))
+    }
+
+    /// When to try again if no tier can answer.
+    pub fn retry_after(&self, table: &RouteTable) -> Duration {
+        table.retry_after.unwrap_or(self.limits.all_down_retry_after)
+    }
+}
+
+/// One request, from its head to the end of its answer.
+#[derive(Debug)]
+pub(super) struct OpenRequest(Arc<Shared>);
+
+impl OpenRequest {
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        shared.open.send_modify(|open| *open += 1);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open -= 1);
+        if !std::thread::panicking() {
+            self.0.heart.beat();
+        }
+    }
+}
+
+/// The client's own request id where it can be handed on, else a new one.
+pub(super) fn request_id(given: Option<&HeaderValue>, shared: &Shared) -> HeaderValue {
+    const LONGEST: usize = 128;
+    let usable = |id: &&HeaderValue| {
+        let bytes = id.as_bytes();
+        !bytes.is_empty() && bytes.len() <= LONGEST && bytes.iter().all(u8::is_ascii_graphic)
+    };
+    match given.filter(usable) {
+        Some(id) => id.clone(),
+        None => HeaderValue::try_from(shared.new_name()).unwrap_or(HeaderValue::from_static("-")),
+    }
+}

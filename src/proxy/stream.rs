@@ -1,0 +1,194 @@
+//! PURE. Cutting a byte stream into server-sent events, or into lines, and reading what one event says.
+use crate::kinds::{self, Verdict};
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+/// An event or line grew past the limit: the stream cannot be trusted any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+/// What ends a piece of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// A blank line (server-sent events).
+    BlankLine,
+    /// Every line end (NDJSON).
+    Line,
+}
+
+/// Cuts a stream into pieces, whatever the boundaries of the chunks it comes in. Pieces keep their line ends: joined,
+/// they are the stream.
+#[derive(Debug)]
+pub(super) struct Splitter {
+    cut: Cut,
+    longest: usize,
+    held: BytesMut,
+    /// The line being read has no byte yet.
+    line_empty: bool,
+    /// The last byte was a carriage return: a line feed now belongs to the same line end.
+    after_return: bool,
+}
+
+impl Splitter {
+    pub fn new(cut: Cut, longest: usize) -> Self {
+        Self { cut, longest, held: BytesMut::new(), line_empty: true, after_return: false }
+    }
+
+    /// The pieces that `data` completes.
+    pub fn push(&mut self, data: &Bytes) -> Result<Vec<Bytes>, TooLong> {
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        for (at, &byte) in data.iter().enumerate() {
+            if self.ends_piece(byte) {
+                let tail = data.slice(start..=at);
+                start = at + 1;
+                pieces.push(if self.held.is_empty() {
+                    tail
+                } else {
+                    self.held.extend_from_slice(&tail);
+                    self.held.split().freeze()
+                });
+            }
+        }
+        self.held.extend_from_slice(&data[start..]);
+        if self.held.len() > self.longest { Err(TooLong) } else { Ok(pieces) }
+    }
+
+    /// What came after the last complete piece.
+    pub fn rest(&mut self) -> Option<Bytes> {
+        (!self.held.is_empty()).then(|| self.held.split().freeze())
+    }
+
+    fn ends_piece(&mut self, byte: u8) -> bool {
+        let second_half = byte == b'\n' && self.after_return;
+        self.after_return = byte == b'\r';
+        if second_half {
+            return false;
+        }
+        if byte != b'\n' && byte != b'\r' {
+            self.line_empty = false;
+            return false;
+        }
+        let blank = self.line_empty;
+        self.line_empty = true;
+        match self.cut {
+            Cut::BlankLine => blank,
+            Cut::Line => !blank,
+        }
+    }
+}
+
+/// The `data` of a server-sent event; `None` for one that has none (a comment, a ping).
+pub(super) fn data_of(event: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut data: Option<Cow<'_, [u8]>> = None;
+    for line in event.split(|&b| b == b'\n' || b == b'\r') {
+        let Some(value) = line.strip_prefix(b"data:") else { continue };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        data = Some(match data {
+            None => Cow::Borrowed(value),
+            Some(before) => Cow::Owned([&before, &b"\n"[..], value].concat()),
+        });
+    }
+    data
+}
+
+/// `json` as one server-sent event.
+pub(super) fn event_of(json: &[u8]) -> Bytes {
+    Bytes::from([b"data: ", json, b"\n\n"].concat())
+}
+
+/// What one event of an OpenAI stream means for the request.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Meaning {
+    /// No data: a comment or ping.
+    Nothing,
+    /// A chunk that carries no content: the role, the usage, a finish reason.
+    Opening,
+    /// A chunk with content: once it went out the request cannot move any more.
+    Content,
+    /// `[DONE]`.
+    Done,
+    /// An error inside an answer that began as a success, or a finish reason by which the engine says that it gave up;
+    /// with the event's JSON.
+    Failed(Verdict, Bytes),
+    /// Data that is not a JSON object.
+    Garbage,
+}
+
+/// Which of an answer's choices have been seen, and which have ended.
+#[derive(Debug, Default)]
+pub(super) struct Choices {
+    open: BTreeSet<u64>,
+    finished: BTreeSet<u64>,
+}
+
+/// More choices than any engine gives; further ones are not tracked.
+const CHOICES_MAX: usize = 1024;
+
+impl Choices {
+    /// Every choice that began has a finish reason, and there is one.
+    pub fn complete(&self) -> bool {
+        self.open.is_empty() && !self.finished.is_empty()
+    }
+
+    fn note(&mut self, index: u64, finished: bool) {
+        if finished {
+            self.open.remove(&index);
+            if self.finished.len() < CHOICES_MAX {
+                self.finished.insert(index);
+            }
+        } else if !self.finished.contains(&index) && self.open.len() < CHOICES_MAX {
+            self.open.insert(index);
+        }
+    }
+
+    /// Reads the data of one event.
+    pub fn read(&mut self, data: Option<&[u8]>) -> Meaning {
+        let Some(data) = data else { return Meaning::Nothing };
+        match data.trim_ascii() {
+            b"" => return Meaning::Nothing,
+            b"[DONE]" => return Meaning::Done,
+            _ => {}
+        }
+        match serde_json::from_slice::<Value>(data) {
+            Ok(chunk @ Value::Object(_)) => self.read_chunk(&chunk, data),
+            Ok(_) | Err(_) => Meaning::Garbage,
+        }
+    }
+
+    /// Reads a chunk; `data` is its text.
+    pub fn read_chunk(&mut self, chunk: &Value, data: &[u8]) -> Meaning {
+        if let Some(verdict) = kinds::verdict_of_event(chunk) {
+            return Meaning::Failed(verdict, Bytes::copy_from_slice(data));
+        }
+        let mut meaning = Meaning::Opening;
+        let choices = chunk.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        for choice in choices {
+            let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
+            self.note(index, choice.get("finish_reason").is_some_and(|reason| !reason.is_null()));
+            if has_content(choice) {
+                meaning = Meaning::Content;
+            }
+        }
+        meaning
+    }
+}
+
+/// Everything in a delta but its role is content, so that what engines add later (reasoning, audio, refusals) counts.
+fn has_content(choice: &Value) -> bool {
+    let says = |v: &Value| match v {
+        Value::Null | Value::Bool(false) => false,
+        Value::Bool(true) | Value::Number(_) => true,
+        Value::String(s) => !s.is_empty(),
+        Value::Array(a) => !a.is_empty(),
+        Value::Object(o) => !o.is_empty(),
+    };
+    let delta = choice.get("delta").and_then(Value::as_object);
+    delta.is_some_and(|d| d.iter().any(|(key, value)| key != "role" && says(value)))
+        || choice.get("text").is_some_and(says)
+}
+
+#[cfg(test)]
+mod tests;

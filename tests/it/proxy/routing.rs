@@ -1,0 +1,310 @@
+//! Who is asked, with what, and how the answer says so.
+use super::client::{get, post_with};
+use super::engine::{Engine, good_engine};
+use super::*;
+
+#[test]
+fn the_best_open_tier_is_asked_for_its_own_model() {
+    let (first, second) = (good_engine(), good_engine());
+    let bed = Bed::new(vec![vllm("first", first.port), vllm("second", second.port)]);
+    bed.change(|table| table.tiers[1].aliases = vec!["alias".into()]);
+    for name in ["first-model", "second-model", "alias"] {
+        bed.post("/v1/chat/completions", &json!({"model": name, "messages": []})).expect_good_by("first");
+    }
+    for body in [
+        json!({"messages": []}),
+        json!({"model": null, "messages": []}),
+        json!({"model": "", "messages": []}),
+    ] {
+        bed.post("/v1/chat/completions", &body).expect_good_by("first");
+    }
+    assert!(first.requests().iter().all(|request| request.json()["model"] == "first-model"));
+    bed.change(|table| table.tiers[0].standing = Standing::Closed);
+    bed.chat(false).expect_good_by("second");
+    assert_eq!(second.requests()[0].json()["model"], "second-model");
+}
+
+#[test]
+fn the_answer_names_the_model_that_served_it() {
+    let engine = Engine::start(|t| {
+        if t.request.json()["stream"] == true {
+            t.stream();
+            t.event(r#"{"choices":[{"index":0,"delta":{"content":"good"},"finish_reason":"stop"}]}"#);
+            t.event("[DONE]");
+            t.end();
+        } else {
+            t.whole("200 OK", "", r#"{"model":"engine","data":"good"}"#);
+        }
+    });
+    let bed = Bed::new(vec![vllm("first", engine.port)]);
+    let streamed = bed.chat(true);
+    let chunk: Value = serde_json::from_str(streamed.events()[0]).unwrap();
+    assert_eq!(chunk["model"], "first-model", "the engine named none");
+    assert_eq!(bed.chat(false).json()["model"], "engine", "the engine named one itself");
+}
+
+#[test]
+fn an_unknown_model_is_told_the_known_ones() {
+    let engine = good_engine();
+    let bed = Bed::new(vec![vllm("first", engine.port)]);
+    let answer = bed.post("/v1/chat/completions", &json!({"model": "gpt-9", "messages": []}));
+    assert_eq!((answer.status, answer.code().as_str()), (404, "model_not_found"));
+    assert!(answer.json()["error"]["message"].as_str().unwrap().contains("first-model"));
+    let bed = Bed::with(Limits { any_model: true, ..limits() }, vec![vllm("first", engine.port)]);
+    bed.post("/v1/chat/completions", &json!({"model": "gpt-9", "messages": []})).expect_good_by("first");
+}
+
+#[test]
+fn weakened_answers_are_capped_and_marked() {
+    let engine = good_engine();
+    let bed = Bed::new(vec![weakened("first", engine.port)]);
+    for streaming in [false, true] {
+        let answer = bed.chat(streaming);
+        answer.expect_good_by("first");
+        assert_eq!(answer.field("x-mainstay-degraded"), Some("true"));
+        let marked: Value = match streaming {
+            true => serde_json::from_str(answer.events()[0]).unwrap(),
+            false => answer.json(),
+        };
+        assert_eq!((&marked["_degraded"], &marked["_notice"]), (&json!(true), &json!("slower")));
+        assert_eq!(answer.body.matches("_notice").count(), 1);
+    }
+    let asked = engine.requests()[0].json();
+    assert_eq!((&asked["max_tokens"], &asked["temperature"]), (&json!(200), &json!(0.0)));
+    // Nothing in it could be weakened.
+    let embedded = bed.post("/v1/embeddings", &json!({"input": "x"}));
+    assert_eq!(embedded.field("x-mainstay-degraded"), None);
+    assert_eq!(embedded.json().get("_notice"), None);
+}
+
+#[test]
+fn a_weakened_answer_can_be_refused() {
+    let (strong, weak) = (good_engine(), good_engine());
+    let bed = Bed::new(vec![vllm("first", strong.port), weakened("second", weak.port)]);
+    let request = post_with("/v1/chat/completions", "X-Mainstay-Degrade: refuse\r\n", &chat(false));
+    ask(bed.port, &request).expect_good_by("first");
+    bed.change(|table| table.tiers[0].standing = Standing::Closed);
+    let answer = ask(bed.port, &request);
+    assert_eq!((answer.status, answer.code().as_str()), (503, "only_degraded_tiers"));
+    assert_eq!(answer.field("retry-after"), Some("30"));
+    bed.chat(false).expect_good_by("second");
+    // The strong one dies under the request: what is left is weakened.
+    bed.change(|table| {
+        table.tiers[0].standing = Standing::Open;
+        table.tiers[0].upstream.as_mut().unwrap().port = dead_port();
+        table.tiers[0].live = mainstay::proxy::Live::new(std::sync::Arc::default(), None);
+    });
+    assert_eq!(ask(bed.port, &request).code(), "only_degraded_tiers");
+    bed.change(|table| table.tiers[0].standing = Standing::Closed);
+    // With nobody at all it is the same as for everybody.
+    bed.change(|table| table.tiers[1].standing = Standing::Closed);
+    assert_eq!(ask(bed.port, &request).code(), "all_tiers_down");
+    assert_eq!(weak.requests().len(), 1);
+}
+
+#[test]
+fn when_nobody_can_answer_the_reasons_come_at_once() {
+    let bed = Bed::new(vec![vllm("first", dead_port()), vllm("second", dead_port())]);
+    bed.change(|table| {
+        table.retry_after = Some(Duration::from_millis(6500));
+        table.tiers.iter_mut().for_each(|tier| tier.standing = Standing::Closed);
+        table.tiers[0].reason = "starting".into();
+        table.tiers[1].upstream = None;
+        table.tiers[1].reason = "held".into();
+    });
+    let answer = bed.chat(true);
+    assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"));
+    assert_eq!((answer.field("retry-after"), answer.json()["retry_after"].as_u64()), (Some("7"), Some(7)));
+    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("first: starting; second: held"), "{message}");
+    assert_eq!(answer.field("content-type"), Some("application/json"));
+    let health = ask(bed.port, &get("/health"));
+    assert_eq!((health.status, health.field("retry-after")), (503, Some("7")));
+}
+
+#[test]
+fn a_tier_that_cannot_carry_a_request_is_skipped_and_named() {
+    let (ollama, engine) = (good_engine(), good_engine());
+    let bed = Bed::new(vec![tier("first", Kind::Ollama, ollama.port), vllm("second", engine.port)]);
+    let mut body = chat(false);
+    body["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
+    let answer = bed.post("/v1/chat/completions", &body);
+    answer.expect_good_by("second");
+    let skipped = answer.field("x-mainstay-skipped").unwrap();
+    assert!(skipped.starts_with("first; ") && skipped.contains("tools"), "{skipped}");
+    assert_eq!(answer.field("x-mainstay-attempts"), None);
+    assert_eq!(ollama.requests().len(), 0);
+    // Nobody can carry it, up or down: then it is the client's.
+    let bed = Bed::new(vec![tier("first", Kind::Ollama, ollama.port)]);
+    let answer = bed.post("/v1/chat/completions", &body);
+    assert_eq!((answer.status, answer.code().as_str()), (400, "not_supported"));
+    assert!(answer.field("x-mainstay-skipped").unwrap().starts_with("first; "));
+    // Somebody could, but is down.
+    let bed = Bed::new(vec![tier("first", Kind::Ollama, ollama.port), vllm("second", dead_port())]);
+    bed.change(|table| table.tiers[1].standing = Standing::Closed);
+    let answer = bed.post("/v1/chat/completions", &body);
+    assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"));
+}
+
+#[test]
+fn ollama_is_asked_in_its_own_dialect() {
+    let engine = Engine::start(|t| {
+        assert!(t.request.head.starts_with("POST /api/chat HTTP/1.1\r\n"), "{}", t.request.head);
+        if t.request.json()["stream"] == true {
+            t.write(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n",
+            );
+            t.chunk(
+                "{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"go\"},\"done\":false}\n",
+            );
+            t.chunk("{\"model\":\"m\",\"message\":{\"role\":\"assistant\",\"content\":\"od\"},\"done\":false}\n{\"model\":\"m\",\"mess");
+            t.chunk("age\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\",\"eval_count\":2}\n");
+            t.end();
+        } else {
+            t.whole("200 OK", "", r#"{"model":"m","message":{"role":"assistant","content":"good"},"done":true,"done_reason":"stop"}"#);
+        }
+    });
+    let bed = Bed::new(vec![tier("first", Kind::Ollama, engine.port)]);
+    bed.chat(true).expect_good_by("first");
+    let answer = bed.chat(false);
+    answer.expect_good_by("first");
+    assert_eq!(answer.json()["model"], "first-model");
+    assert_eq!(answer.field("content-type"), Some("application/json"));
+    let request = &engine.requests()[0];
+    assert_eq!(request.field("host"), Some(format!("127.0.0.1:{}", engine.port).as_str()));
+    assert_eq!(request.json()["model"], "first-model");
+}
+
+#[test]
+fn an_ollama_stream_that_ends_without_its_end_is_cut() {
+    let engine = Engine::start(|t| {
+        t.write(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
+        t.chunk("{\"message\":{\"role\":\"assistant\",\"content\":\"begun\"},\"done\":false}\n");
+        t.chunk("{\"error\":\"an error was encountered while running the model: unexpected EOF\"}\n");
+        t.end();
+    });
+    let bed = Bed::new(vec![tier("first", Kind::Ollama, engine.port)]);
+    let answer = bed.chat(true);
+    assert!(answer.body.contains("stream_cut") && !answer.body.contains("[DONE]"), "{answer:?}");
+    assert_eq!(answer.text(), "begun");
+}
+
+#[test]
+fn what_goes_to_an_upstream_and_what_does_not() {
+    let engine = good_engine();
+    let bed = Bed::new(vec![vllm("first", engine.port)]);
+    bed.change(|table| {
+        let upstream = table.tiers[0].upstream.as_mut().unwrap();
+        upstream.api_key = Some("key-of-the-tier".into());
+        upstream.base_path = "/base".into();
+    });
+    let fields = "Authorization: Bearer key-of-the-client\r\nAccept-Encoding: gzip\r\nX-Conversation-Id: 7\r\n\
+                  Cookie: a=b\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nX-Request-Id: given-id\r\nX-Custom: kept\r\n";
+    let answer = ask(bed.port, &post_with("/v1/chat/completions", fields, &chat(false)));
+    answer.expect_good_by("first");
+    assert_eq!(answer.field("x-request-id"), Some("given-id"));
+    let request = &engine.requests()[0];
+    assert!(request.head.starts_with("POST /base/v1/chat/completions HTTP/1.1\r\n"), "{}", request.head);
+    let at = format!("127.0.0.1:{}", engine.port);
+    for (name, expected) in [
+        ("authorization", Some("Bearer key-of-the-tier")),
+        ("host", Some(at.as_str())),
+        ("x-request-id", Some("given-id")),
+        ("x-custom", Some("kept")),
+        ("accept-encoding", None),
+        ("x-conversation-id", None),
+        ("cookie", None),
+        ("x-hop", None),
+        ("transfer-encoding", None),
+    ] {
+        assert_eq!(request.field(name), expected, "{name} in {}", request.head);
+    }
+    let other = bed.chat(false);
+    let id = other.field("x-request-id").unwrap();
+    assert_eq!(id.len(), 32, "a request without an id gets one: {id}");
+}
+
+#[test]
+fn max_concurrent_sends_the_next_one_on() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let engine = Engine::start(move |t| {
+        let _ = held.lock().unwrap().recv_timeout(PATIENCE);
+        super::engine::good(t);
+    });
+    let spare = good_engine();
+    let bed = Bed::new(vec![vllm("first", engine.port), vllm("second", spare.port)]);
+    let limited = Live::new(bed.lives[0].1.clone(), Some(1));
+    bed.change(|table| table.tiers[0].live = limited.clone());
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| bed.chat(false));
+        until("the first request is in", || engine.requests().len() == 1);
+        let answer = bed.chat(true);
+        answer.expect_good_by("second");
+        assert_eq!(answer.field("x-mainstay-attempts"), None, "nobody was asked in vain");
+        bed.change(|table| table.tiers[1].standing = Standing::Closed);
+        let answer = bed.chat(true);
+        assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
+        assert!(answer.field("retry-after").is_some());
+        release.send(()).unwrap();
+        client.join().unwrap().expect_good_by("first");
+    });
+    assert_eq!(limited.sample().in_flight, 0);
+}
+
+#[test]
+fn our_own_pages() {
+    let engine = good_engine();
+    let bed = Bed::new(vec![vllm("first", engine.port), vllm("second", engine.port)]);
+    bed.change(|table| table.tiers[0].aliases = vec!["alias".into()]);
+    let models = ask(bed.port, &get("/v1/models"));
+    let names: Vec<_> = models.json()["data"].as_array().unwrap().iter().map(|m| m["id"].clone()).collect();
+    assert_eq!(names, ["first-model", "second-model", "alias"]);
+    assert_eq!(models.json()["data"][0]["owned_by"], "mainstay");
+    let health = ask(bed.port, &get("/health"));
+    assert_eq!((health.status, health.json()), (200, json!({"status": "ok", "tier": "first"})));
+    let head = ask(bed.port, &get("/health").replace("GET", "HEAD"));
+    assert_eq!((head.status, head.field("content-length")), (200, health.field("content-length")));
+    bed.change(|table| table.tiers[0].standing = Standing::Leaving);
+    assert_eq!(ask(bed.port, &get("/health")).json()["tier"], "second");
+    for (request, status, code) in [
+        (get("/nothing"), 404, "not_found"),
+        (get("/"), 404, "not_found"),
+        (get("/metrics/x"), 404, "not_found"),
+        (get("/v1/chat/completions"), 405, "method_not_allowed"),
+        (get("/health").replace("GET", "DELETE"), 405, "method_not_allowed"),
+        (client::post("/v1/models", &json!({})), 405, "method_not_allowed"),
+        (client::post("/v1/chat/completions", &json!([1])), 400, "invalid_json"),
+        (client::post("/v1/chat/completions", &json!({"model": 7})), 400, "invalid_value"),
+    ] {
+        let answer = ask(bed.port, &request);
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{request}");
+        assert!(answer.field("x-request-id").is_some(), "{request}");
+    }
+    assert_eq!(engine.requests().len(), 0);
+}
+
+#[test]
+fn pages_of_listed_origins_may_call() {
+    let engine = good_engine();
+    let bed = Bed::new(vec![vllm("first", engine.port)]);
+    let preflight = |origin: &str| {
+        format!(
+            "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: mainstay\r\nOrigin: {origin}\r\n\
+             Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization\r\n\r\n"
+        )
+    };
+    let allowed = ask(bed.port, &preflight("https://chat.example"));
+    assert_eq!(allowed.status, 204);
+    assert_eq!(allowed.field("access-control-allow-origin"), Some("https://chat.example"));
+    assert_eq!(allowed.field("access-control-allow-headers"), Some("authorization"));
+    let refused = ask(bed.port, &preflight("https://evil.example"));
+    assert_eq!((refused.status, refused.field("access-control-allow-origin")), (405, None));
+    let request = post_with("/v1/chat/completions", "Origin: https://chat.example\r\n", &chat(true));
+    let answer = ask(bed.port, &request);
+    assert_eq!(answer.field("access-control-allow-origin"), Some("https://chat.example"));
+    assert_eq!(engine.requests()[0].field("origin"), None);
+    assert_eq!(bed.chat(true).field("access-control-allow-origin"), None);
+}
