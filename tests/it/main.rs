@@ -1,5 +1,6 @@
 //! The one integration-test binary: it drives the built `mainstay` and the fake engine as a user's shell would.
 mod config;
+mod control;
 mod proxy;
 mod shim;
 mod simulation;

@@ -1,0 +1,121 @@
+//! Figures of process trees and of the host, for a status. Nothing is measured, and next to nothing kept, while nobody
+//! asks: the idle agent has to stay small.
+use super::wire;
+use crate::clock;
+use crate::policy::Moment;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use tokio::sync::Mutex;
+
+/// Two questions within this time get the same answer, so that many clients cost no more than one.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What one process and all its descendants use now.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// Resident bytes; pages shared between processes of the tree count for each.
+    pub rss: u64,
+    /// CPU seconds of the processes that live now.
+    pub cpu_s: f64,
+}
+
+/// One look at the host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// By root process. A root that does not live has no entry.
+    pub trees: BTreeMap<u32, Usage>,
+    pub host: wire::Host,
+}
+
+/// The last reading, for as long as it is fresh.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    last: Mutex<Option<Last>>,
+}
+
+#[derive(Debug)]
+struct Last {
+    at: Moment,
+    roots: BTreeSet<u32>,
+    reading: Arc<Reading>,
+}
+
+impl Gauge {
+    /// Figures of the trees under `roots` and of the host, at most a second old. The files of /proc are read on a
+    /// thread of their own, because the kernel may take its time.
+    pub async fn read(&self, roots: BTreeSet<u32>) -> Arc<Reading> {
+        let mut last = self.last.lock().await;
+        if let Some(known) = &*last
+            && clock::now().since(known.at) < FRESH
+            && roots.is_subset(&known.roots)
+        {
+            return Arc::clone(&known.reading);
+        }
+        let asked = roots.clone();
+        let reading = tokio::task::spawn_blocking(move || look(&asked)).await.unwrap_or_default();
+        let reading = Arc::new(reading);
+        *last = Some(Last { at: clock::now(), roots, reading: Arc::clone(&reading) });
+        reading
+    }
+}
+
+/// Reads /proc once. The list of the host's processes lives no longer than this call.
+fn look(roots: &BTreeSet<u32>) -> Reading {
+    let Ok(mut system) = System::new() else { return Reading::default() };
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let known = |figure: u64| (figure > 0).then_some(figure);
+    let host = wire::Host {
+        memory_total: known(system.total_memory()),
+        memory_available: known(system.available_memory()),
+        load: System::load_average().ok().map(|load| load.one),
+    };
+    if roots.is_empty() {
+        return Reading { trees: BTreeMap::new(), host };
+    }
+    system.refresh_processes_specifics(
+        ProcessesToUpdate::All,
+        true,
+        ProcessRefreshKind::nothing().with_memory().with_cpu().without_tasks(),
+    );
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (pid, process) in system.processes() {
+        if let Some(parent) = process.parent() {
+            children.entry(parent.as_u32()).or_default().push(pid.as_u32());
+        }
+    }
+    let usage = |pid: u32| {
+        let process = system.process(Pid::from_u32(pid))?;
+        Some(Usage { rss: process.memory(), cpu_s: process.accumulated_cpu_time() as f64 / 1e3 })
+    };
+    let trees = roots.iter().filter_map(|&root| Some((root, tree(root, &children, &usage)?))).collect();
+    Reading { trees, host }
+}
+
+/// The sum over `root` and everything below it; `None` when `root` is not there.
+fn tree(
+    root: u32,
+    children: &BTreeMap<u32, Vec<u32>>,
+    usage: &impl Fn(u32) -> Option<Usage>,
+) -> Option<Usage> {
+    let mut sum = usage(root)?;
+    // The table is made of many small reads while processes come and go, so a reused pid can close a circle in it.
+    let mut seen = BTreeSet::from([root]);
+    let mut open = vec![root];
+    while let Some(parent) = open.pop() {
+        for &child in children.get(&parent).into_iter().flatten() {
+            if seen.insert(child) {
+                open.push(child);
+                if let Some(of_child) = usage(child) {
+                    sum.rss = sum.rss.saturating_add(of_child.rss);
+                    sum.cpu_s += of_child.cpu_s;
+                }
+            }
+        }
+    }
+    Some(sum)
+}
+
+#[cfg(test)]
+mod tests;
