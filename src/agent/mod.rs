@@ -1,1 +1,35 @@
-//! agent
+//! The agent: the one loop that joins policy to the world.
+//!
+//! | file | what it does for the loop |
+//! | --- | --- |
+//! | `start` | brings everything up, in the order that makes each later step safe |
+//! | `turn` | the loop: wait → events → step → perform → publish → beat |
+//! | `world` | one arm per action; `seat`: one tier as the agent sees it |
+//! | `runs`, `launch`, `keeper` | one run: how it begins, its shim's spec, and the agent's side of its life |
+//! | `previous` | what an earlier agent left |
+//! | `probe`, `workers` | health, readiness, counters, trials |
+//! | `inbox`, `signals`, `reaper` | what reaches the loop |
+//! | `picture`, `notice`, `log` | what people and programs see |
+//! | `ports`, `lock`, `settings`, `faults` | the small things |
+mod faults;
+mod inbox;
+mod keeper;
+mod launch;
+mod lock;
+mod log;
+mod notice;
+mod picture;
+mod ports;
+mod previous;
+mod probe;
+mod reaper;
+mod runs;
+mod seat;
+mod settings;
+mod signals;
+mod start;
+mod turn;
+mod workers;
+mod world;
+
+pub use start::{StartError, run};

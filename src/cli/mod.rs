@@ -1,9 +1,106 @@
-//! The command line; so far the shim alone, which the agent starts.
+//! The command line: each subcommand in a file of its own, every exit status in `exit`.
+//!
+//! `mainstay shim` never gets as far as the argument parser: the shim is one of many on a host, lives as long as its
+//! engine, and has to stay tiny.
+pub mod check;
+pub mod exit;
+pub mod help;
+pub mod logs;
+pub mod operate;
+pub mod place;
+pub mod run;
+pub mod screen;
+pub mod shim;
+pub mod status;
+
+use crate::control::client::Client;
+use crate::policy::Command;
+use clap::{Parser, Subcommand};
+use exit::Exit;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Keeps an LLM API answering on one host: supervises vLLM, Ollama and llama-server, and fails over between them.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay", version, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Arguments {
+    /// The agent's runtime directory; else $MAINSTAY_RUN_DIR, else where the agent would have made it
+    #[arg(long, global = true, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the agent: start the engines of a configuration and serve the endpoint until told to stop
+    Run {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration and print every problem in it
+    Check {
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show which tier serves and how each is: exit status 0 the best one serves, 1 a lower one, 3 none can
+    Status {
+        /// Print what the agent says, as JSON
+        #[arg(long)]
+        json: bool,
+        /// Again every second, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Print what a tier's engine wrote, across restarts
+    Logs {
+        tier: String,
+        /// Go on with what it writes from now on, across restarts
+        #[arg(short, long)]
+        follow: bool,
+        /// How many of the last lines to begin with
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+        lines: usize,
+    },
+    /// End a tier's engine and start it again
+    Restart { tier: String },
+    /// Start a tier's engine that is stopped or held
+    Start { tier: String },
+    /// Ask for a tier's engine to be stopped, until it is started by hand or the agent starts anew
+    Stop { tier: String },
+    /// Print a page of the manual
+    Help { topic: Option<String> },
+}
+
+/// Runs what the command line asks for.
 pub fn main() -> ExitCode {
-    match std::env::args().collect::<Vec<_>>().as_slice() {
-        [_, verb, tier] if verb == "shim" => crate::shim::run(tier),
-        _ => ExitCode::from(2),
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|verb| verb == "shim") {
+        return shim::main(&arguments[2..]);
+    }
+    match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => perform(arguments).into(),
+        Err(refused) => {
+            // It prints help on the standard output and complaints on the other; when neither can be written there is
+            // nobody to tell.
+            let _ = refused.print();
+            if refused.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+        }
+    }
+}
+
+fn perform(arguments: Arguments) -> Exit {
+    let flag = arguments.run_dir.as_deref();
+    let client = || Client::new(&place::here(flag));
+    match arguments.verb {
+        Verb::Run { config } => run::main(&config, flag),
+        Verb::Check { config } => check::main(&config),
+        Verb::Status { json, watch } => status::main(&client(), json, watch),
+        Verb::Logs { tier, follow, lines } => logs::main(&place::here(flag), &tier, lines, follow),
+        Verb::Restart { tier } => operate::main(&client(), &tier, Command::Restart),
+        Verb::Start { tier } => operate::main(&client(), &tier, Command::Start),
+        Verb::Stop { tier } => operate::main(&client(), &tier, Command::Stop),
+        Verb::Help { topic } => help::main(topic.as_deref()),
     }
 }

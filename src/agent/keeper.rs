@@ -1,0 +1,291 @@
+//! The agent's side of one run: start its shim, pass orders to it, and turn what it says into news for the loop.
+//!
+//! A spawned shim is handled exactly as an adopted one would be: through its socket. One task per run; it ends when the
+//! run has ended and the loop knows.
+use super::inbox::{News, RunNews, Sender};
+use super::ports;
+use super::previous::{self, Intent};
+use super::workers;
+use crate::kinds::{self, Evidence, Kind};
+use crate::policy::{Cause, Ending, EngineEvent, Event, Exit, Remains, RunId};
+use crate::shim::leftovers;
+use crate::shim::{self, Exited, FromShim, Lifeline, Link, Spawned, Spec, ToShim, ring};
+use std::cell::Cell;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long a new shim may take to open its socket; it does nothing before that but read its orders.
+const SHIM_OPENS: Duration = Duration::from_secs(10);
+/// A shim that has dropped the connection still listens; one that is dead does not.
+const SHIM_AGAIN: Duration = Duration::from_secs(1);
+/// How long what a dead shim left may withstand KILL before it is called wedged, and how often it is killed again.
+const BURIAL: Duration = Duration::from_secs(30);
+/// How often a silent start is looked at for other signs of work.
+const LOOK_FOR_WORK: Duration = Duration::from_secs(5);
+/// Lines of the log that a diagnosis is made from.
+const DIAGNOSED_LINES: usize = 400;
+
+/// Everything that one run's keeper needs.
+pub struct Keeper {
+    pub run: RunId,
+    pub kind: Kind,
+    pub spec: Spec,
+    /// The agent's runtime directory.
+    pub run_dir: PathBuf,
+    pub lifeline: Rc<Lifeline>,
+    pub sender: Sender,
+    pub orders: mpsc::Receiver<ToShim>,
+    pub was_ready: Rc<Cell<bool>>,
+}
+
+/// What the keeper has seen of its run.
+#[derive(Default)]
+struct Seen {
+    /// Mainstay asked for the end, so no signal of it is anybody else's.
+    asked: bool,
+    exited: bool,
+    /// The engine's main process.
+    pid: Option<u32>,
+    /// Lines of the log that have been looked at for progress.
+    lines: u64,
+    /// CPU time of the tree when it was last looked at.
+    ticks: u64,
+}
+
+impl Keeper {
+    /// Keeps the run to its end.
+    pub async fn keep(mut self) {
+        if self.alone().await {
+            let port = self.spec.port.unwrap_or(0);
+            if !ports::is_free(port) {
+                // Whoever it is would be asked, and believed, in the engine's place.
+                return self.give_up(format!("another program listens at port {port}")).await;
+            }
+            match shim::spawn(&self.spec, self.lifeline.read.as_fd()) {
+                Ok(spawned) => self.attend(&spawned).await,
+                Err(why) => {
+                    let evidence = format!("the shim could not be started: {why}");
+                    self.tell(EngineEvent::SpawnFailed { cause: cause_of(&why), evidence }).await;
+                }
+            }
+        }
+        self.gone().await;
+    }
+
+    /// Waits until no earlier run of this engine is left. False when this one was told to end before it began.
+    async fn alone(&mut self) -> bool {
+        let (run_dir, tier, number) = (self.run_dir.clone(), self.spec.tier.clone(), self.run.number);
+        loop {
+            let left = tokio::select! {
+                left = previous::ended(&run_dir, &tier, number) => left,
+                order = self.orders.recv() => match order {
+                    Some(ToShim::Term { .. } | ToShim::Kill) | None => {
+                        let evidence = "it was stopped before it was started".to_owned();
+                        self.tell(EngineEvent::SpawnFailed { cause: Cause::Asked, evidence }).await;
+                        return false;
+                    }
+                    Some(ToShim::KillWorkers { .. } | ToShim::Release | ToShim::Unknown) => continue,
+                },
+            };
+            if left.is_empty() {
+                break;
+            }
+            // A run of an earlier agent is wedged, and so is this engine until it comes loose.
+            self.tell(EngineEvent::Ended(Remains::Processes(left))).await;
+        }
+        let tidy = move || previous::tidy(&run_dir, &tier, number);
+        drop(tokio::task::spawn_blocking(tidy));
+        true
+    }
+
+    async fn gone(&self) {
+        let port = self.spec.port.unwrap_or(0);
+        self.sender.fact(News::Run(self.run, RunNews::Gone { port })).await;
+    }
+
+    /// There is no port to be had: says so, and ends.
+    pub async fn give_up(self, why: String) {
+        let failed = EngineEvent::SpawnFailed { cause: Cause::PortInUse, evidence: why };
+        self.tell(failed).await;
+        self.gone().await;
+    }
+
+    /// Listens to the shim until the run is over, and passes orders on.
+    async fn attend(&mut self, shim: &Spawned) {
+        let mut seen = Seen::default();
+        let mut patience = SHIM_OPENS;
+        while let Ok(link) = Link::connect(&self.spec.run_dir, patience).await {
+            if self.converse(link, &mut seen).await {
+                return;
+            }
+            patience = SHIM_AGAIN;
+        }
+        self.bury(shim, &seen).await;
+    }
+
+    /// One connection's worth of news and orders. True when the run is over; false when the connection is.
+    async fn converse(&mut self, mut link: Link, seen: &mut Seen) -> bool {
+        loop {
+            let starting = seen.pid.is_some() && !self.was_ready.get();
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_FOR_WORK), if starting => self.look_for_work(seen).await,
+                said = link.from.recv() => match said {
+                    Ok(said) => {
+                        if self.hear(said, seen, &mut link).await {
+                            return true;
+                        }
+                    }
+                    Err(_) => return false,
+                },
+                Some(order) = self.orders.recv() => {
+                    seen.asked |= !matches!(order, ToShim::KillWorkers { .. });
+                    if link.to.send(&order).await.is_err() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// True when the run is over and its shim released.
+    async fn hear(&self, said: FromShim, seen: &mut Seen, link: &mut Link) -> bool {
+        match said {
+            FromShim::Hello(hello) => {
+                seen.pid = hello.pid;
+                if let Some(pid) = hello.pid {
+                    self.note_pid(pid);
+                    let news = RunNews::Spawned { shim_pid: hello.shim_pid, pid };
+                    self.sender.fact(News::Run(self.run, news)).await;
+                }
+            }
+            FromShim::Started { pid } => self.tell(EngineEvent::Spawned { pid }).await,
+            FromShim::StartFailed { errno, message } => {
+                let why = io::Error::from_raw_os_error(errno);
+                self.tell(EngineEvent::SpawnFailed { cause: cause_of(&why), evidence: message }).await;
+                let _ = link.to.send(&ToShim::Release).await;
+                return true;
+            }
+            FromShim::Activity { lines, .. } => {
+                self.follow_progress(lines, seen).await;
+                self.tell(EngineEvent::Activity).await;
+            }
+            FromShim::Exited(exited) => {
+                seen.exited = true;
+                self.sender.fact(News::Run(self.run, RunNews::Exited)).await;
+                self.tell(EngineEvent::Exited(self.diagnose(&exited, seen))).await;
+            }
+            FromShim::Ended { left } if left.is_empty() => {
+                self.tell(EngineEvent::Ended(Remains::Nothing)).await;
+                let _ = link.to.send(&ToShim::Release).await;
+                return true;
+            }
+            FromShim::Ended { left } => self.tell(EngineEvent::Ended(Remains::Processes(left))).await,
+            FromShim::Unknown => {}
+        }
+        false
+    }
+
+    /// The shim died, which it never should: nobody holds the engine's pipes any more and nobody else can clear its
+    /// tree. The agent is a subreaper for this day.
+    async fn bury(&self, shim: &Spawned, seen: &Seen) {
+        tracing::error!(tier = self.spec.tier, run = self.run.number, "the shim is dead; clearing its run");
+        let dead = rustix::process::pidfd_send_signal(&shim.pidfd, rustix::process::Signal::KILL);
+        if dead.is_ok() {
+            let _ = shim::gone(shim.pidfd.as_fd()).await;
+        }
+        let orphans = leftovers::Orphans { nonce: self.spec.nonce.clone(), main_pid: seen.pid };
+        if !seen.exited {
+            let ending = Ending {
+                exit: Exit::Unknown,
+                cause: Cause::Unknown,
+                deterministic: None,
+                evidence: Some("the shim that kept this run died".to_owned()),
+            };
+            self.tell(EngineEvent::Exited(ending)).await;
+        }
+        loop {
+            let left = orphans.end(BURIAL).await;
+            if left.is_empty() {
+                return self.tell(EngineEvent::Ended(Remains::Nothing)).await;
+            }
+            self.tell(EngineEvent::Ended(Remains::Processes(left))).await;
+        }
+    }
+
+    /// Writes down which process leads the run's session, for an agent that may find what is left of it.
+    fn note_pid(&self, pid: u32) {
+        let (boot_id, nonce) = (self.spec.boot_id.clone(), self.spec.nonce.clone());
+        if let Err(why) = (Intent { boot_id, nonce, pid: Some(pid) }).save(&self.spec.run_dir) {
+            tracing::warn!(tier = self.spec.tier, run = self.run.number, %why, "the run's directory cannot be written");
+        }
+    }
+
+    /// An engine that compiles or copies weights may say nothing for minutes; that it uses the CPU is a sign of progress.
+    async fn look_for_work(&self, seen: &mut Seen) {
+        let Some(ticks) = seen.pid.and_then(workers::tree_cpu_ticks) else { return };
+        if ticks != seen.ticks {
+            seen.ticks = ticks;
+            self.tell(EngineEvent::Activity).await;
+        }
+    }
+
+    /// The stage that the newest log lines speak of.
+    async fn follow_progress(&self, lines: u64, seen: &mut Seen) {
+        let new = lines.saturating_sub(seen.lines).min(DIAGNOSED_LINES as u64) as usize;
+        seen.lines = lines;
+        if self.was_ready.get() || new == 0 {
+            return;
+        }
+        let newest = self.last_lines(new).iter().rev().find_map(|line| kinds::progress(self.kind, line));
+        if let Some(progress) = newest {
+            self.sender.fact(News::Run(self.run, RunNews::Progress(progress))).await;
+        }
+    }
+
+    fn diagnose(&self, exited: &Exited, seen: &Seen) -> Ending {
+        let exit = match (exited.code, exited.signal) {
+            (Some(code), _) => Exit::Code(code),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) => Exit::Unknown,
+        };
+        let lines = self.last_lines(DIAGNOSED_LINES);
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let asked = seen.asked || exited.asked.is_some();
+        let was_ready = self.was_ready.get();
+        let found = kinds::diagnose(&Evidence {
+            kind: Some(self.kind),
+            exit: Some(exit),
+            asked,
+            was_ready,
+            lines: &lines,
+        });
+        Ending { exit, cause: found.cause, deterministic: found.deterministic, evidence: found.evidence }
+    }
+
+    fn last_lines(&self, n: usize) -> Vec<String> {
+        let Ok(reader) = ring::Reader::open(&self.spec.run_dir.join(shim::LOG)) else { return Vec::new() };
+        let lines = reader.last(n).unwrap_or_default();
+        // The shim's own notes are no word of the engine.
+        let said = lines.iter().filter(|line| line.stream != ring::Stream::Note);
+        said.map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect()
+    }
+
+    async fn tell(&self, event: EngineEvent) {
+        self.sender.event(Event::Engine(self.run, event)).await;
+    }
+}
+
+/// What an error of the operating system says about a start that failed.
+fn cause_of(why: &io::Error) -> Cause {
+    match why.kind() {
+        io::ErrorKind::NotFound => Cause::BrokenInstall,
+        io::ErrorKind::PermissionDenied => Cause::Permission,
+        io::ErrorKind::OutOfMemory => Cause::HostOom,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Cause::DiskFull,
+        _ => Cause::Unknown,
+    }
+}

@@ -1,0 +1,49 @@
+//! One agent per runtime directory.
+//!
+//! The lock is a `flock` on `agent.lock`: the kernel releases it with the process, however that ends, so it can never
+//! be stale. The file's text is only for people: it names the holder.
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Held for the life of the agent.
+#[derive(Debug)]
+pub struct Lock {
+    _file: std::fs::File,
+}
+
+#[derive(Debug)]
+pub enum LockError {
+    /// Another agent holds the directory; its pid, as far as the file tells.
+    Held {
+        holder: String,
+    },
+    Io(std::io::Error),
+}
+
+impl Lock {
+    /// Takes the lock of `run_dir`, or says who has it.
+    pub fn take(run_dir: &Path) -> Result<Self, LockError> {
+        let path = run_dir.join("agent.lock");
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+        let fd: OwnedFd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o644))
+            .map_err(|e| LockError::Io(e.into()))?;
+        let mut file = std::fs::File::from(fd);
+        if let Err(e) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if e != rustix::io::Errno::WOULDBLOCK {
+                return Err(LockError::Io(e.into()));
+            }
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            return Err(LockError::Held { holder: holder.trim().to_owned() });
+        }
+        let mut name_us = || -> std::io::Result<()> {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        name_us().map_err(LockError::Io)?;
+        Ok(Self { _file: file })
+    }
+}

@@ -1,0 +1,75 @@
+//! How a run begins: its intent is written down, it gets a port and a keeper, and its tier's seat takes it in.
+use super::keeper::Keeper;
+use super::launch::{self, Start};
+use super::previous::{self, Intent};
+use super::seat::LiveRun;
+use super::world::World;
+use crate::clock;
+use crate::config::Tier;
+use crate::policy::RunId;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Orders that may wait for a keeper; policy never has more than a few for one run.
+const ORDERS_MAX: usize = 16;
+
+impl World {
+    /// Makes the run's directory and writes down in it what is about to happen, before it does.
+    pub(super) fn save_intent(&mut self, run: RunId) {
+        let Some(tier) = self.tier_of(run) else { return };
+        let intent = Intent { boot_id: self.boot_id.clone(), nonce: launch::nonce(), pid: None };
+        if let Err(why) = intent.save(&previous::run_path(&self.run_dir, &tier.name, run.number)) {
+            tracing::warn!(tier = tier.name, run = run.number, %why, "the run's directory cannot be written");
+        }
+        self.intent = Some((run, intent));
+    }
+
+    /// Starts the run whose intent was saved just before.
+    pub(super) fn start(&mut self, run: RunId) {
+        let Some(tier) = self.tier_of(run) else { return };
+        let (Some(local), Some((intended, intent))) = (tier.local(), self.intent.take()) else { return };
+        debug_assert_eq!(intended, run, "policy saves the intent in the step that starts the run");
+        let port = local.port.or_else(|| self.ports.take(clock::now()));
+        let dir = previous::run_path(&self.run_dir, &tier.name, run.number);
+        let start =
+            Start { run, port: port.unwrap_or(0), dir, intent: &intent, cgroup: self.cgroup.as_deref() };
+        let (orders, to_keeper) = mpsc::channel(ORDERS_MAX);
+        let was_ready = Rc::new(Cell::new(false));
+        let keeper = Keeper {
+            run,
+            kind: tier.kind,
+            spec: launch::spec(&tier, local, &self.config.agent, start),
+            run_dir: self.run_dir.clone(),
+            lifeline: Rc::clone(&self.lifeline),
+            sender: self.sender.clone(),
+            orders: to_keeper,
+            was_ready: Rc::clone(&was_ready),
+        };
+        let live = LiveRun {
+            run,
+            port: port.unwrap_or(0),
+            pid: None,
+            shim_pid: None,
+            progress: None,
+            orders,
+            was_ready,
+            probes: Vec::new(),
+            over: false,
+        };
+        if let Some(seat) = self.seat_of(run) {
+            seat.begin(live);
+        }
+        drop(match port {
+            Some(_) => tokio::task::spawn_local(keeper.keep()),
+            None => {
+                tokio::task::spawn_local(keeper.give_up("no port of server.engine_ports is free".to_owned()))
+            }
+        });
+    }
+
+    fn tier_of(&mut self, run: RunId) -> Option<Arc<Tier>> {
+        self.seat_of(run).map(|seat| Arc::clone(&seat.tier))
+    }
+}

@@ -1,0 +1,141 @@
+//! One tier as the agent sees it: its configuration, its traffic, and what is known of its live run.
+use super::probe::Target;
+use crate::config::{Local, Pull, Tier, Upstream};
+use crate::kinds::{self, Progress};
+use crate::policy::{RunId, Standing, TierId};
+use crate::proxy::{self, Live, TierRoute, Totals};
+use crate::shim::ToShim;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// A tier's place in the agent.
+pub struct Seat {
+    pub tier: Arc<Tier>,
+    pub totals: Arc<Totals>,
+    /// Renewed with every run, so that nothing that belonged to the run before is counted to this one, or cut with it.
+    pub live: Arc<Live>,
+    pub run: Option<LiveRun>,
+}
+
+/// What the agent remembers of a run from its start until the next one.
+pub struct LiveRun {
+    pub run: RunId,
+    pub port: u16,
+    pub pid: Option<u32>,
+    pub shim_pid: Option<u32>,
+    pub progress: Option<Progress>,
+    /// Orders to its keeper.
+    pub orders: mpsc::Sender<ToShim>,
+    /// Has it ever answered? Shared with its keeper, whose diagnosis depends on it.
+    pub was_ready: Rc<Cell<bool>>,
+    /// Probes that make no sense after it: ended with it.
+    pub probes: Vec<AbortHandle>,
+    /// Its keeper is done with it.
+    pub over: bool,
+}
+
+impl LiveRun {
+    /// It is over: nothing listens at its port any more, and nothing about it is worth asking.
+    pub fn end(&mut self) {
+        self.over = true;
+        self.pid = None;
+        self.shim_pid = None;
+        self.probes.drain(..).for_each(|probe| probe.abort());
+    }
+}
+
+impl Seat {
+    pub fn new(tier: Arc<Tier>) -> Self {
+        let totals = Arc::new(Totals::default());
+        let live = Live::new(Arc::clone(&totals), tier.max_concurrent);
+        Self { tier, totals, live, run: None }
+    }
+
+    /// Takes a new run in: whatever still hangs on the run before is cut.
+    pub fn begin(&mut self, run: LiveRun) {
+        self.live.cut();
+        self.live = Live::new(Arc::clone(&self.totals), self.tier.max_concurrent);
+        if let Some(mut before) = self.run.replace(run) {
+            before.end();
+        }
+    }
+
+    /// The run, if it is still the one that is meant.
+    pub fn run_mut(&mut self, run: RunId) -> Option<&mut LiveRun> {
+        self.run.as_mut().filter(|live| live.run == run)
+    }
+
+    /// Where the tier can be asked; `None` while a local one has no run.
+    pub fn upstream(&self) -> Option<proxy::Upstream> {
+        match &self.tier.upstream {
+            Upstream::Local(_) => {
+                let run = self.run.as_ref().filter(|run| !run.over)?;
+                Some(proxy::Upstream {
+                    host: "127.0.0.1".to_owned(),
+                    port: run.port,
+                    base_path: String::new(),
+                    api_key: None,
+                })
+            }
+            Upstream::Remote(remote) => Some(proxy::Upstream {
+                host: remote.url.host.clone(),
+                port: remote.url.port,
+                base_path: remote.url.base_path.clone(),
+                api_key: remote.api_key.as_ref().map(|key| key.expose().to_owned()),
+            }),
+        }
+    }
+
+    /// The name that the engine knows its model by: the configured one, unless the operator's `args` give it another.
+    fn served_name(&self) -> &str {
+        let args = self.tier.local().map_or(&[][..], |local| &local.args);
+        kinds::served_name(self.tier.kind, &self.tier.model, args)
+    }
+
+    /// The address in status; `None` while a local tier has no run.
+    pub fn url(&self) -> Option<String> {
+        let at = self.upstream()?;
+        Some(format!("http://{}:{}{}", at.host, at.port, at.base_path))
+    }
+
+    /// What a probe of this tier needs to know.
+    pub fn target(&self) -> Option<Target> {
+        Some(Target {
+            kind: self.tier.kind,
+            url: self.url()?,
+            model: self.served_name().to_owned(),
+            health_path: match &self.tier.upstream {
+                Upstream::Local(_) => None,
+                Upstream::Remote(remote) => Some(remote.health_path.clone()),
+            },
+            api_key: self.upstream()?.api_key,
+            pull: self.tier.local().is_some_and(|local| local.pull == Some(Pull::Missing)),
+            main_pid: self.run.as_ref().and_then(|run| run.pid),
+            on_cpu: self.tier.local().is_some_and(Local::runs_on_cpu),
+        })
+    }
+
+    /// The tier as the data plane is to see it.
+    pub fn route(&self, tier: TierId, standing: Standing, reason: String) -> TierRoute {
+        let typed = &self.tier;
+        TierRoute {
+            tier,
+            run: self.run.as_ref().map(|live| live.run),
+            name: typed.name.clone(),
+            kind: typed.kind,
+            model: self.served_name().to_owned(),
+            aliases: std::iter::once(&typed.model).chain(&typed.aliases).cloned().collect(),
+            upstream: self.upstream(),
+            connect: typed.timeouts.connect,
+            first_content: typed.remote().map(|_| typed.timeouts.first_content),
+            between_chunks: typed.remote().map(|_| typed.timeouts.between_chunks),
+            degrade: typed.degrade.clone(),
+            standing,
+            reason,
+            live: Arc::clone(&self.live),
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Brings the agent up: directories, lock, listeners, data plane, sockets, and then the loop.
+//!
+//! The order matters. The lock comes before anything that another agent could be using; the listeners before READY=1;
+//! the engines last, because nothing that they need may still fail.
+use super::faults::Faults;
+use super::inbox::{Sender, inbox};
+use super::lock::{Lock, LockError};
+use super::picture::{Identity, Picture};
+use super::ports::Ports;
+use super::probe::Probe;
+use super::seat::Seat;
+use super::signals::Signals;
+use super::turn::{Agent, Doors};
+use super::world::World;
+use super::{launch, log, previous, reaper, settings};
+use crate::clock;
+use crate::config::{Config, Environment, LogFormat, LogLevel};
+use crate::control::{self, Order, Served};
+use crate::heart::Heart;
+use crate::policy::{Host, Saved};
+use crate::proxy::{self, Proxy, RouteTable};
+use crate::shim::Lifeline;
+use crate::systemd::{Notifier, Watchdog, watchdog};
+use arc_swap::ArcSwap;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tracing::level_filters::LevelFilter;
+
+/// Connections that the kernel may queue before they are accepted.
+const BACKLOG: i32 = 4096;
+/// Reports of the data plane and orders of operators that may wait for the loop.
+const WAITING_MAX: usize = 64;
+/// How long answers that are on their way out may still take once every engine has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Why an agent could not be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// Another agent holds the runtime directory.
+    Held {
+        run_dir: PathBuf,
+        holder: String,
+    },
+    NotPermitted(String),
+    Failed(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held { run_dir, holder } => write!(
+                f,
+                "another agent (pid {holder}) holds {}; stop it, or give this one a directory of its own with agent.run_dir",
+                run_dir.display()
+            ),
+            Self::NotPermitted(what) | Self::Failed(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Runs the agent until it is told to stop and every engine has ended.
+pub fn run(config: Config, environment: Environment) -> Result<(), StartError> {
+    log::start(level(config.agent.log), format(config.agent.log_format));
+    let outcome = prepare(config, environment).and_then(Prepared::run);
+    log::settle();
+    outcome
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    }
+}
+
+fn format(format: LogFormat) -> log::Format {
+    match format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    }
+}
+
+/// An error with what was being done, and what to do about it.
+fn failed(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> StartError {
+    move |why| {
+        let what = format!("{doing}: {why}");
+        if why.kind() == io::ErrorKind::PermissionDenied {
+            StartError::NotPermitted(what)
+        } else {
+            StartError::Failed(what)
+        }
+    }
+}
+
+/// Everything that can be had before an engine is started.
+struct Prepared {
+    config: Arc<Config>,
+    environment: Environment,
+    notifier: Notifier,
+    listen: Vec<SocketAddr>,
+    listeners: Vec<TcpListener>,
+    lifeline: Lifeline,
+    _lock: Lock,
+}
+
+fn prepare(config: Config, environment: Environment) -> Result<Prepared, StartError> {
+    let (run_dir, state_dir) = (&config.agent.run_dir, &config.agent.state_dir);
+    for dir in [run_dir, state_dir] {
+        std::fs::create_dir_all(dir).map_err(failed(format_args!("cannot make {}", dir.display())))?;
+    }
+    let lock = Lock::take(run_dir).map_err(|why| match why {
+        LockError::Held { holder } => StartError::Held { run_dir: run_dir.clone(), holder },
+        LockError::Io(why) => failed(format_args!("cannot lock {}", run_dir.display()))(why),
+    })?;
+    let notifier = Notifier::from_env(|name| std::env::var_os(name));
+    reaper::become_subreaper().map_err(failed("cannot become a subreaper"))?;
+    abort_on_panic();
+    raise_descriptor_limit();
+    let listeners: Vec<TcpListener> = config.server.listen.iter().map(listen).collect::<Result<_, _>>()?;
+    let listen = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+    let lifeline = Lifeline::new().map_err(failed("cannot make the lifeline"))?;
+    let config = Arc::new(config);
+    Ok(Prepared { config, environment, notifier, listen, listeners, lifeline, _lock: lock })
+}
+
+/// A panic in a connection's task ends that connection only; anywhere else a part of the agent would be dead while the
+/// rest seems to live, which is worse than a restart.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if !proxy::in_connection() {
+            std::process::abort();
+        }
+    }));
+}
+
+/// Each client costs two descriptors; the soft limit that shells and containers give (1024) is soon used up. Engines
+/// inherit the higher one, which the unit gives them as well.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(why) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%why, "the limit of open files stays as it is");
+    }
+}
+
+fn listen(at: &SocketAddr) -> Result<TcpListener, StartError> {
+    let open = || -> io::Result<TcpListener> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(*at), socket2::Type::STREAM, None)?;
+        // A listener of the agent before may still have connections in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        if at.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&(*at).into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    open().map_err(|why| {
+        let what = format!("cannot listen on {at}: {why}");
+        match why.kind() {
+            io::ErrorKind::AddrInUse => StartError::Failed(format!(
+                "{what}; stop what listens there (`ss -ltnp`), or change server.listen"
+            )),
+            io::ErrorKind::PermissionDenied => StartError::NotPermitted(what),
+            _ => StartError::Failed(format!("{what}; change server.listen")),
+        }
+    })
+}
+
+impl Prepared {
+    fn run(self) -> Result<(), StartError> {
+        // One thread, this one: shims are spawned from it, and it lives as long as the agent.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(4)
+            .build()
+            .map_err(failed("cannot start the runtime"))?;
+        let outcome = tokio::task::LocalSet::new().block_on(&runtime, self.serve());
+        // Not waited for: a thread that looks at a process in the driver's hands may never come back.
+        runtime.shutdown_background();
+        outcome
+    }
+
+    async fn serve(self) -> Result<(), StartError> {
+        let signals = Signals::listen().map_err(failed("cannot listen to signals"))?;
+        let table = Arc::new(ArcSwap::from_pointee(RouteTable { failover: true, ..RouteTable::default() }));
+        let (report, reports) = mpsc::channel(WAITING_MAX);
+        let limits = settings::limits(&self.config);
+        let proxy = proxy::start(self.listeners, limits, Arc::clone(&table), report);
+        let proxy = Arc::new(proxy.map_err(failed("cannot start the data plane"))?);
+        let faults = Arc::new(Faults::default());
+        let limit = watchdog::limit(std::process::id(), |name| std::env::var_os(name));
+        let identity = Identity {
+            started_ms: clock::wall_ms(),
+            listen: self.listen.iter().map(ToString::to_string).collect(),
+            config: self.config.path.display().to_string(),
+            watchdog: limit,
+        };
+        let picture = Arc::new(Picture::new(identity, Arc::clone(&proxy), self.notifier.clone()));
+        let (operator, orders) = mpsc::channel(WAITING_MAX);
+        let sockets = open_sockets(&self.config.agent.run_dir, &picture, operator, &faults)?;
+        let heart = Heart::new("policy loop");
+        start_watchdog(limit, &self.notifier, &heart, &proxy)?;
+
+        let (sender, facts) = inbox();
+        tokio::task::spawn_local(signals.pass_on(sender.clone()));
+        let (world, host, first) = world(&self.config, self.environment, self.lifeline, sender, table)?;
+        let listen: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
+        tracing::info!(listen = listen.join(" "), config = %self.config.path.display(), "mainstay serves");
+        self.notifier.ready("starting the engines");
+        let doors = Doors { facts, orders, reports };
+        let agent = Agent {
+            host,
+            world,
+            doors,
+            heart,
+            faults,
+            picture,
+            proxy,
+            notifier: self.notifier,
+            seq: 0,
+            operator_seq: 0,
+            sampled: clock::now(),
+            stopping: false,
+        };
+        let proxy = agent.run(first).await;
+        let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
+        reaper::alone(LAST_WORDS).await;
+        sockets.close();
+        tracing::info!("every engine has ended");
+        Ok(())
+    }
+}
+
+/// Status and control socket, open; whoever holds this decides when they close.
+struct Sockets {
+    /// Dropped: the thread ends.
+    close: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Sockets {
+    /// Ends every conversation and removes the files.
+    fn close(self) {
+        drop(self.close);
+        let _ = self.thread.join();
+    }
+}
+
+/// Opens status and control socket, on a thread of their own: a stuck loop can still be looked at.
+fn open_sockets(
+    run_dir: &Path,
+    picture: &Arc<Picture>,
+    operator: mpsc::Sender<Order>,
+    faults: &Arc<Faults>,
+) -> Result<Sockets, StartError> {
+    let status = Arc::clone(picture);
+    let faults = Faults::allowed().then(|| {
+        let faults = Arc::clone(faults);
+        Arc::new(move |name: &str| faults.cause(name)) as control::Faults
+    });
+    let served = Served {
+        status: Arc::new(move || {
+            let picture = Arc::clone(&status);
+            Box::pin(async move { picture.status().await })
+        }),
+        operator,
+        faults,
+    };
+    let (opened, outcome) = std::sync::mpsc::sync_channel(1);
+    let (close, closed) = oneshot::channel();
+    let run_dir = run_dir.to_owned();
+    let serve = move || {
+        let served = async {
+            let open = control::serve(&run_dir, served).await;
+            let (open, outcome) = match open {
+                Ok(open) => (Some(open), Ok(())),
+                Err(why) => (None, Err(why)),
+            };
+            let _ = opened.send(outcome);
+            if open.is_some() {
+                let _ = closed.await;
+            }
+        };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(served),
+            Err(why) => drop(opened.send(Err(why))),
+        }
+    };
+    let doing = "cannot open the control sockets";
+    let thread = std::thread::Builder::new().name("control".into()).spawn(serve).map_err(failed(doing))?;
+    outcome.recv().map_err(io::Error::other).and_then(|outcome| outcome).map_err(failed(doing))?;
+    Ok(Sockets { close, thread })
+}
+
+fn start_watchdog(
+    limit: Option<Duration>,
+    notifier: &Notifier,
+    heart: &Arc<Heart>,
+    proxy: &Arc<Proxy>,
+) -> Result<(), StartError> {
+    let Some(limit) = limit else { return Ok(()) };
+    let driven = Arc::clone(proxy);
+    Watchdog::new(limit, notifier.clone(), vec![Arc::clone(heart)])
+        .driving(proxy.heart(), move || driven.drive())
+        .start()
+        .map_err(failed("cannot start the watchdog"))
+}
+
+/// The ports that tiers have for themselves: no other run is to be given them.
+fn fixed_ports(config: &Config) -> impl Iterator<Item = u16> {
+    config.tiers.iter().filter_map(|tier| tier.local()?.port)
+}
+
+/// The world, and policy over it, with what policy wants done first.
+fn world(
+    config: &Arc<Config>,
+    environment: Environment,
+    lifeline: Lifeline,
+    sender: Sender,
+    table: Arc<ArcSwap<RouteTable>>,
+) -> Result<(World, Host, Vec<crate::policy::Action>), StartError> {
+    let now = clock::now();
+    let seed = now.as_nanos() ^ u64::from(std::process::id()).rotate_left(32);
+    let (policy, engines) = settings::policy(config, seed);
+    let run_dir = config.agent.run_dir.clone();
+    let names: Vec<String> = config.tiers.iter().map(|tier| tier.name.clone()).collect();
+    let last_run = |tier: &crate::policy::TierId| {
+        let name = &names[usize::from(tier.0)];
+        previous::numbers(&run_dir, name).last().copied().unwrap_or(0)
+    };
+    let saved = Saved { last_runs: engines.iter().map(last_run).collect() };
+    let (host, first) = Host::resume(policy, &saved, now);
+    let probe =
+        Probe::new().map_err(|why| StartError::Failed(format!("cannot make a client for probes: {why}")))?;
+    let world = World {
+        seats: config.tiers.iter().cloned().map(|tier| Seat::new(Arc::new(tier))).collect(),
+        names,
+        engines,
+        ports: Ports::new(config.server.engine_ports, fixed_ports(config), seed),
+        lifeline: Rc::new(lifeline),
+        cgroup: launch::delegated_cgroup(),
+        boot_id: clock::boot_id(),
+        config: Arc::clone(config),
+        environment,
+        run_dir,
+        probe,
+        sender,
+        table,
+        published: None,
+        intent: None,
+        misconfigured: std::collections::BTreeMap::new(),
+        finished: false,
+    };
+    Ok((world, host, first))
+}

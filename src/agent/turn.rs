@@ -1,0 +1,224 @@
+//! The one loop: wait → take all that is ready → step → perform → publish → beat.
+//!
+//! It owns every decision's state and awaits nothing but its next event: what takes long is a task that comes back as
+//! news. It runs on the main thread, because shims are spawned from it.
+use super::faults::Faults;
+use super::inbox::News;
+use super::notice;
+use super::picture::Picture;
+use super::world::World;
+use crate::clock;
+use crate::control::{Order, Refused};
+use crate::heart::Heart;
+use crate::policy::{
+    Action, Command, EngineState, Event, Host, HostState, Moment, Notice, TierEvent, TierId,
+};
+use crate::proxy::{Proxy, Report};
+use crate::systemd::Notifier;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The loop turns at least this often, so that its heart shows that it can.
+const TURN_MAX: Duration = Duration::from_secs(2);
+/// News taken in one turn; the rest waits for the next, so that the heart beats in a flood as well.
+const NEWS_MAX: usize = 64;
+
+/// What reaches the loop, each kind by a door of its own.
+pub struct Doors {
+    pub facts: mpsc::Receiver<News>,
+    pub orders: mpsc::Receiver<Order>,
+    pub reports: mpsc::Receiver<Report>,
+}
+
+/// All that the loop owns.
+pub struct Agent {
+    pub host: Host,
+    pub world: World,
+    pub doors: Doors,
+    pub heart: Arc<Heart>,
+    pub faults: Arc<Faults>,
+    pub picture: Arc<Picture>,
+    pub proxy: Arc<Proxy>,
+    pub notifier: Notifier,
+    /// The number of the last event.
+    pub seq: u64,
+    /// The number of the last one that an operator caused.
+    pub operator_seq: u64,
+    /// When the data plane's figures were last read.
+    pub sampled: Moment,
+    /// The agent was told to end, and everybody who should know does.
+    pub stopping: bool,
+}
+
+impl Agent {
+    /// Turns until every engine has ended. `first` is what policy wants done at the start.
+    pub async fn run(mut self, first: Vec<Action>) -> Arc<Proxy> {
+        self.perform(first);
+        self.publish();
+        while !self.world.finished {
+            let news = self.wait().await;
+            self.faults.maybe_stick();
+            for item in news {
+                self.take(item);
+            }
+            self.sample();
+            if self.host.next_deadline().is_some_and(|at| at <= clock::now()) {
+                self.step(Event::Deadline);
+            }
+            self.publish();
+            self.heart.beat();
+        }
+        self.proxy
+    }
+
+    /// Everything that is ready, or nothing when it is time for something else.
+    async fn wait(&mut self) -> Vec<News> {
+        let sleep = self.sleep();
+        let doors = &mut self.doors;
+        let first = tokio::select! {
+            biased;
+            Some(news) = doors.facts.recv() => news,
+            Some(asked) = doors.orders.recv() => News::Order(asked),
+            Some(report) = doors.reports.recv() => News::Report(report),
+            () = tokio::time::sleep(sleep) => return Vec::new(),
+        };
+        let mut ready = vec![first];
+        while ready.len() < NEWS_MAX
+            && let Ok(news) = doors.facts.try_recv()
+        {
+            ready.push(news);
+        }
+        while ready.len() < NEWS_MAX
+            && let Ok(report) = doors.reports.try_recv()
+        {
+            ready.push(News::Report(report));
+        }
+        ready
+    }
+
+    /// Until the next deadline, sample or compulsory turn.
+    fn sleep(&self) -> Duration {
+        let now = clock::now();
+        let deadline = self.host.next_deadline().map_or(TURN_MAX, |at| at.since(now));
+        let sample = self.host.sample_interval().map_or(TURN_MAX, |every| (self.sampled + every).since(now));
+        deadline.min(sample).min(TURN_MAX)
+    }
+
+    fn take(&mut self, news: News) {
+        match news {
+            News::Event(event) => {
+                if matches!(event, Event::Shutdown(_)) {
+                    self.stop();
+                }
+                self.step(event);
+            }
+            News::Run(run, news) => self.world.hear(run, news),
+            News::Order(asked) => self.order(asked),
+            News::Report(Report::Refused { tier, run }) => {
+                if self.world.is_current(tier, run) {
+                    self.step(Event::Tier(tier, TierEvent::Refused));
+                }
+            }
+            News::Report(Report::Misconfigured { tier, evidence, .. }) => {
+                self.world.misconfigured(tier, &evidence)
+            }
+            News::CheckFile => self.world.check_file(),
+            News::FileChecked(verdict) => self.picture.config_problem(self.world.tell_file(verdict)),
+        }
+    }
+
+    /// Tells those outside that the agent is ending: systemd, and clients, who are to connect elsewhere.
+    fn stop(&mut self) {
+        if !self.stopping {
+            self.stopping = true;
+            self.notifier.stopping("draining");
+            self.proxy.stop_accepting();
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let told = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{event:?}"));
+        let actions = self.host.step(clock::now(), event);
+        if let Some(event) = told {
+            tracing::debug!(event, ?actions, "step");
+        }
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            if let Action::Tell(notice) = action {
+                self.tell(&notice);
+            } else {
+                self.world.perform(action);
+            }
+        }
+    }
+
+    fn tell(&mut self, told: &Notice) {
+        self.seq += 1;
+        if matches!(told, Notice::Operator { .. }) {
+            self.operator_seq = self.seq;
+        }
+        notice::log(told, &self.world.names, &self.world.engines, self.seq);
+    }
+
+    /// Reads the data plane's figures when policy wants them.
+    fn sample(&mut self) {
+        let now = clock::now();
+        let due = self.host.sample_interval().is_some_and(|every| self.sampled + every <= now);
+        if !due {
+            return;
+        }
+        self.sampled = now;
+        for (tier, sample) in self.world.samples() {
+            self.step(Event::Tier(tier, TierEvent::Sampled(sample)));
+        }
+    }
+
+    fn publish(&mut self) {
+        let status = self.host.status();
+        self.world.publish(self.host.routes(), status.retry_after, self.faults.failover());
+        self.picture.show(status, &self.world);
+    }
+
+    /// An operator's command: refused here when it cannot be, else policy's business.
+    fn order(&mut self, asked: Order) {
+        let answer = match self.world.tier_named(&asked.tier) {
+            None => Err(Refused::NotFound),
+            Some(tier) => match self.conflict(tier, asked.command) {
+                Some(why) => Err(Refused::Conflict(why)),
+                None => {
+                    self.step(Event::Operator(tier, asked.command));
+                    Ok(self.operator_seq)
+                }
+            },
+        };
+        let _ = asked.answer.send(answer);
+    }
+
+    /// Why a command cannot be carried out now; `None` when it can.
+    fn conflict(&self, tier: TierId, command: Command) -> Option<String> {
+        let status = self.host.status();
+        let name = &self.world.names[usize::from(tier.0)];
+        let Some(engine) = &status.tiers[usize::from(tier.0)].engine else {
+            return Some(format!("{name} is a remote tier: mainstay does not own its process"));
+        };
+        if status.state != HostState::Serving {
+            return Some("mainstay is stopping".to_owned());
+        }
+        let running = match engine.state {
+            EngineState::Starting | EngineState::Ready => true,
+            EngineState::Stopped | EngineState::Stopping => false,
+            EngineState::Backoff | EngineState::Held | EngineState::Wedged => return None,
+        };
+        match command {
+            Command::Start if running => Some(format!("{name} is already {}", notice::state(engine.state))),
+            Command::Stop if engine.state == EngineState::Stopped => {
+                Some(format!("{name} is already stopped"))
+            }
+            Command::Start | Command::Stop | Command::Restart => None,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The CPU time of an engine's worker processes: the proof of life of an engine that publishes no counters (Ollama).
+//!
+//! A hung or stopped worker uses no CPU; a working one cannot help using it.
+use std::collections::BTreeMap;
+
+/// One process, as /proc/PID/stat has it.
+struct Process {
+    parent: u32,
+    name: String,
+    /// User and system time, in clock ticks.
+    ticks: u64,
+}
+
+/// The ticks that the descendants of `main` with one of these names (`comm`) have used; `None` when there is none.
+pub fn cpu_ticks(main: u32, names: &[&str]) -> Option<u64> {
+    let all = processes();
+    let workers =
+        all.iter().filter(|(pid, p)| names.contains(&p.name.as_str()) && descends(&all, **pid, main));
+    let ticks: Vec<u64> = workers.map(|(_, p)| p.ticks).collect();
+    (!ticks.is_empty()).then(|| ticks.iter().sum())
+}
+
+/// The ticks that `main` and everything below it have used; `None` when it is gone. The share of a child that has ended
+/// is no longer in it, so it may fall.
+pub fn tree_cpu_ticks(main: u32) -> Option<u64> {
+    let all = processes();
+    let own = all.get(&main)?.ticks;
+    Some(own + all.iter().filter(|(pid, _)| descends(&all, **pid, main)).map(|(_, p)| p.ticks).sum::<u64>())
+}
+
+/// The ticks that this process has used; `None` when it is gone.
+pub fn own_cpu_ticks(pid: u32) -> Option<u64> {
+    Some(parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?.ticks)
+}
+
+/// Is `pid` somewhere below `main`? Bounded, because /proc is not read at one instant and could show a circle.
+fn descends(all: &BTreeMap<u32, Process>, pid: u32, main: u32) -> bool {
+    let mut at = pid;
+    for _ in 0..64 {
+        match all.get(&at) {
+            Some(process) if process.parent == main => return true,
+            Some(process) => at = process.parent,
+            None => return false,
+        }
+    }
+    false
+}
+
+fn processes() -> BTreeMap<u32, Process> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
+    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some((pid, parse(&stat)?))
+    })
+    .collect()
+}
+
+/// The name may hold blanks and parentheses, so the fields are counted from its last parenthesis (proc(5)).
+fn parse(stat: &str) -> Option<Process> {
+    let (before, after) = stat.rsplit_once(')')?;
+    let name = before.split_once('(')?.1.to_owned();
+    let fields: Vec<&str> = after.split_whitespace().collect();
+    let field = |n: usize| fields.get(n)?.parse::<u64>().ok();
+    Some(Process { parent: u32::try_from(field(1)?).ok()?, name, ticks: field(11)? + field(12)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_is_one_name() {
+        let stat = "42 (VLLM::Engine (x) y) S 7 42 42 0 -1 4194560 1 0 0 0 30 12 0 0 20 0 1 0 100 0 0";
+        let process = parse(stat).expect("a process");
+        assert_eq!((process.parent, process.name.as_str(), process.ticks), (7, "VLLM::Engine (x) y", 42));
+    }
+
+    #[test]
+    fn a_worker_is_found_below_its_engine_and_nobody_elses() {
+        let own =
+            parse(&std::fs::read_to_string("/proc/self/stat").expect("our own stat")).expect("a process");
+        let names = [own.name.as_str()];
+        assert!(cpu_ticks(own.parent, &names).is_some(), "this process is a child of its parent");
+        assert_eq!(cpu_ticks(own.parent, &["no-such-worker"]), None);
+        assert_eq!(cpu_ticks(std::process::id(), &names), None, "nobody descends from this process");
+    }
+}

@@ -1,0 +1,258 @@
+//! What the agent does for policy: one short arm per action, none of which waits.
+use super::inbox::{FileVerdict, News, RunNews, Sender};
+use super::ports::Ports;
+use super::previous::Intent;
+use super::probe::{Probe, Target};
+use super::seat::Seat;
+use crate::clock;
+use crate::config::{self, Config, Environment, Refusal};
+use crate::kinds;
+use crate::policy::{
+    Action, CheckFailure, Checked, Event, Moment, Outcome, Prepared, Route, RunId, Sample, Standing, Ticket,
+    TierId,
+};
+use crate::proxy::RouteTable;
+use crate::shim::{Lifeline, ToShim};
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two lines of the log that say the same of a tier.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// The world as the loop can reach it.
+pub struct World {
+    pub config: Arc<Config>,
+    pub environment: Environment,
+    /// One per tier, in rank order.
+    pub seats: Vec<Seat>,
+    /// The tiers' names, in rank order.
+    pub names: Vec<String>,
+    /// Which tier each engine belongs to. Today each local tier has an engine of its own.
+    pub engines: Vec<TierId>,
+    pub ports: Ports,
+    pub lifeline: Rc<Lifeline>,
+    pub run_dir: PathBuf,
+    /// The cgroup under which runs get theirs, where there is a delegated one.
+    pub cgroup: Option<PathBuf>,
+    pub boot_id: String,
+    pub probe: Probe,
+    pub sender: Sender,
+    pub table: Arc<ArcSwap<RouteTable>>,
+    /// What the table was last made from.
+    pub published: Option<(Vec<Route>, Option<Duration>, bool)>,
+    /// Written by `SaveIntent`, used by the `Start` that follows it.
+    pub intent: Option<(RunId, Intent)>,
+    /// When each tier's refusal of our own request was last said.
+    pub misconfigured: BTreeMap<TierId, Moment>,
+    pub finished: bool,
+}
+
+impl World {
+    /// Carries an action out, or starts what will.
+    pub fn perform(&mut self, action: Action) {
+        match action {
+            Action::SaveIntent { run } => self.save_intent(run),
+            Action::Start { run } => self.start(run),
+            Action::Cut { run } => {
+                if let Some(seat) = self.seat_of(run) {
+                    seat.live.cut();
+                }
+            }
+            Action::Terminate { run, grace } => {
+                let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                self.order(run, ToShim::Term { grace_ms });
+            }
+            Action::Kill { run } => self.order(run, ToShim::Kill),
+            Action::KillWorkers { run } => {
+                let Some(seat) = self.seat_of(run) else { return };
+                let names =
+                    kinds::probe::worker_names(seat.tier.kind).iter().map(|n| (*n).to_owned()).collect();
+                tracing::warn!(
+                    tier = seat.tier.name,
+                    run = run.number,
+                    "its worker hangs and is killed; the engine starts another"
+                );
+                self.order(run, ToShim::KillWorkers { names });
+            }
+            Action::Check { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
+                let Some(at) = at else { return Outcome::Checked(Checked::Failed(CheckFailure::Refused)) };
+                Outcome::Checked(probe.check(&at, timeout).await)
+            }),
+            Action::Count { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
+                let Some(at) = at else { return Outcome::Counted(None) };
+                Outcome::Counted(probe.count(&at, timeout).await)
+            }),
+            Action::Try { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
+                let Some(at) = at else { return Outcome::Tried(false) };
+                Outcome::Tried(probe.attempt(&at, timeout).await)
+            }),
+            Action::Prepare { ticket, run } => self.prepare(ticket, run),
+            // The loop logs these itself, because it owns their numbering.
+            Action::Tell(_) => {}
+            Action::Finish => self.finished = true,
+        }
+    }
+
+    /// The figures of every tier that has a data plane just now.
+    pub fn samples(&self) -> Vec<(TierId, Sample)> {
+        let id = |rank: usize| TierId(u16::try_from(rank).unwrap_or(u16::MAX));
+        self.seats.iter().enumerate().map(|(rank, seat)| (id(rank), seat.live.sample())).collect()
+    }
+
+    pub fn tier_named(&self, name: &str) -> Option<TierId> {
+        let rank = self.names.iter().position(|n| n == name)?;
+        Some(TierId(u16::try_from(rank).unwrap_or(u16::MAX)))
+    }
+
+    /// Is this what stands behind the tier now? News of the run before must not be held against the next one.
+    pub fn is_current(&self, tier: TierId, run: Option<RunId>) -> bool {
+        let seat = self.seats.get(usize::from(tier.0));
+        seat.is_some_and(|seat| seat.run.as_ref().map(|live| live.run) == run)
+    }
+
+    /// An upstream refuses what we were configured to ask for. Said once a minute: every request finds it again.
+    pub fn misconfigured(&mut self, tier: TierId, evidence: &str) {
+        let now = clock::now();
+        let told = self.misconfigured.get(&tier);
+        if told.is_none_or(|at| now.since(*at) >= SAY_AGAIN) {
+            self.misconfigured.insert(tier, now);
+            let tier = self.names.get(usize::from(tier.0)).map_or("?", String::as_str);
+            tracing::error!(
+                tier,
+                evidence,
+                "the upstream refuses what it is asked for: check model, url and api_key"
+            );
+        }
+    }
+
+    /// What a run's keeper has to say to the agent itself.
+    pub fn hear(&mut self, run: RunId, news: RunNews) {
+        // Whatever stands in the seat by now: the next run may have begun when the last word of this one comes.
+        if let RunNews::Gone { port } = &news {
+            self.ports.release(*port, clock::now());
+        }
+        let Some(live) = self.seat_of(run).and_then(|seat| seat.run_mut(run)) else { return };
+        match news {
+            RunNews::Spawned { shim_pid, pid } => {
+                live.shim_pid = Some(shim_pid);
+                live.pid = Some(pid);
+            }
+            RunNews::Progress(progress) => live.progress = Some(progress),
+            RunNews::Exited => live.pid = None,
+            RunNews::Gone { .. } => live.end(),
+        }
+    }
+
+    pub(super) fn seat_of(&mut self, run: RunId) -> Option<&mut Seat> {
+        let tier = *self.engines.get(usize::from(run.engine.0))?;
+        self.seats.get_mut(usize::from(tier.0))
+    }
+
+    fn order(&mut self, run: RunId, order: ToShim) {
+        let Some(live) = self.seat_of(run).and_then(|seat| seat.run_mut(run)) else { return };
+        if live.orders.try_send(order).is_err() {
+            // Full or closed: the run is over, or its shim is dead and its keeper is clearing up.
+            tracing::debug!(run = run.number, "an order found no keeper");
+        }
+    }
+
+    /// Starts a question whose answer comes back with its ticket, always: a tier that has no address answers too.
+    fn ask<F, Fut>(&mut self, ticket: Ticket, tier: TierId, question: F)
+    where
+        F: FnOnce(Probe, Option<Target>) -> Fut,
+        Fut: Future<Output = Outcome> + 'static,
+    {
+        let target = self.seats.get(usize::from(tier.0)).and_then(Seat::target);
+        let answer = question(self.probe.clone(), target);
+        let sender = self.sender.clone();
+        tokio::task::spawn_local(async move {
+            let outcome = answer.await;
+            sender.event(Event::Done(ticket, outcome)).await;
+        });
+    }
+
+    /// Like `ask`, but the question ends with its run: loading a model may take as long as the start itself.
+    fn prepare(&mut self, ticket: Ticket, run: RunId) {
+        let (probe, sender) = (self.probe.clone(), self.sender.clone());
+        let Some(seat) = self.seat_of(run) else { return };
+        let Some(target) = seat.target() else { return };
+        let Some(live) = seat.run_mut(run) else { return };
+        let was_ready = Rc::clone(&live.was_ready);
+        let task = tokio::task::spawn_local(async move {
+            let prepared = probe.prepare(&target).await;
+            was_ready.set(was_ready.get() || prepared == Prepared::Ready);
+            sender.event(Event::Done(ticket, Outcome::Prepared(prepared))).await;
+        });
+        live.probes.retain(|probe| !probe.is_finished());
+        live.probes.push(task.abort_handle());
+    }
+
+    /// Makes policy's routes the data plane's. The table is renewed only when something in it has changed.
+    pub fn publish(&mut self, routes: Vec<Route>, retry_after: Option<Duration>, failover: bool) {
+        let new = Some((routes, retry_after, failover));
+        if self.published == new {
+            return;
+        }
+        let Some((routes, _, _)) = &new else { return };
+        let mut tiers = Vec::with_capacity(routes.len());
+        for route in routes {
+            let Some(seat) = self.seats.get(usize::from(route.tier.0)) else { continue };
+            // A route of a run that this agent has not started yet has no address either.
+            let current =
+                route.run.is_none() || seat.run.as_ref().is_some_and(|live| Some(live.run) == route.run);
+            let standing = if current { route.standing } else { Standing::Closed };
+            // A tier that is closed because its engine is to be stopped lets what is in flight finish; `Cut` ends it.
+            if standing != Standing::Closed {
+                seat.live.set_standing(standing);
+            }
+            tiers.push(seat.route(route.tier, standing, route.reason.clone()));
+        }
+        self.table.store(Arc::new(RouteTable { tiers, retry_after, failover }));
+        self.published = new;
+    }
+
+    /// SIGHUP: finds out whether the file as it lies there would be taken. Reading it, and the secrets that it names, may
+    /// hang with their file system, so a thread of its own does.
+    pub fn check_file(&self) {
+        let (config, environment, sender) =
+            (Arc::clone(&self.config), self.environment.clone(), self.sender.clone());
+        tokio::task::spawn_local(async move {
+            let read = move || match config::read(&config.path, &environment) {
+                Ok(new) if new == *config => FileVerdict::Unchanged,
+                Ok(_) => FileVerdict::Good,
+                Err(Refusal::Unreadable(why)) => FileVerdict::Wrong(vec![why]),
+                Err(Refusal::Wrong(problems)) => {
+                    FileVerdict::Wrong(problems.iter().map(ToString::to_string).collect())
+                }
+            };
+            if let Ok(verdict) = tokio::task::spawn_blocking(read).await {
+                sender.fact(News::FileChecked(verdict)).await;
+            }
+        });
+    }
+
+    /// Says what came of checking the file, and applies nothing. Gives its problems, for status.
+    pub fn tell_file(&self, verdict: FileVerdict) -> Option<String> {
+        let file = self.config.path.display();
+        match verdict {
+            FileVerdict::Unchanged => {
+                tracing::info!(%file, "the configuration has not changed");
+                None
+            }
+            FileVerdict::Good => {
+                tracing::info!(%file, "the configuration is good; restart to apply");
+                None
+            }
+            FileVerdict::Wrong(problems) => {
+                problems.iter().for_each(|problem| tracing::error!("{problem}"));
+                tracing::error!(%file, "the configuration is wrong; nothing was changed");
+                Some(problems.join("\n"))
+            }
+        }
+    }
+}

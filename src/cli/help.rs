@@ -1,0 +1,49 @@
+//! `mainstay help [TOPIC]`: pages that are built in, so that they are there when nothing else is.
+use super::exit::Exit;
+use super::screen::{complain, show};
+use clap::CommandFactory;
+
+/// Name, one line for the index, text.
+const PAGES: &[(&str, &str, &str)] = &[
+    ("clients", "what clients of the endpoint see: headers, marks, errors", include_str!("help/clients.md")),
+    ("configuration", "every key of the configuration file", include_str!("help/configuration.md")),
+    ("failover", "when a request, and when traffic, moves to another tier", include_str!("help/failover.md")),
+];
+
+/// Prints the index, a page, or the options of a subcommand.
+pub fn main(topic: Option<&str>) -> Exit {
+    let Some(topic) = topic else { return show(index()).into() };
+    if let Some((_, _, text)) = PAGES.iter().find(|(name, _, _)| *name == topic) {
+        return show(text).into();
+    }
+    let mut program = super::Arguments::command();
+    program.build();
+    if let Some(subcommand) = program.find_subcommand_mut(topic) {
+        return show(subcommand.render_long_help().to_string()).into();
+    }
+    complain(format_args!("there is no help on {topic:?}{}", nearest(topic, &program)));
+    Exit::Usage
+}
+
+fn index() -> String {
+    let mut text = super::Arguments::command().render_long_help().to_string();
+    text.push_str("\nTopics of `mainstay help TOPIC`:\n");
+    for (name, line, _) in PAGES {
+        text.push_str(&format!("  {name:<14} {line}\n"));
+    }
+    text
+}
+
+/// A remedy for a typo, or the list.
+fn nearest(topic: &str, program: &clap::Command) -> String {
+    let names: Vec<&str> = PAGES
+        .iter()
+        .map(|(name, _, _)| *name)
+        .chain(program.get_subcommands().map(clap::Command::get_name))
+        .collect();
+    let close = names.iter().filter(|name| strsim::damerau_levenshtein(topic, name) <= 2).min();
+    match close {
+        Some(name) => format!("; did you mean {name:?}?"),
+        None => format!("; there is: {}", names.join(", ")),
+    }
+}

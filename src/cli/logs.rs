@@ -1,0 +1,179 @@
+//! `mainstay logs TIER`: what an engine wrote, read from the ring files of its live or last run and of those before it
+//! that are kept. No agent is asked, so this works when there is none.
+use super::exit::Exit;
+use super::screen::{complain, show};
+use crate::clock;
+use crate::shim::LOG;
+use crate::shim::ring::{Follow, Line, Reader, Stream};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Between two looks at what is new.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The log of one run, as far as it was printed.
+struct Open {
+    number: u64,
+    reader: Reader,
+    next: u64,
+}
+
+/// The last `count` lines, back into earlier runs where the newest has fewer;
+/// with `follow` what comes after them too, until Ctrl-C.
+pub fn main(run_dir: &Path, tier: &str, count: usize, follow: bool) -> Exit {
+    print(run_dir, tier, count, follow).into()
+}
+
+fn print(run_dir: &Path, tier: &str, count: usize, follow: bool) -> Result<(), Exit> {
+    let runs = run_dir.join("runs");
+    let Some(number) = newest(&runs, tier)? else {
+        complain(format_args!("no run of a tier {tier:?} has a log in {}", runs.display()));
+        return Err(Exit::Failed);
+    };
+    let path = log_of(&runs, tier, number);
+    let reader = Reader::open(&path).map_err(|error| unreadable(&path, &error))?;
+    let Follow { lines, next, .. } = reader.follow(0).map_err(|error| unreadable(&path, &error))?;
+    let tail = &lines[lines.len().saturating_sub(count)..];
+    let earlier = before(&runs, tier, number, count - tail.len())?;
+    if !earlier.is_empty() {
+        show(earlier)?;
+        show(heading(number))?;
+    }
+    show(text(tail))?;
+    if follow { go_on(&runs, tier, Open { number, reader, next }) } else { Ok(()) }
+}
+
+/// The last `count` lines of the runs before `number`, each run behind its heading: the one that is wanted after a crash
+/// is the one that crashed.
+fn before(runs: &Path, tier: &str, number: u64, count: usize) -> Result<Vec<u8>, Exit> {
+    let mut parts = Vec::new();
+    let mut wanted = count;
+    for older in numbers(runs, tier)?.into_iter().rev().filter(|older| *older < number) {
+        // A run whose directory is being tidied away has nothing more to say.
+        let Ok(lines) = Reader::open(&log_of(runs, tier, older)).and_then(|reader| reader.last(wanted))
+        else {
+            continue;
+        };
+        wanted -= lines.len();
+        if !lines.is_empty() {
+            parts.push([heading(older).into_bytes(), text(&lines)].concat());
+        }
+        if wanted == 0 {
+            break;
+        }
+    }
+    parts.reverse();
+    Ok(parts.concat())
+}
+
+fn heading(number: u64) -> String {
+    format!("-- run {number} --\n")
+}
+
+/// Prints what comes, and never ends by itself.
+fn go_on(runs: &Path, tier: &str, mut open: Open) -> Result<(), Exit> {
+    loop {
+        std::thread::sleep(LOOK);
+        // Asked before the old run is read for the last time: a run that has a successor writes no more.
+        let newer = newest(runs, tier)?.filter(|number| *number > open.number);
+        let path = log_of(runs, tier, open.number);
+        show(news(&mut open, &path)?)?;
+        if let Some(number) = newer
+            // A log that is just being made cannot be read yet: then the next look finds it.
+            && let Ok(reader) = Reader::open(&log_of(runs, tier, number))
+        {
+            open = Open { number, reader, next: 0 };
+            show(heading(number))?;
+        }
+    }
+}
+
+fn news(open: &mut Open, path: &Path) -> Result<Vec<u8>, Exit> {
+    let follow = open.reader.follow(open.next).map_err(|error| unreadable(path, &error))?;
+    open.next = follow.next;
+    let mut bytes = Vec::new();
+    if follow.missed {
+        bytes.extend_from_slice(b"-- lines came faster than they were read; some are missing here --\n");
+    }
+    bytes.append(&mut text(&follow.lines));
+    Ok(bytes)
+}
+
+fn log_of(runs: &Path, tier: &str, number: u64) -> PathBuf {
+    runs.join(format!("{tier}-{number}")).join(LOG)
+}
+
+fn newest(runs: &Path, tier: &str) -> Result<Option<u64>, Exit> {
+    Ok(numbers(runs, tier)?.last().copied())
+}
+
+/// The numbers of the runs of this tier that have a log, in rising order.
+fn numbers(runs: &Path, tier: &str) -> Result<Vec<u64>, Exit> {
+    let entries = match fs::read_dir(runs) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(runs, &error)),
+    };
+    let number = |name: &str| run_number(name, tier).filter(|number| log_of(runs, tier, *number).exists());
+    let mut found: Vec<u64> =
+        entries.flatten().filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The number in a run's directory name. The tier `cpu` has no part in the runs of a tier `cpu-2`.
+fn run_number(directory: &str, tier: &str) -> Option<u64> {
+    let digits = directory.strip_prefix(tier)?.strip_prefix('-')?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Exit {
+    complain(format_args!("cannot read {}: {error}", path.display()));
+    if error.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::Failed }
+}
+
+/// Each line behind its time, byte for byte as it was written.
+fn text(lines: &[Line]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in lines {
+        bytes.extend_from_slice(clock::rfc3339(line.at_ms).as_bytes());
+        bytes.extend_from_slice(match line.stream {
+            Stream::Out | Stream::Err => b" ".as_slice(),
+            Stream::Note => b" mainstay: ",
+        });
+        bytes.extend_from_slice(&line.bytes);
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runs_directory_belongs_to_exactly_one_tier() {
+        let check = |directory: &str, tier: &str, expected: Option<u64>| {
+            assert_eq!(run_number(directory, tier), expected, "{directory} of {tier}");
+        };
+        check("cpu-12", "cpu", Some(12));
+        check("cpu-2-1", "cpu", None);
+        check("cpu-2-1", "cpu-2", Some(1));
+        check("cpu-", "cpu", None);
+        check("cpu-+1", "cpu", None);
+        check("cpux-1", "cpu", None);
+        check("cpu-99999999999999999999", "cpu", None);
+        check("1", "", None);
+    }
+
+    #[test]
+    fn lines_carry_their_time_and_keep_their_bytes() {
+        let line = |stream: Stream, bytes: &[u8]| Line { at_ms: 1250, stream, bytes: bytes.to_vec() };
+        let shown = text(&[line(Stream::Err, b"\xff ok"), line(Stream::Note, b"12 lines were dropped")]);
+        let expected = b"1970-01-01T00:00:01.250Z \xff ok\n\
+            1970-01-01T00:00:01.250Z mainstay: 12 lines were dropped\n";
+        assert_eq!(shown, expected);
+    }
+}

@@ -1,0 +1,96 @@
+//! A status as text: pure, so that a test can show every line of it.
+use super::paint::{Colour, bytes, fit, instant, paint, span};
+use super::tier::{self, Row};
+use crate::control::wire::{AgentState, Distribution, Host, Status};
+
+/// The longest name that keeps its table within 80 columns.
+const LONGEST_NAME: usize = 20;
+
+/// The whole picture. `now_ms` is the wall clock in milliseconds since 1970, `width` is in columns.
+pub fn render(status: &Status, now_ms: i64, width: usize, colour: bool) -> String {
+    let mut text = headline(status, width, colour);
+    for (label, fact, mark) in agent_facts(status, now_ms) {
+        let line = fit(&format!("{label:>9}: {fact}"), width);
+        text.push_str(&paint(&line, mark, colour));
+        text.push('\n');
+    }
+    let longest = status.tiers.iter().map(|tier| tier.name.chars().count()).max().unwrap_or(0);
+    let name_width = longest.clamp("TIER".len(), LONGEST_NAME);
+    text.push('\n');
+    text.push_str(&paint(&heading(name_width), Colour::Dim, colour));
+    text.push('\n');
+    for tier in &status.tiers {
+        let row = Row::of(tier, now_ms);
+        let serves = status.serving.as_deref() == Some(tier.name.as_str());
+        text.push_str(&row.show(name_width, serves, colour));
+        text.push('\n');
+        for (fact, mark) in tier::details(tier, now_ms) {
+            text.push_str(&paint(&fit(&format!("    {fact}"), width), mark, colour));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn headline(status: &Status, width: usize, colour: bool) -> String {
+    let best = status.tiers.first().map(|tier| tier.name.as_str());
+    let (sentence, mark) = match (status.serving.as_deref(), best) {
+        (Some(serving), Some(best)) if serving != best => {
+            (format!("{serving} serves in place of {best}"), Colour::Yellow)
+        }
+        (Some(serving), _) => (format!("{serving} serves"), Colour::Green),
+        (None, _) => ("no tier can answer".to_owned(), Colour::Red),
+    };
+    let rest = fit(&format!("mainstay {}: {sentence}", status.agent.version), width.saturating_sub(2));
+    format!("{} {}\n", paint("●", mark, colour), paint(&rest, Colour::Bold, colour))
+}
+
+/// Label, fact and colour of the lines above the table.
+fn agent_facts(status: &Status, now_ms: i64) -> Vec<(&'static str, String, Colour)> {
+    let agent = &status.agent;
+    let age = instant(&agent.started).map_or_else(String::new, |at| format!(", up {}", span(now_ms - at)));
+    let watchdog = agent.watchdog_s.map_or_else(String::new, |s| format!(", watchdog {s}s"));
+    let mark = match agent.state {
+        AgentState::Serving => Colour::Plain,
+        AgentState::Starting | AgentState::Draining => Colour::Yellow,
+    };
+    let mut facts = vec![
+        ("Agent", format!("{}, pid {}{age}{watchdog}", agent.state.name(), agent.pid), mark),
+        ("Listen", agent.listen.join(", "), Colour::Plain),
+        ("Config", agent.config.clone(), Colour::Plain),
+    ];
+    if let Some(problem) = &agent.config_problem {
+        facts.push(("Problem", problem.clone(), Colour::Red));
+    }
+    facts.extend(failovers(&status.failover_seconds).map(|fact| ("Failover", fact, Colour::Plain)));
+    facts.extend(host(&status.host).map(|fact| ("Host", fact, Colour::Plain)));
+    facts
+}
+
+fn failovers(seconds: &Distribution) -> Option<String> {
+    let ms = |figure: Option<f64>| figure.map(|s| format!("{:.1} ms", s * 1e3));
+    let (p50, p99, max) = (ms(seconds.p50)?, ms(seconds.p99)?, ms(seconds.max)?);
+    Some(format!("{} requests moved on; p50 {p50}, p99 {p99}, longest {max}", seconds.count))
+}
+
+fn host(host: &Host) -> Option<String> {
+    let memory = match (host.memory_available, host.memory_total) {
+        (Some(available), Some(total)) => {
+            Some(format!("{} of {} memory available", bytes(available), bytes(total)))
+        }
+        _ => None,
+    };
+    let load = host.load.map(|load| format!("load {load:.2}"));
+    let known: Vec<String> = memory.into_iter().chain(load).collect();
+    (!known.is_empty()).then(|| known.join(", "))
+}
+
+fn heading(name_width: usize) -> String {
+    format!(
+        "  {:<name_width$}  {:<8}  {:<8}  {:<9}{:>5}{:>10}{:>7}{:>5}",
+        "TIER", "HEALTH", "STATE", "FOR", "OPEN", "ANSWERED", "MOVED", "CUT"
+    )
+}
+
+#[cfg(test)]
+mod tests;

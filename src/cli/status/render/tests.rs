@@ -1,0 +1,266 @@
+use super::*;
+use crate::control::wire::{
+    Agent, Check, GpuProbe, Health, LastExit, Process, ProcessState, Progress, SCHEMA, Tier, Traffic,
+};
+
+/// 2026-11-22T21:47:00Z
+const NOW: i64 = 1_795_384_020_000;
+
+/// The wall clock so many seconds from now; in the past when negative.
+fn at(seconds: i64) -> String {
+    crate::clock::rfc3339(NOW + seconds * 1000)
+}
+
+fn process(state: ProcessState, since: i64) -> Process {
+    Process {
+        run: Some(3),
+        state,
+        since: at(since),
+        pid: None,
+        shim_pid: None,
+        restarts: 0,
+        strikes: 0,
+        next_start: None,
+        rss: None,
+        cpu_s: None,
+        progress: None,
+        last_exit: None,
+    }
+}
+
+fn tier(name: &str, health: Health, reason: &str, process: Option<Process>) -> Tier {
+    Tier {
+        name: name.to_owned(),
+        rank: 0,
+        engine: if process.is_some() { "llama-server" } else { "remote" }.to_owned(),
+        model: Some("small.gguf".to_owned()),
+        url: None,
+        health,
+        routable: health != Health::Down,
+        reason: reason.to_owned(),
+        since: at(-5),
+        check: Check::default(),
+        traffic: Traffic { in_flight: 3, requests: 120, answered: 118, failed_over: 1, cut: 1 },
+        process,
+    }
+}
+
+fn status(serving: Option<&str>, tiers: Vec<Tier>) -> Status {
+    Status {
+        schema: SCHEMA,
+        agent: Agent {
+            version: "0.1.0".to_owned(),
+            pid: 4711,
+            started: at(-7380),
+            state: AgentState::Serving,
+            listen: vec!["127.0.0.1:8000".to_owned(), "[::1]:8000".to_owned()],
+            watchdog_s: Some(30),
+            config: "/etc/mainstay/mainstay.toml".to_owned(),
+            config_problem: None,
+            panics: 0,
+        },
+        serving: serving.map(str::to_owned),
+        tiers,
+        gpu_probe: GpuProbe::off(),
+        gpus: Vec::new(),
+        host: Host { memory_total: Some(64 << 30), memory_available: Some(12 << 30), load: Some(0.5) },
+        failover_seconds: Distribution { count: 2, p50: Some(0.001), p99: Some(0.002), max: Some(0.0125) },
+    }
+}
+
+/// The part of a picture from the table on.
+fn table(tiers: Vec<Tier>) -> String {
+    let whole = render(&status(None, tiers), NOW, 80, false);
+    whole.split_once("\n\n").map(|(_, table)| table.to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn a_host_on_which_all_is_well() {
+    let ready = Process {
+        pid: Some(4720),
+        rss: Some(3 << 30),
+        cpu_s: Some(4000.0),
+        ..process(ProcessState::Ready, -7300)
+    };
+    let primary = Tier {
+        engine: "vllm".to_owned(),
+        url: Some("http://127.0.0.1:20017".to_owned()),
+        ..tier("primary", Health::Healthy, "answered in 12 ms", Some(ready))
+    };
+    let cpu = tier("cpu", Health::Healthy, "answered in 1 ms", None);
+    insta::assert_snapshot!(render(&status(Some("primary"), vec![primary, cpu]), NOW, 80, false), @r"
+    ● mainstay 0.1.0: primary serves
+        Agent: serving, pid 4711, up 2h 3min, watchdog 30s
+       Listen: 127.0.0.1:8000, [::1]:8000
+       Config: /etc/mainstay/mainstay.toml
+     Failover: 2 requests moved on; p50 1.0 ms, p99 2.0 ms, longest 12.5 ms
+         Host: 12.0 GiB of 64.0 GiB memory available, load 0.50
+
+      TIER     HEALTH    STATE     FOR       OPEN  ANSWERED  MOVED  CUT
+    ● primary  healthy   ready     2h 1min      3       118      1    1
+        vllm small.gguf at http://127.0.0.1:20017
+        pid 4720, run 3, 3.0 GiB, CPU 1h 6min
+    ● cpu      healthy   -         5s           3       118      1    1
+        remote small.gguf
+    ");
+}
+
+#[test]
+fn what_is_wrong_says_why_and_what_comes_next() {
+    let killed = LastExit {
+        run: 2,
+        at: at(-3),
+        code: None,
+        signal: Some("SIGKILL".to_owned()),
+        cause: "gpu-oom".to_owned(),
+        evidence: Some("torch.OutOfMemoryError: CUDA out of memory.\x1b[0m".to_owned()),
+        action: "restart in 4 s".to_owned(),
+    };
+    let backoff = Process {
+        strikes: 2,
+        next_start: Some(at(4)),
+        last_exit: Some(killed.clone()),
+        ..process(ProcessState::Backoff, -3)
+    };
+    let exited = LastExit { code: Some(1), signal: None, evidence: None, ..killed };
+    let held = Process {
+        strikes: 5,
+        next_start: Some(at(900)),
+        last_exit: Some(LastExit { cause: "model-missing".to_owned(), action: "held".to_owned(), ..exited }),
+        ..process(ProcessState::Held, -60)
+    };
+    let mut remote = tier("gpu2", Health::Down, "connection refused", None);
+    remote.check.failures = 3;
+    insta::assert_snapshot!(
+        table(vec![
+            tier("primary", Health::Down, "waiting to be restarted", Some(backoff)),
+            tier("small", Health::Down, "held", Some(held)),
+            remote,
+        ]),
+        @r"
+      TIER     HEALTH    STATE     FOR       OPEN  ANSWERED  MOVED  CUT
+    ↻ primary  down      backoff   3s           3       118      1    1
+        llama-server small.gguf
+        down for 5s: waiting to be restarted
+        starts again in 4s (21:47:04 UTC) after 2 strikes
+        run 2 ended 3s ago: SIGKILL, gpu-oom; restart in 4 s
+          torch.OutOfMemoryError: CUDA out of memory.·[0m
+    × small    down      held      1min         3       118      1    1
+        llama-server small.gguf
+        down for 5s: held
+        held after 5 strikes; tries again in 15min (22:02:00 UTC)
+        to start it now: mainstay start small
+        run 2 ended 3s ago: exit 1, model-missing; held
+    × gpu2     down      -         5s           3       118      1    1
+        remote small.gguf
+        down for 5s: connection refused; 3 checks failed in a row
+    "
+    );
+}
+
+#[test]
+fn every_state_of_an_engine_has_its_sentence() {
+    let progress = Progress { stage: "loading weights".to_owned(), percent: Some(40) };
+    let loading = Process { progress: Some(progress), ..process(ProcessState::Starting, -60) };
+    let asked = LastExit {
+        run: 3,
+        at: at(-100),
+        code: Some(0),
+        signal: None,
+        cause: "asked".to_owned(),
+        evidence: None,
+        action: "stopped".to_owned(),
+    };
+    let stopped = Process { last_exit: Some(asked), ..process(ProcessState::Stopped, -100) };
+    let down = |name: &str, process: Process| tier(name, Health::Down, "not ready", Some(process));
+    insta::assert_snapshot!(
+        table(vec![
+            down("a", loading),
+            down("b", process(ProcessState::Starting, -1)),
+            down("c", stopped),
+            down("d", process(ProcessState::Stopping, -1)),
+            down("e", process(ProcessState::Wedged, -1)),
+            down("f", process(ProcessState::Fenced, -1)),
+            down("g", process(ProcessState::Backoff, -1)),
+            tier("h", Health::Degraded, "answered in 3.1 s", Some(process(ProcessState::Ready, -90_000))),
+        ]),
+        @r"
+      TIER  HEALTH    STATE     FOR       OPEN  ANSWERED  MOVED  CUT
+    ↻ a     down      starting  1min         3       118      1    1
+        llama-server small.gguf
+        down for 5s: not ready
+        starting: loading weights, 40 %
+    ↻ b     down      starting  1s           3       118      1    1
+        llama-server small.gguf
+        down for 5s: not ready
+        starting: no progress seen yet
+    ○ c     down      stopped   1min 40s     3       118      1    1
+        llama-server small.gguf
+        down for 5s: not ready
+        not running
+        to start it now: mainstay start c
+        run 3 ended 1min 40s ago: exit 0, asked; stopped
+    ↻ d     down      stopping  1s           3       118      1    1
+        llama-server small.gguf
+        down for 5s: not ready
+        stopping: what is open may finish first
+    × e     down      wedged    1s           3       118      1    1
+        llama-server small.gguf
+        down for 5s: not ready
+        wedged: its processes survive SIGKILL, nothing can be started
+    × f     down      fenced    1s           3       118      1    1
+        llama-server small.gguf
+        down for 5s: not ready
+        fenced: nothing is started on its GPU until that is good again
+    ↻ g     down      backoff   1s           3       118      1    1
+        llama-server small.gguf
+        down for 5s: not ready
+        starts again as soon as it may
+    ● h     degraded  ready     1d 1h        3       118      1    1
+        llama-server small.gguf
+        degraded for 5s: answered in 3.1 s
+    "
+    );
+}
+
+#[test]
+fn the_headline_and_its_colour_say_who_serves() {
+    let check = |serving: Option<&str>, expected: &str| {
+        let tiers = vec![tier("best", Health::Down, "", None), tier("next", Health::Down, "", None)];
+        let coloured = render(&status(serving, tiers), NOW, 80, true);
+        assert_eq!(coloured.lines().next(), Some(expected));
+    };
+    check(Some("best"), "\x1b[1;32m●\x1b[0m \x1b[1mmainstay 0.1.0: best serves\x1b[0m");
+    check(Some("next"), "\x1b[1;33m●\x1b[0m \x1b[1mmainstay 0.1.0: next serves in place of best\x1b[0m");
+    check(None, "\x1b[1;31m●\x1b[0m \x1b[1mmainstay 0.1.0: no tier can answer\x1b[0m");
+}
+
+#[test]
+fn colours_change_no_character_and_no_line_is_too_wide() {
+    let long = "a-very-long-name-of-a-tier-and-more";
+    let mut picture = status(None, vec![tier(long, Health::Down, &"why ".repeat(40), None)]);
+    picture.agent.config_problem = Some("tier.model: no such key; did you mean `modle`? ".repeat(4));
+    picture.agent.listen = vec!["127.0.0.1:8000".to_owned(); 9];
+    let plain = render(&picture, NOW, 80, false);
+    let coloured = render(&picture, NOW, 80, true);
+    let codes = regex::Regex::new("\x1b\\[[0-9;]*m").expect("a good pattern");
+    assert_eq!(codes.replace_all(&coloured, ""), plain);
+    assert_ne!(coloured, plain);
+    for line in plain.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let unlimited = render(&picture, NOW, 100_000, false);
+    assert!(unlimited.contains(&"why ".repeat(40)), "nothing is cut where there is no width: {unlimited}");
+}
+
+#[test]
+fn what_is_not_known_is_left_out() {
+    let mut picture = status(Some("cpu"), vec![tier("cpu", Health::Healthy, "", None)]);
+    picture.host = Host::default();
+    picture.failover_seconds = Distribution::default();
+    picture.agent.watchdog_s = None;
+    let text = render(&picture, NOW, 80, false);
+    for word in ["Host", "Failover", "watchdog", "Problem"] {
+        assert!(!text.contains(word), "{word} in {text}");
+    }
+}

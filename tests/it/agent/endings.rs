@@ -1,0 +1,85 @@
+//! How agents end, and what the next one finds.
+use super::rig::{Rig, tier};
+use crate::support::{mainstay, process, until};
+use mainstay::control::wire::ProcessState;
+use nix::sys::signal::Signal;
+use std::io::Read;
+use std::process::Command;
+
+const QUICK: &str = "stop_grace = \"1s\"";
+
+#[test]
+fn a_stop_lets_open_answers_finish_and_leaves_nothing() {
+    let mut rig = Rig::start(&[tier("only", "\"tokens\": 30, \"token_ms\": 50", QUICK)]);
+    rig.until_serving("only");
+    let mut stream = rig.stream();
+    let mut begun = [0_u8; 1];
+    stream.read_exact(&mut begun).expect("the answer has begun");
+    rig.signal(Signal::SIGTERM);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).expect("the whole answer");
+    assert!(rest.contains("[DONE]") && !rest.contains("stream_cut"), "{rest}");
+    assert!(rig.ended().success());
+    assert_eq!(rig.left(), Vec::<u32>::new());
+    assert!(!rig.run_dir().join("status.sock").exists());
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let mut rig =
+        Rig::start(&[tier("only", "\"ignore_term\": true, \"silent_at\": 3", "stop_grace = \"10m\"")]);
+    rig.until_serving("only");
+    let mut stream = rig.stream();
+    stream.read_exact(&mut [0_u8; 1]).expect("the answer has begun");
+    rig.signal(Signal::SIGINT);
+    until("the drain has begun", || rig.log().contains("asked to stop").then_some(()));
+    rig.signal(Signal::SIGINT);
+    assert!(rig.ended().success());
+    assert_eq!(rig.left(), Vec::<u32>::new());
+}
+
+#[test]
+fn when_the_agent_dies_its_engines_end_and_the_next_agent_starts_new_runs() {
+    let knobs = "\"double_fork\": true, \"ignore_term\": true, \"workers\": [\"painted\"]";
+    let mut rig = Rig::start(&[tier("only", knobs, QUICK)]);
+    rig.until_serving("only");
+    let engine = rig.process("only").pid.expect("it runs");
+    // As vLLM's workers do, it has painted over its environment, and with it over the mark of its run.
+    let worker = until("its worker is there", || process::children(engine).first().copied());
+    rig.signal(Signal::SIGKILL);
+    rig.ended();
+    rig.start_again();
+    rig.until_serving("only");
+    assert_eq!(rig.process("only").run, Some(2), "run numbers are not used again");
+    assert!(!process::is_alive(engine) && !process::is_alive(worker), "the run before has ended first");
+    rig.signal(Signal::SIGTERM);
+    assert!(rig.ended().success());
+    assert_eq!(rig.left(), Vec::<u32>::new());
+}
+
+#[test]
+fn a_second_agent_names_the_holder_and_exits_75() {
+    let rig = Rig::start(&[tier("only", "", QUICK)]);
+    let holder = rig.status().agent.pid;
+    let second =
+        Command::new(mainstay()).args(["run", "--config"]).arg(rig.config()).output().expect("it runs");
+    assert_eq!(second.status.code(), Some(75));
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains(&holder.to_string()), "{said}");
+    rig.until_state("only", ProcessState::Ready);
+}
+
+#[test]
+fn a_configuration_that_is_wrong_or_not_there_starts_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("mainstay.toml");
+    let run = || {
+        let run = Command::new(mainstay()).args(["run", "--config"]).arg(&file).output().expect("it runs");
+        (run.status.code(), String::from_utf8_lossy(&run.stderr).into_owned())
+    };
+    assert_eq!(run().0, Some(66));
+    std::fs::write(&file, "[server]\nlisten = 5\n").expect("a file");
+    let (code, said) = run();
+    assert_eq!(code, Some(78));
+    assert!(said.contains("mainstay.toml:2:10: "), "{said}");
+}

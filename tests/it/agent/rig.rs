@@ -1,0 +1,214 @@
+//! A real agent over fake engines, and what a test asks of it.
+use crate::support::{fake_engine, mainstay, process, until, until_some};
+use mainstay::control::client::{Client, Failure};
+use mainstay::control::wire::{self, ProcessState};
+use mainstay::policy::Command as Order;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Limits of a test are generous; this one only keeps a broken product from hanging the suite.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A tier on a fake engine: `knobs` are the engine's, `keys` are further lines of its table.
+pub fn tier(name: &str, knobs: &str, keys: &str) -> String {
+    let program = fake_engine();
+    format!(
+        "[[tier]]\nname = \"{name}\"\nengine = \"llama-server\"\nmodel = \"{name}-model\"\ngpus = []\n\
+         command = [\"{}\"]\nenv = {{ FAKE_ENGINE = '{{{knobs}}}' }}\n\
+         health = {{ interval = \"200ms\", timeout = \"1s\" }}\n{keys}\n",
+        program.display()
+    )
+}
+
+/// An agent, its directory, and everything that it started.
+pub struct Rig {
+    dir: TempDir,
+    agent: Child,
+}
+
+impl Rig {
+    /// Starts an agent over these tiers and waits until it can be asked.
+    pub fn start(tiers: &[String]) -> Self {
+        Self::start_with("", tiers)
+    }
+
+    /// `server` are further lines of `[server]`.
+    pub fn start_with(server: &str, tiers: &[String]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (run, state) = (dir.path().join("run"), dir.path().join("state"));
+        let head = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\ndrain = \"20s\"\n{server}\n[agent]\nrun_dir = \"{}\"\nstate_dir = \"{}\"\n",
+            run.display(),
+            state.display()
+        );
+        fs::write(dir.path().join("mainstay.toml"), head + &tiers.concat()).expect("a configuration");
+        let agent = spawn(dir.path());
+        let mut rig = Self { dir, agent };
+        rig.awake();
+        rig
+    }
+
+    /// Another agent over the same directory, when this one has ended.
+    pub fn start_again(&mut self) {
+        self.agent = spawn(self.dir.path());
+        self.awake();
+    }
+
+    fn awake(&mut self) {
+        until("the agent answers and has begun", || {
+            if let Ok(Some(ended)) = self.agent.try_wait() {
+                panic!("the agent has ended with {ended}:\n{}", self.log());
+            }
+            self.client().status().ok().filter(|(status, _)| !status.tiers.is_empty())
+        });
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("mainstay.toml")
+    }
+
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(&self.run_dir())
+    }
+
+    pub fn status(&self) -> wire::Status {
+        self.client().status().expect("the agent answers").0
+    }
+
+    pub fn tier(&self, name: &str) -> wire::Tier {
+        self.status().tiers.into_iter().find(|tier| tier.name == name).expect("a tier of this name")
+    }
+
+    pub fn process(&self, name: &str) -> wire::Process {
+        self.tier(name).process.expect("a local tier")
+    }
+
+    #[track_caller]
+    pub fn until_process<T>(
+        &self,
+        what: &str,
+        name: &str,
+        mut see: impl FnMut(&wire::Process) -> Option<T>,
+    ) -> T {
+        let seen = until_some(|| see(&self.process(name)));
+        seen.unwrap_or_else(|| panic!("waited too long: {what}; the log says:\n{}", self.log()))
+    }
+
+    #[track_caller]
+    pub fn until_state(&self, name: &str, state: ProcessState) -> wire::Process {
+        self.until_process(&format!("{name} is {}", state.name()), name, |p| {
+            (p.state == state).then(|| p.clone())
+        })
+    }
+
+    #[track_caller]
+    pub fn until_serving(&self, name: &str) {
+        let seen = until_some(|| (self.status().serving.as_deref() == Some(name)).then_some(()));
+        seen.unwrap_or_else(|| panic!("{name} does not serve; the log says:\n{}", self.log()));
+    }
+
+    pub fn order(&self, tier: &str, order: Order) -> Result<u64, Failure> {
+        self.client().operate(tier, order)
+    }
+
+    /// Turns knobs of the engine behind a tier.
+    pub fn turn(&self, tier: &str, knobs: &str) {
+        let url = self.tier(tier).url.expect("a running engine");
+        let address = url.trim_start_matches("http://");
+        let (status, _) = post(address, "/knobs", &format!("{{{knobs}}}"));
+        assert_eq!(status, 200, "the engine takes its knobs");
+    }
+
+    fn endpoint(&self) -> String {
+        self.status().agent.listen[0].clone()
+    }
+
+    /// One chat; the status and everything after it.
+    pub fn chat(&self) -> (u16, String) {
+        post(&self.endpoint(), "/v1/chat/completions", r#"{"messages":[{"role":"user","content":"hi"}]}"#)
+    }
+
+    /// Opens a streaming chat and leaves it to the caller to read it.
+    pub fn stream(&self) -> TcpStream {
+        let body = r#"{"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+        open(&self.endpoint(), "/v1/chat/completions", body)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.agent.id()).expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("the agent is there to be signalled");
+    }
+
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        until("the agent has ended", || self.agent.try_wait().expect("a child of ours"))
+    }
+
+    /// Living processes of every run that this rig ever had.
+    pub fn left(&self) -> Vec<u32> {
+        let runs = fs::read_dir(self.run_dir().join("runs")).into_iter().flatten().flatten();
+        let nonces = runs.filter_map(|run| {
+            let intent: serde_json::Value =
+                serde_json::from_slice(&fs::read(run.path().join("run.json")).ok()?).ok()?;
+            Some(intent.get("nonce")?.as_str()?.to_owned())
+        });
+        nonces.flat_map(|nonce| process::with_environ(&format!("MAINSTAY_RUN={nonce}"))).collect()
+    }
+}
+
+fn spawn(dir: &Path) -> Child {
+    let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("agent.log")).expect("a log");
+    Command::new(mainstay())
+        .args(["run", "--config"])
+        .arg(dir.join("mainstay.toml"))
+        .env("MAINSTAY_TEST_FAULTS", "1")
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the product runs")
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if self.agent.try_wait().ok().flatten().is_none() {
+            self.signal(Signal::SIGINT);
+            self.signal(Signal::SIGINT);
+            let _ = self.agent.wait();
+        }
+    }
+}
+
+fn open(address: &str, path: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    stream.set_read_timeout(Some(ANSWER)).expect("a socket");
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .expect("the request is taken");
+    stream
+}
+
+fn post(address: &str, path: &str, body: &str) -> (u16, String) {
+    let mut text = Vec::new();
+    let _ = open(address, path, body).read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    (status, text)
+}

@@ -1,0 +1,318 @@
+//! The built program, as a shell would use it: what it prints, where, and with which exit status.
+use crate::control::Agent;
+use mainstay::shim::ring::{Stream, Writer};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const MAINSTAY: &str = env!("CARGO_BIN_EXE_mainstay");
+/// The account `nobody`.
+const NOBODY: u32 = 65_534;
+
+/// The program with nothing in its environment that says where an agent is.
+fn mainstay(arguments: &[&str]) -> Command {
+    program(MAINSTAY.as_ref(), arguments)
+}
+
+fn program(path: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(path);
+    command.args(arguments).stdin(Stdio::null());
+    for name in ["MAINSTAY_RUN_DIR", "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Exit status, standard output, standard error.
+fn run(mut command: Command) -> (i32, String, String) {
+    let output = command.output().expect("the program starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+fn in_dir(dir: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = mainstay(arguments);
+    command.env("MAINSTAY_RUN_DIR", dir);
+    run(command)
+}
+
+/// A program that goes on until it is dropped, and its lines.
+struct Running {
+    child: Child,
+    lines: Option<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn new(dir: &Path, arguments: &[&str]) -> Self {
+        let mut command = mainstay(arguments);
+        let mut child =
+            command.arg("--run-dir").arg(dir).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let lines = child.stdout.take().map(BufReader::new);
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.as_mut().expect("it is still read").read_line(&mut line).expect("a line of text");
+        line
+    }
+
+    /// Stops reading, and waits for the program's end.
+    fn leave(&mut self) -> ExitStatus {
+        drop(self.lines.take());
+        wait(&mut self.child)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    for _ in 0..600 {
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("the program has not ended in 30 s");
+}
+
+#[test]
+fn a_wrong_command_line_is_status_2_and_asking_for_help_is_none() {
+    for wrong in [
+        vec![],
+        vec!["fly"],
+        vec!["run"],
+        vec!["check"],
+        vec!["status", "--yaml"],
+        vec!["logs"],
+        vec!["logs", "x", "-n", "many"],
+        vec!["restart"],
+        vec!["stop", "a", "b"],
+        vec!["help", "falover"],
+    ] {
+        let (status, out, err) = run(mainstay(&wrong));
+        assert_eq!((status, out.as_str()), (2, ""), "{wrong:?}: {err}");
+        assert!(!err.is_empty(), "{wrong:?} is told why");
+    }
+    for (asked, part) in [
+        (vec!["--help"], "Commands:"),
+        (vec!["--version"], env!("CARGO_PKG_VERSION")),
+        (vec!["help"], "failover"),
+        (vec!["help", "failover"], "commit point"),
+        (vec!["help", "clients"], "x-mainstay-tier"),
+        (vec!["help", "status"], "--watch"),
+    ] {
+        let (status, out, err) = run(mainstay(&asked));
+        assert_eq!((status, err.as_str()), (0, ""), "{asked:?}");
+        assert!(out.contains(part), "{asked:?}: {out}");
+    }
+    let (_, _, err) = run(mainstay(&["help", "falover"]));
+    assert!(err.contains(r#"did you mean "failover""#), "{err}");
+}
+
+#[test]
+fn pages_of_the_manual_fit_a_terminal() {
+    for topic in ["clients", "configuration", "failover"] {
+        let (_, page, _) = run(mainstay(&["help", topic]));
+        for line in page.lines() {
+            assert!(line.chars().count() <= 80, "{topic}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_exit_status_of_status_says_who_serves() {
+    for (serving, expected, headline) in [
+        (Some("best"), 0, "best serves\n"),
+        (Some("next"), 1, "next serves in place of best\n"),
+        (None, 3, "no tier can answer\n"),
+    ] {
+        let agent = Agent::new(serving);
+        let (status, out, err) = in_dir(agent.run_dir(), &["status"]);
+        assert_eq!((status, err.as_str()), (expected, ""));
+        assert!(out.contains(headline), "{out}");
+        assert!(!out.contains('\x1b'), "no colour where there is no terminal: {out}");
+        let (status, out, _) = in_dir(agent.run_dir(), &["status", "--json"]);
+        assert_eq!(status, expected);
+        let value: serde_json::Value = serde_json::from_str(&out).expect("JSON, and nothing else");
+        assert_eq!(value["serving"].as_str(), serving);
+        assert_eq!(value["schema"], 1);
+    }
+}
+
+#[test]
+fn the_runtime_directory_is_found_by_flag_before_variable() {
+    let agent = Agent::new(Some("best"));
+    let nobody = tempfile::tempdir().expect("a directory");
+    let flag = agent.run_dir().display().to_string();
+    let (status, _, err) = in_dir(nobody.path(), &["status", "--run-dir", &flag]);
+    assert_eq!(status, 0, "{err}");
+    let mut of_user = mainstay(&["status"]);
+    of_user.env("RUNTIME_DIRECTORY", agent.run_dir());
+    assert_eq!(run(of_user).0, 0);
+}
+
+#[test]
+fn without_an_agent_everything_says_where_it_looked_and_what_to_do() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path().display().to_string();
+    for asked in [
+        vec!["status"],
+        vec!["status", "--json"],
+        vec!["restart", "best"],
+        vec!["start", "best"],
+        vec!["stop", "best"],
+    ] {
+        let (status, out, err) = in_dir(dir.path(), &asked);
+        assert_eq!((status, out.as_str()), (69, ""), "{asked:?}: {err}");
+        assert!(err.contains(&place) && err.contains("--run-dir"), "{asked:?}: {err}");
+    }
+}
+
+#[test]
+fn commands_are_given_and_refusals_are_passed_on() {
+    let agent = Agent::new(Some("best"));
+    for (word, said) in
+        [("restart", "restarting best\n"), ("start", "starting best\n"), ("stop", "stopping best\n")]
+    {
+        assert_eq!(in_dir(agent.run_dir(), &[word, "best"]), (0, said.to_owned(), String::new()));
+    }
+    let (status, _, err) = in_dir(agent.run_dir(), &["start", "next"]);
+    assert_eq!((status, err.as_str()), (1, "mainstay: \"next\" is remote\n"));
+    let (status, _, err) = in_dir(agent.run_dir(), &["stop", "worst"]);
+    assert_eq!((status, err.as_str()), (1, "mainstay: there is no tier \"worst\"\n"));
+}
+
+#[test]
+fn rights_that_do_not_suffice_are_status_77() {
+    let agent = Agent::new(Some("best"));
+    // Files' rights mean nothing to root: then the program runs as somebody else, from where that account can read it.
+    let root = rustix::process::geteuid().is_root();
+    let copy = agent.run_dir().join("program");
+    fs::copy(MAINSTAY, &copy).expect("a copy of the program");
+    let open = |path: &Path, mode: u32| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("rights can be set");
+    };
+    open(agent.run_dir(), 0o755);
+    open(&copy, 0o755);
+    let ask = |arguments: &[&str]| {
+        let mut command = program(&copy, arguments);
+        command.env("MAINSTAY_RUN_DIR", agent.run_dir());
+        if root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        run(command)
+    };
+    if !root {
+        open(&agent.run_dir().join("control.sock"), 0o000);
+    }
+    let (status, _, err) = ask(&["restart", "best"]);
+    assert_eq!(status, 77, "{err}");
+    assert!(err.contains("control.sock") && err.contains("root"), "{err}");
+    let runs = agent.run_dir().join("runs");
+    fs::create_dir(&runs).expect("a directory");
+    open(&runs, 0o000);
+    let (status, _, err) = ask(&["logs", "best"]);
+    assert_eq!(status, 77, "{err}");
+}
+
+/// A run's log with these lines; the writer can go on.
+fn log(dir: &Path, run: &str, lines: &[&str]) -> Writer {
+    let place: PathBuf = dir.join("runs").join(run);
+    fs::create_dir_all(&place).expect("a directory");
+    let mut writer = Writer::create(&place.join("log")).expect("a log");
+    add(&mut writer, lines);
+    writer
+}
+
+fn add(writer: &mut Writer, lines: &[&str]) {
+    for line in lines {
+        writer.push(1250, Stream::Err, line.as_bytes());
+    }
+    writer.flush();
+}
+
+fn logs() -> TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    log(dir.path(), "cpu-9", &["of run 9"]);
+    log(dir.path(), "cpu-10", &["one", "two", "three"]);
+    log(dir.path(), "cpu-2-11", &["of another tier"]);
+    fs::create_dir_all(dir.path().join("runs/cpu-12")).expect("a run that has no log yet");
+    dir
+}
+
+#[test]
+fn logs_reach_back_over_restarts_and_end_with_the_newest_line() {
+    let dir = logs();
+    let time = "1970-01-01T00:00:01.250Z";
+    let (status, out, _) = in_dir(dir.path(), &["logs", "cpu"]);
+    let newest = format!("{time} one\n{time} two\n{time} three\n");
+    assert_eq!((status, out), (0, format!("-- run 9 --\n{time} of run 9\n-- run 10 --\n{newest}")));
+    let (_, out, _) = in_dir(dir.path(), &["logs", "cpu", "-n", "2"]);
+    assert_eq!(out, format!("{time} two\n{time} three\n"));
+    let (_, out, _) = in_dir(dir.path(), &["logs", "cpu-2", "-n", "9"]);
+    assert_eq!(out, format!("{time} of another tier\n"));
+    let (status, out, err) = in_dir(dir.path(), &["logs", "gpu"]);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.contains("\"gpu\""), "{err}");
+}
+
+#[test]
+fn following_a_log_goes_on_into_the_next_run() {
+    let dir = logs();
+    let mut follower = Running::new(dir.path(), &["logs", "cpu", "-f", "-n", "1"]);
+    assert!(follower.line().ends_with(" three\n"));
+    let mut next = log(dir.path(), "cpu-12", &["first of run 12"]);
+    assert_eq!(follower.line(), "-- run 12 --\n");
+    assert!(follower.line().ends_with(" first of run 12\n"));
+    add(&mut next, &["second"]);
+    assert!(follower.line().ends_with(" second\n"));
+}
+
+#[test]
+fn watching_goes_on_until_the_reader_goes() {
+    let agent = Agent::new(Some("next"));
+    let mut watcher = Running::new(agent.run_dir(), &["status", "--json", "--watch"]);
+    for _ in 0..2 {
+        let value: serde_json::Value = serde_json::from_str(&watcher.line()).expect("one status a line");
+        assert_eq!(value["serving"], "next");
+    }
+    assert!(watcher.leave().success(), "a reader that goes is no failure");
+}
+
+#[test]
+fn check_prints_every_problem_with_its_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("mainstay.toml");
+    let name = file.display().to_string();
+    let check = || run(mainstay(&["check", "--config", &name]));
+    let (status, out, err) = check();
+    assert_eq!((status, out.as_str()), (66, ""));
+    assert!(err.contains(&name), "{err}");
+    let good = "[[tier]]\nname = \"cpu\"\nengine = \"llama-server\"\nmodel = \"/m.gguf\"\n";
+    let write = |text: &str| fs::write(&file, text).expect("a file");
+    let places = format!("[agent]\nrun_dir = {:?}\nstate_dir = {:?}\n", dir.path(), dir.path());
+    write(&format!("{places}{good}"));
+    let (status, out, err) = check();
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert!(out.contains("cpu"), "{out}");
+    write(&format!("{places}{good}colour = \"blue\"\nport = \"high\"\n"));
+    let (status, out, err) = check();
+    assert_eq!((status, out.as_str()), (78, ""));
+    let lines: Vec<&str> = err.lines().collect();
+    assert_eq!(lines.len(), 2, "{err}");
+    assert!(
+        lines[0].starts_with(&format!("{name}:8:")) && lines[1].starts_with(&format!("{name}:9:")),
+        "{err}"
+    );
+}
