@@ -107,6 +107,6 @@ pub enum Standing {
     Open,
     /// No new requests, and those that are not committed move at once; committed ones may go on.
     Leaving,
-    /// Nothing goes there.
+    /// No new requests; those of a run that drains go on until its `Cut`.
     Closed,
 }

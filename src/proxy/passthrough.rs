@@ -109,14 +109,11 @@ pub(super) async fn answer(
     none_left(&table, losses, overload, shared).into_response()
 }
 
-/// The tiers that may have the path, best first; those that are leaving only after the open ones.
+/// The tiers that may have the path and are open, best first. One that is leaving is DOWN, and gets nothing new.
 fn candidates(table: &RouteTable) -> impl Iterator<Item = &TierRoute> {
     let ranks = if table.failover { table.tiers.len() } else { 1 };
-    let of = move |standing| {
-        let tiers = table.tiers.iter().take(ranks);
-        tiers.filter(move |r| r.kind.api() == Api::OpenAi && r.standing_now() == standing)
-    };
-    of(Standing::Open).chain(of(Standing::Leaving))
+    let tiers = table.tiers.iter().take(ranks);
+    tiers.filter(|route| route.kind.api() == Api::OpenAi && route.standing_now() == Standing::Open)
 }
 
 fn none_left(

@@ -33,6 +33,16 @@ fn it_goes_to_the_first_open_tier_of_the_dialect() {
 }
 
 #[test]
+fn a_tier_that_is_leaving_gets_none() {
+    let engine = tokenizer();
+    let bed = Bed::new(vec![vllm("first", engine.port)]);
+    bed.change(|table| table.tiers[0].standing = Standing::Leaving);
+    let answer = bed.post("/tokenize", &json!({"prompt": "x"}));
+    assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"));
+    assert_eq!(engine.requests().len(), 0);
+}
+
+#[test]
 fn it_is_never_sent_twice() {
     let (dying, spare) = (Engine::start(|t| t.close()), tokenizer());
     let bed = Bed::new(vec![vllm("first", dying.port), vllm("second", spare.port)]);
