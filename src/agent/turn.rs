@@ -179,7 +179,7 @@ impl Agent {
 
     fn publish(&mut self) {
         let status = self.host.status();
-        self.world.publish(self.host.routes(), status.retry_after, self.faults.failover());
+        self.world.publish(self.host.routes(), status.retry, self.faults.failover());
         self.picture.show(status, &self.world);
     }
 

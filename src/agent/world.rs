@@ -8,7 +8,7 @@ use crate::clock;
 use crate::config::{self, Config, Environment, Refusal};
 use crate::kinds;
 use crate::policy::{
-    Action, CheckFailure, Checked, Event, Moment, Outcome, Prepared, Route, RunId, Sample, Standing, Ticket,
+    Action, CheckFailure, Checked, Event, Moment, Outcome, Prepared, Retry, Route, RunId, Sample, Standing, Ticket,
     TierId,
 };
 use crate::proxy::RouteTable;
@@ -44,7 +44,7 @@ pub struct World {
     pub sender: Sender,
     pub table: Arc<ArcSwap<RouteTable>>,
     /// What the table was last made from.
-    pub published: Option<(Vec<Route>, Option<Duration>, bool)>,
+    pub published: Option<(Vec<Route>, Option<Retry>, bool)>,
     /// Written by `SaveIntent`, used by the `Start` that follows it.
     pub intent: Option<(RunId, Intent)>,
     /// When each tier's refusal of our own request was last said.
@@ -193,8 +193,8 @@ impl World {
     }
 
     /// Makes policy's routes the data plane's. The table is renewed only when something in it has changed.
-    pub fn publish(&mut self, routes: Vec<Route>, retry_after: Option<Duration>, failover: bool) {
-        let new = Some((routes, retry_after, failover));
+    pub fn publish(&mut self, routes: Vec<Route>, retry: Option<Retry>, failover: bool) {
+        let new = Some((routes, retry, failover));
         if self.published == new {
             return;
         }
@@ -212,7 +212,7 @@ impl World {
             }
             tiers.push(seat.route(route.tier, standing, route.reason.clone()));
         }
-        self.table.store(Arc::new(RouteTable { tiers, retry_after, failover }));
+        self.table.store(Arc::new(RouteTable { tiers, retry, failover }));
         self.published = new;
     }
 

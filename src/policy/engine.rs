@@ -25,6 +25,7 @@
 //!
 //! `·` is ignored on purpose. A run is over when it has `Ended`; only then can the next one start, so there are never
 //! two. An operator's `stop` bars the engine until a `start` or `restart`.
+mod outlook;
 mod stopping;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use super::{
     Action, Cause, Command, EngineEvent, EngineId, EngineSettings, EngineState, EngineStatus, Exit, LastExit,
     Moment, Notice, Prepared, Remains, RunId, Shutdown, StartMode,
 };
+pub(super) use outlook::Outlook;
 use std::time::Duration;
 pub(super) use stopping::Blame;
 use stopping::{Reason, Stopping, Wedged};
@@ -70,6 +72,8 @@ pub(super) struct Engine {
     /// For an on-demand engine: since when a tier above is ready.
     unneeded_since: Option<Moment>,
     strikes: Strikes,
+    /// How long its last start took that came to an end, from Starting to Ready.
+    started_in: Option<Duration>,
     last_exit: Option<LastExit>,
 }
 
@@ -125,6 +129,7 @@ impl Engine {
             barred: false,
             unneeded_since: None,
             strikes,
+            started_in: None,
             last_exit: None,
         }
     }
@@ -280,6 +285,7 @@ impl Engine {
             }
             Prepared::Ready => {
                 self.strikes.became_ready();
+                self.started_in = Some(took);
                 // Stability is counted from ready, and a slow starter has to run longer: an engine that loads for ten
                 // minutes and dies after nine is not stable.
                 let stable_after = self.settings.restart.stable.max(took * 2);

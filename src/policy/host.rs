@@ -8,13 +8,13 @@
 mod tests;
 
 use super::chain::{self, Chain};
-use super::engine::Engine;
+use super::engine::{Engine, Outlook};
 use super::silence::Patience;
 use super::tier::Tier;
 use super::turn::{Errand, Turn};
 use super::{
     Action, CheckFailure, Checked, EngineId, EngineState, Event, HostState, HostStatus, Moment, Notice,
-    Outcome, Place, Prepared, Route, RunId, Saved, Settings, Shutdown, Standing, StartMode, TierEvent,
+    Outcome, Place, Prepared, Retry, Route, RunId, Saved, Settings, Shutdown, Standing, StartMode, TierEvent,
     TierId,
 };
 use std::time::Duration;
@@ -126,7 +126,7 @@ impl Host {
             state: self.state,
             serving: self.chain.serving(),
             tiers: self.tiers.iter().map(tier).collect(),
-            retry_after: self.retry_after(),
+            retry: self.retry(),
         }
     }
 
@@ -150,22 +150,22 @@ impl Host {
         }
     }
 
-    /// When nothing can answer, and nobody is on the way: the earliest next start.
-    fn retry_after(&self) -> Option<Duration> {
-        let coming = |engine: &Engine| match engine.state() {
-            EngineState::Starting | EngineState::Stopping => true,
-            EngineState::Stopped
-            | EngineState::Ready
-            | EngineState::Backoff
-            | EngineState::Held
-            | EngineState::Wedged => false,
-        };
-        let remote = self.tiers.iter().any(|tier| tier.place() == Place::Remote);
-        if self.chain.serving().is_some() || remote || self.engines.iter().any(coming) {
+    /// When something may answer again: the earliest that is foreseen.
+    fn retry(&self) -> Option<Retry> {
+        if self.chain.serving().is_some() {
             return None;
         }
-        let next = self.engines.iter().filter_map(Engine::next_start).min()?;
-        Some(next.since(self.turn.now))
+        // A remote tier that is DOWN may be back at any time.
+        let mut unforeseen = self.tiers.iter().any(|tier| tier.place() == Place::Remote);
+        let mut first: Option<Moment> = None;
+        for engine in &self.engines {
+            match engine.outlook(&self.turn) {
+                Outlook::Nothing => {}
+                Outlook::Unknown => unforeseen = true,
+                Outlook::At(at) => first = Some(first.map_or(at, |first| first.min(at))),
+            }
+        }
+        first.map(|at| Retry { at, unforeseen })
     }
 
     fn overslept(&mut self) {

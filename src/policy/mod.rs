@@ -31,6 +31,6 @@ pub use settings::{
     Check, EngineSettings, Place, Restart, Saved, Settings, StartMode, Startup, TierSettings,
 };
 pub use status::{
-    CheckStatus, EngineState, EngineStatus, Health, HostState, HostStatus, LastExit, Route, Standing,
+    CheckStatus, EngineState, EngineStatus, Health, HostState, HostStatus, LastExit, Retry, Route, Standing,
     TierStatus,
 };

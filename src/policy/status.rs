@@ -10,8 +10,17 @@ pub struct HostStatus {
     pub serving: Option<TierId>,
     /// In rank order.
     pub tiers: Vec<TierStatus>,
-    /// When nothing can answer: how long until something may, where that is known.
-    pub retry_after: Option<Duration>,
+    /// When nothing can answer: when something may, where anything of that is known.
+    pub retry: Option<Retry>,
+}
+
+/// When a request that nobody can answer now may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The earliest that can be foreseen; in the past when it is overdue.
+    pub at: Moment,
+    /// Something else is on the way too, for a time that nobody knows.
+    pub unforeseen: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,6 +34,15 @@ pub(super) enum Next {
     Hold(Duration),
 }
 
+impl Next {
+    /// Until the next start.
+    pub(super) fn pause(self) -> Duration {
+        match self {
+            Self::Start(pause) | Self::Hold(pause) => pause,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Strikes {
     restart: Restart,

@@ -1,7 +1,7 @@
 //! The route table: an immutable picture of the chain, made by the agent, borrowed by every request.
 use super::live::Live;
 use crate::kinds::{Degrade, Kind};
-use crate::policy::{RunId, Standing, TierId};
+use crate::policy::{Retry, RunId, Standing, TierId};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct RouteTable {
     pub tiers: Vec<TierRoute>,
-    /// How long until some tier may answer, where that is known and none can now.
-    pub retry_after: Option<Duration>,
+    /// When some tier may answer, where that is known and none can now.
+    pub retry: Option<Retry>,
     /// `false` only by a test fault: then the first tier alone is ever tried.
     pub failover: bool,
 }
@@ -19,7 +19,7 @@ pub struct RouteTable {
 impl Default for RouteTable {
     /// No tiers yet.
     fn default() -> Self {
-        Self { tiers: Vec::new(), retry_after: None, failover: true }
+        Self { tiers: Vec::new(), retry: None, failover: true }
     }
 }
 

@@ -3,8 +3,9 @@ use super::failovers::FailoverTimes;
 use super::intake::Budget;
 use super::limits::Limits;
 use super::route::RouteTable;
+use crate::clock;
 use crate::heart::Heart;
-use crate::policy::{RunId, TierId};
+use crate::policy::{Retry, RunId, TierId};
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use std::hash::{BuildHasher, RandomState};
@@ -58,9 +59,14 @@ impl Shared {
         format!("{:016x}{:016x}", self.names.hash_one(count), self.names.hash_one(!count))
     }
 
-    /// When to try again if no tier can answer.
+    /// When to try again if no tier can answer. What nobody can foresee is hoped for within the configured time.
     pub fn retry_after(&self, table: &RouteTable) -> Duration {
-        table.retry_after.unwrap_or(self.limits.all_down_retry_after)
+        let hoped = self.limits.all_down_retry_after;
+        match table.retry {
+            None => hoped,
+            Some(Retry { at, unforeseen: true }) => at.since(clock::now()).min(hoped),
+            Some(Retry { at, unforeseen: false }) => at.since(clock::now()),
+        }
     }
 }
 

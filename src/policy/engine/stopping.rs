@@ -130,10 +130,19 @@ impl Stopping {
         }
     }
 
+    /// What the end will be counted as, as far as it is known; `None` when somebody asked for it.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        (!self.is_asked()).then(|| failure(&self.verdict(), self.was_ready))
+    }
+
     fn last_exit(&self, now: Moment, action: String) -> LastExit {
         let at = self.ending.as_ref().map_or(now, |(at, _)| *at);
         LastExit { run: self.run, at, ending: self.verdict(), action }
     }
+}
+
+fn failure(ending: &Ending, was_ready: bool) -> Failure {
+    Failure { cause: ending.cause, deterministic: ending.deterministic, was_ready }
 }
 
 impl Engine {
@@ -331,8 +340,7 @@ impl Engine {
     }
 
     fn strike(&mut self, ending: &Ending, was_ready: bool, turn: &mut Turn) -> Next {
-        let failure = Failure { cause: ending.cause, deterministic: ending.deterministic, was_ready };
-        self.strikes.judge(&failure, &mut turn.chance)
+        self.strikes.judge(&failure(ending, was_ready), &mut turn.chance)
     }
 
     /// The run is over: start the next one, wait, or rest.

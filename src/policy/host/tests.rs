@@ -135,21 +135,48 @@ fn serving_fails_over_and_returns() {
     assert_eq!(notices(back), [Notice::Return { from: T1, to: T0 }]);
 }
 
+/// When clients are told to try again, in seconds from then; `None` when nothing is known.
+fn retry(host: &Host, seconds: f64) -> Option<(Duration, bool)> {
+    host.status().retry.map(|Retry { at: again, unforeseen }| (again.since(at(seconds)), unforeseen))
+}
+
 #[test]
-fn when_nothing_can_answer_the_next_start_is_what_clients_are_told() {
+fn when_nothing_can_answer_clients_are_told_when_a_start_will_be_over() {
     let (mut host, _) = host(&[StartMode::Always]);
-    make_ready(&mut host, 1.0, run(T0, 1));
-    let lost = host.step(at(2.0), exited(run(T0, 1)));
+    assert_eq!(retry(&host, 0.0), None, "nobody has ever seen it start");
+    make_ready(&mut host, 9.0, run(T0, 1));
+    assert_eq!(retry(&host, 9.0), None, "it serves");
+    let lost = host.step(at(20.0), exited(run(T0, 1)));
     assert!(matches!(notices(lost).as_slice(), [Notice::AllDown { .. }]));
-    assert_eq!(host.status().retry_after, None);
-    host.step(at(2.0), ended(run(T0, 1)));
-    make_ready(&mut host, 3.0, run(T0, 2));
-    host.step(at(4.0), exited(run(T0, 2)));
-    host.step(at(4.0), ended(run(T0, 2)));
-    let status = host.status();
-    let retry = status.retry_after.expect("a start is due");
-    assert!(retry >= S * 3 / 4 && retry <= S * 5 / 4, "{retry:?}");
-    assert!(status.tiers[0].reason.starts_with("restart in 1"), "{}", status.tiers[0].reason);
+    assert_eq!(retry(&host, 20.0), Some((9 * S, false)), "its next start comes at once");
+    host.step(at(21.0), ended(run(T0, 1)));
+    assert_eq!(retry(&host, 21.0), Some((9 * S, false)));
+    assert_eq!(retry(&host, 26.0), Some((4 * S, false)));
+    assert_eq!(retry(&host, 99.0), Some((Duration::ZERO, false)), "overdue");
+    make_ready(&mut host, 24.0, run(T0, 2));
+    host.step(at(25.0), exited(run(T0, 2)));
+    let foreseen = retry(&host, 25.0).expect("a pause, and the last start took 3 s").0;
+    assert!(foreseen >= S * 15 / 4 && foreseen <= S * 17 / 4, "{foreseen:?}");
+    host.step(at(25.0), ended(run(T0, 2)));
+    assert_eq!(retry(&host, 25.0), Some((foreseen, false)), "it came as foreseen");
+    assert!(host.status().tiers[0].reason.starts_with("restart in"), "{}", host.status().tiers[0].reason);
+}
+
+#[test]
+fn the_earliest_counts_and_what_nobody_can_foresee_may_be_earlier() {
+    let (mut two, _) = host(&[StartMode::Always, StartMode::Always]);
+    make_ready(&mut two, 50.0, run(T0, 1));
+    two.step(at(60.0), exited(run(T0, 1)));
+    two.step(at(60.0), ended(run(T0, 1)));
+    assert_eq!(retry(&two, 70.0), Some((40 * S, true)), "the other one starts for the first time");
+    make_ready(&mut two, 70.0, run(T1, 1));
+    two.step(at(80.0), Event::Operator(T1, Command::Stop));
+    assert_eq!(retry(&two, 80.0), Some((30 * S, false)), "what is stopped for good is not waited for");
+    let (mut beside_remote, _) = host_with_remotes(&[StartMode::Always], 1, 20 * S);
+    make_ready(&mut beside_remote, 5.0, run(T0, 1));
+    beside_remote.step(at(6.0), Event::Tier(T1, TierEvent::Refused));
+    beside_remote.step(at(7.0), exited(run(T0, 1)));
+    assert_eq!(retry(&beside_remote, 7.0), Some((5 * S, true)));
 }
 
 #[test]

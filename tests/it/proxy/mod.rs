@@ -14,7 +14,7 @@ use self::client::{Answer, ask};
 use arc_swap::ArcSwap;
 use mainstay::clock;
 use mainstay::kinds::{Degrade, Kind};
-use mainstay::policy::{RunId, Standing, TierId};
+use mainstay::policy::{Retry, RunId, Standing, TierId};
 use mainstay::proxy::{self, Limits, Live, Proxy, Report, RouteTable, Tally, TierRoute, Totals, Upstream};
 use serde_json::{Value, json};
 use std::net::TcpListener;
@@ -105,7 +105,7 @@ impl Bed {
             route.live = Live::new(totals.clone(), None);
             lives.push((route.live.clone(), totals));
         }
-        let routes = Arc::new(ArcSwap::from_pointee(RouteTable { tiers, retry_after: None, failover: true }));
+        let routes = Arc::new(ArcSwap::from_pointee(RouteTable { tiers, retry: None, failover: true }));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sender, reports) = mpsc::channel(64);

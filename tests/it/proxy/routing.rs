@@ -106,7 +106,7 @@ fn a_weakened_answer_can_be_refused() {
 fn when_nobody_can_answer_the_reasons_come_at_once() {
     let bed = Bed::new(vec![vllm("first", dead_port()), vllm("second", dead_port())]);
     bed.change(|table| {
-        table.retry_after = Some(Duration::from_millis(6500));
+        table.retry = Some(Retry { at: clock::now() + Duration::from_secs(3599), unforeseen: false });
         table.tiers.iter_mut().for_each(|tier| tier.standing = Standing::Closed);
         table.tiers[0].reason = "starting".into();
         table.tiers[1].upstream = None;
@@ -114,10 +114,19 @@ fn when_nobody_can_answer_the_reasons_come_at_once() {
     });
     let answer = bed.chat(true);
     assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"));
-    assert_eq!((answer.field("retry-after"), answer.json()["retry_after"].as_u64()), (Some("7"), Some(7)));
+    // Half an hour at the least: what is left until then, not what was when the table was made.
+    let told = |answer: &Answer| -> u64 { answer.field("retry-after").unwrap().parse().unwrap() };
+    assert!((1800..=3599).contains(&told(&answer)), "{answer:?}");
+    assert_eq!(answer.json()["retry_after"].as_u64(), Some(told(&answer)));
     let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("first: starting; second: held"), "{message}");
     assert_eq!(answer.field("content-type"), Some("application/json"));
+    // Something else may come sooner: then the configured 30 s are as good a guess.
+    for (at, unforeseen, expected) in [(3599, true, 30), (0, true, 1), (0, false, 1)] {
+        let at = clock::now() + Duration::from_secs(at);
+        bed.change(|table| table.retry = Some(Retry { at, unforeseen }));
+        assert_eq!(told(&bed.chat(true)), expected, "{at:?} {unforeseen}");
+    }
     let health = ask(bed.port, &get("/health"));
     assert_eq!((health.status, health.field("retry-after")), (503, Some("7")));
 }

@@ -82,8 +82,8 @@ impl Checker {
         }
         if truth == Truth::Stale && before.deadline.is_none_or(|at| at > world.now) {
             self.count("stale news");
-            // It is relative to now.
-            let same = HostStatus { retry_after: before.status.retry_after, ..after.status.clone() };
+            // While an engine stops it is relative to now.
+            let same = HostStatus { retry: before.status.retry, ..after.status.clone() };
             ensure(actions.is_empty() && before.status == same, || {
                 format!("stale news had an effect: {actions:?}")
             })?;
