@@ -1,7 +1,7 @@
 //! `mainstay logs TIER`: what an engine wrote, read from the ring files of its live or last run and of those before it
 //! that are kept. No agent is asked, so this works when there is none.
 use super::exit::Exit;
-use super::screen::{complain, show};
+use super::screen::{complain, show, wait_for_reader_to_go};
 use crate::clock;
 use crate::shim::LOG;
 use crate::shim::ring::{Follow, Line, Reader, Stream};
@@ -72,10 +72,9 @@ fn heading(number: u64) -> String {
     format!("-- run {number} --\n")
 }
 
-/// Prints what comes, and never ends by itself.
+/// Prints what comes, until nobody reads it.
 fn go_on(runs: &Path, tier: &str, mut open: Open) -> Result<(), Exit> {
-    loop {
-        std::thread::sleep(LOOK);
+    while !wait_for_reader_to_go(LOOK) {
         // Asked before the old run is read for the last time: a run that has a successor writes no more.
         let newer = newest(runs, tier)?.filter(|number| *number > open.number);
         let path = log_of(runs, tier, open.number);
@@ -88,6 +87,7 @@ fn go_on(runs: &Path, tier: &str, mut open: Open) -> Result<(), Exit> {
             show(heading(number))?;
         }
     }
+    Ok(())
 }
 
 fn news(open: &mut Open, path: &Path) -> Result<Vec<u8>, Exit> {

@@ -1,6 +1,8 @@
 //! What is written on is a terminal, or it is not: width, colours, and output that may end early.
 use super::exit::Exit;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 /// Wide enough that nothing is cut: a file or a pipe gets every word.
 const UNLIMITED: usize = 100_000;
@@ -37,6 +39,22 @@ pub fn show(text: impl AsRef<[u8]>) -> Result<(), Exit> {
         io::ErrorKind::BrokenPipe => Exit::Done,
         _ => Exit::Failed,
     })
+}
+
+/// Waits this long, or until nobody reads the standard output any more: true. A write would find that out as well, but
+/// there may be nothing to write for hours.
+pub fn wait_for_reader_to_go(pause: Duration) -> bool {
+    let out = io::stdout();
+    // Nothing is asked for: a pipe without a reader, or a terminal that was hung up, says so by itself.
+    let mut watched = [PollFd::new(&out, PollFlags::empty())];
+    let limit = Timespec::try_from(pause).ok();
+    match poll(&mut watched, limit.as_ref()) {
+        Ok(_) => watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP),
+        Err(_) => {
+            std::thread::sleep(pause);
+            false
+        }
+    }
 }
 
 /// Lines on the standard error, as they are. When that cannot be written there is nobody to tell.

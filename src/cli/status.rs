@@ -7,7 +7,7 @@ mod tier;
 pub use render::render;
 
 use super::exit::Exit;
-use super::screen::{Screen, complain, show};
+use super::screen::{Screen, complain, show, wait_for_reader_to_go};
 use crate::clock;
 use crate::control::client::{Client, Failure};
 use crate::control::wire::Status;
@@ -36,7 +36,9 @@ pub fn main(client: &Client, json: bool, watch: bool) -> Exit {
         if let Err(exit) = show(redrawn) {
             return exit;
         }
-        std::thread::sleep(AGAIN);
+        if wait_for_reader_to_go(AGAIN) {
+            return Exit::Done;
+        }
     }
 }
 

@@ -280,6 +280,14 @@ fn following_a_log_goes_on_into_the_next_run() {
 }
 
 #[test]
+fn following_ends_when_its_reader_goes_though_nothing_more_is_written() {
+    let dir = logs();
+    let mut follower = Running::new(dir.path(), &["logs", "cpu", "-f", "-n", "1"]);
+    assert!(follower.line().ends_with(" three\n"));
+    assert!(follower.leave().success(), "a reader that goes is no failure");
+}
+
+#[test]
 fn watching_goes_on_until_the_reader_goes() {
     let agent = Agent::new(Some("next"));
     let mut watcher = Running::new(agent.run_dir(), &["status", "--json", "--watch"]);
