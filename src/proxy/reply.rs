@@ -10,6 +10,7 @@ use crate::policy::{Standing, TierId};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
@@ -87,12 +88,7 @@ impl OwnError {
     /// Nobody could be asked.
     pub fn no_tier(why: NoTier, table: &RouteTable, shared: &Shared) -> Self {
         match why {
-            NoTier::UnknownModel(name) => {
-                let names = table.names().join(", ");
-                let message = format!("The model `{name}` does not exist. Known names: {names}");
-                let error = Self::new(StatusCode::NOT_FOUND, "model_not_found", message);
-                Self { param: Some("model"), ..error }
-            }
+            NoTier::UnknownModel(name) => Self::unknown_model(&name, table),
             NoTier::NobodyCarries(reasons) => {
                 let message = format!("No tier can carry this request: {}", listed(table, &reasons));
                 Self::new(StatusCode::BAD_REQUEST, "not_supported", message)
@@ -104,6 +100,13 @@ impl OwnError {
             }
             NoTier::AllDown => Self::all_down(&[], table, shared),
         }
+    }
+
+    fn unknown_model(name: &str, table: &RouteTable) -> Self {
+        let names = table.names().join(", ");
+        let message = format!("The model `{name}` does not exist. Known names: {names}");
+        let error = Self::new(StatusCode::NOT_FOUND, "model_not_found", message);
+        Self { param: Some("model"), ..error }
     }
 
     /// Some were asked, and none answered.
@@ -188,10 +191,20 @@ pub(super) fn health(table: &RouteTable, shared: &Shared) -> Response<ReplyBody>
 
 /// `GET /v1/models`: every name that leads into the chain.
 pub(super) fn models(table: &RouteTable) -> Response<ReplyBody> {
-    let data: Vec<Value> = table
-        .names()
-        .into_iter()
-        .map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "mainstay"}))
-        .collect();
+    let data: Vec<Value> = table.names().into_iter().map(model_object).collect();
     json_response(StatusCode::OK, &json!({"object": "list", "data": data}))
+}
+
+/// `GET /v1/models/NAME`: one of that list. `name` is as it stands in the path.
+pub(super) fn model(table: &RouteTable, name: &str) -> Response<ReplyBody> {
+    // What is not UTF-8 is nobody's name, and is shown as well as it can be.
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    match table.names().into_iter().find(|known| *known == name) {
+        Some(known) => json_response(StatusCode::OK, &model_object(known)),
+        None => OwnError::unknown_model(&name, table).into_response(),
+    }
+}
+
+fn model_object(name: &str) -> Value {
+    json!({"id": name, "object": "model", "created": 0, "owned_by": "mainstay"})
 }

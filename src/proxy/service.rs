@@ -15,6 +15,9 @@ use hyper::{Request, Response};
 use serde_json::Value;
 use std::sync::Arc;
 
+/// Before a model's name, in which slashes may stand as they are.
+const MODEL_PATH: &str = "/v1/models/";
+
 /// Answers one request. Dropped when its client hangs up.
 pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<ReplyBody> {
     let at = clock::now();
@@ -51,6 +54,10 @@ async fn routed(
     match path {
         "/health" if is_read => reply::health(&shared.routes.load(), shared),
         "/v1/models" if is_read => reply::models(&shared.routes.load()),
+        _ if path.starts_with(MODEL_PATH) && is_read => {
+            reply::model(&shared.routes.load(), &path[MODEL_PATH.len()..])
+        }
+        _ if path.starts_with(MODEL_PATH) => OwnError::wrong_method(method, path).into_response(),
         "/health" | "/v1/models" => OwnError::wrong_method(method, path).into_response(),
         _ if !is_passed_through(shared, path) => OwnError::not_found(path).into_response(),
         _ if !is_read && method != Method::POST => OwnError::wrong_method(method, path).into_response(),

@@ -296,6 +296,24 @@ fn our_own_pages() {
 }
 
 #[test]
+fn a_model_of_the_list_has_a_page_of_its_own() {
+    let bed = Bed::new(vec![vllm("first", dead_port())]);
+    bed.change(|table| table.tiers[0].model = "meta-llama/Größe 8B".into());
+    let listed = ask(bed.port, &get("/v1/models")).json()["data"][0].clone();
+    for path in ["meta-llama/Gr%C3%B6%C3%9Fe%208B", "meta-llama%2fGr%c3%b6%c3%9fe%208B"] {
+        let answer = ask(bed.port, &get(&format!("/v1/models/{path}")));
+        assert_eq!((answer.status, answer.json()), (200, listed.clone()), "{path}");
+    }
+    for path in ["meta-llama", "", "meta-llama/Gr%", "%ff", "meta-llama%252fGr%C3%B6%C3%9Fe%208B"] {
+        let answer = ask(bed.port, &get(&format!("/v1/models/{path}")));
+        assert_eq!((answer.status, answer.code().as_str()), (404, "model_not_found"), "{path}");
+        assert_eq!(answer.json()["error"]["param"], "model");
+    }
+    let deleted = ask(bed.port, &get("/v1/models/meta-llama").replace("GET", "DELETE"));
+    assert_eq!((deleted.status, deleted.code().as_str()), (405, "method_not_allowed"));
+}
+
+#[test]
 fn pages_of_listed_origins_may_call() {
     let engine = good_engine();
     let bed = Bed::new(vec![vllm("first", engine.port)]);
