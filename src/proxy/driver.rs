@@ -37,6 +37,8 @@ pub(super) struct Driver {
     lease: Option<Lease>,
     exchange: Exchange,
     skipped: Vec<(TierId, String)>,
+    /// Tiers that were asked, and said that they cannot carry it.
+    declined: Vec<(TierId, String)>,
     attempt: Option<Attempt>,
     /// The tier that was left last, for the accounting that follows.
     left: Option<(TierId, Option<RunId>, Arc<Live>)>,
@@ -98,6 +100,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
         lease: Some(lease),
         exchange,
         skipped,
+        declined: Vec::new(),
         attempt: None,
         left: None,
         lost_at: None,
@@ -143,7 +146,7 @@ impl Driver {
         };
         let mut response = error.into_response();
         let fields = response.headers_mut();
-        headers::put_skipped(fields, &self.table, &self.skipped, None);
+        headers::put_skipped(fields, &self.table, &self.passed_over(), None);
         headers::put_attempts(fields, self.exchange.attempts());
         response
     }
@@ -164,7 +167,7 @@ impl Driver {
             fields.insert(headers::DEGRADED, HeaderValue::from_static("true"));
         }
         headers::put_attempts(&mut fields, attempts);
-        headers::put_skipped(&mut fields, &self.table, &self.skipped, Some(tier));
+        headers::put_skipped(&mut fields, &self.table, &self.passed_over(), Some(tier));
         // From here on it cannot be sent again.
         self.ask.body = Value::Null;
         self.lease = None;
@@ -177,6 +180,13 @@ impl Driver {
         *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
         *response.headers_mut() = fields;
         response
+    }
+
+    /// Every tier that cannot carry the request, whoever found that out, best first.
+    fn passed_over(&self) -> Vec<(TierId, String)> {
+        let mut all = [self.skipped.as_slice(), self.declined.as_slice()].concat();
+        all.sort_by_key(|(tier, _)| *tier);
+        all
     }
 
     /// The answer's bytes, when all of them are there.
@@ -351,7 +361,7 @@ impl Driver {
         let here = self.attempt.as_ref().filter(|a| a.tier == tier).map(|a| (a.run, &a.live));
         let left = self.left.as_ref().filter(|(left, ..)| *left == tier).map(|(_, run, live)| (*run, live));
         let Some((run, live)) = here.or(left) else { return };
-        if matches!(outcome, Outcome::MovedOn | Outcome::Cut) {
+        if matches!(outcome, Outcome::Skipped(_) | Outcome::MovedOn | Outcome::Cut) {
             let (id, why) =
                 (&self.request_id, self.exchange.last_loss().unwrap_or("see the client's answer"));
             let name = self.table.tier(tier).map(|route| route.name.as_str());
@@ -361,6 +371,7 @@ impl Driver {
             Outcome::Refused => self.report(Report::Refused { tier, run }),
             Outcome::Struck(strikes) => live.failed(strikes),
             Outcome::Misconfigured(evidence) => self.report(Report::Misconfigured { tier, run, evidence }),
+            Outcome::Skipped(why) => self.declined.push((tier, why)),
             Outcome::MovedOn => live.totals().failed_over(),
             Outcome::Answered => live.succeeded(),
             Outcome::Cut => live.totals().cut(),

@@ -149,6 +149,8 @@ pub(super) enum Outcome {
     Struck(u32),
     /// It refuses what we are configured to ask.
     Misconfigured(String),
+    /// It cannot carry the request, and said so: no failure, and no failover.
+    Skipped(String),
     /// The request went to another tier.
     MovedOn,
     Answered,

@@ -2,7 +2,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of one tier since the agent began. Every request that a tier was asked ends in at most one of the other
-/// three; one whose client left, or that found no tier at all, in none.
+/// three; one whose client left, that found no tier at all, or that the tier cannot carry, in none.
 #[derive(Debug, Default)]
 pub struct Totals {
     requests: AtomicU64,

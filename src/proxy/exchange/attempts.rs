@@ -100,17 +100,19 @@ pub(super) struct Loss {
     pub overload: Option<Refusal>,
     /// The tier failed, rather than what the request is. Trying again later may help.
     pub failure: bool,
+    /// The tier cannot carry the request: it is passed over, as if that had been known before it was asked.
+    pub skip: bool,
 }
 
 impl Loss {
     /// The tier failed.
     pub fn failure(why: impl Into<String>, strikes: u32) -> Self {
-        Self { why: why.into(), strikes, told: None, overload: None, failure: true }
+        Self { why: why.into(), strikes, told: None, overload: None, failure: true, skip: false }
     }
 
     /// This tier is not the one for this request.
     pub fn unfit(why: impl Into<String>) -> Self {
-        Self { why: why.into(), strikes: 0, told: None, overload: None, failure: false }
+        Self { failure: false, skip: true, ..Self::failure(why, 0) }
     }
 }
 
@@ -237,8 +239,12 @@ impl Exchange {
         }
         self.failed |= loss.failure;
         self.overload = loss.overload.or(self.overload.take());
+        if loss.skip {
+            steps.push(Step::Tell(tier, Outcome::Skipped(loss.why.clone())));
+        }
         self.losses.push((tier, loss.why));
         match self.next(now) {
+            Some(step) if loss.skip => steps.push(step),
             Some(step) => steps.extend([Step::Tell(tier, Outcome::MovedOn), step]),
             None => steps.extend(self.exhausted(tier)),
         }

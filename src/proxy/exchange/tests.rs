@@ -186,7 +186,6 @@ fn before_content_every_failure_moves_on() {
         (refused(500, ERROR).into(), vec!["tell 0 Struck(1)"]),
         (refused(503, "{}").into(), vec![]),
         (refused(429, "{}").into(), vec![]),
-        (refused(501, "{}").into(), vec![]),
         (then(Input::Broken), vec!["tell 0 Struck(1)"]),
         (then(Input::End), vec!["tell 0 Struck(1)"]),
         (then(event(ERROR)), vec!["tell 0 Struck(1)"]),
@@ -298,7 +297,8 @@ fn too_long_a_context_is_the_clients_only_when_nobody_can_take_it() {
     let too_long = r#"{"error":{"message":"maximum context length is 4096","code":400}}"#;
     let shorter = r#"{"error":{"message":"maximum context length is 2048","code":400}}"#;
     let play = Play::streaming(&THREE).feed(refused(400, too_long));
-    play.expect_after(&["leave", "tell 0 MovedOn", "try 1"]);
+    assert!(play.done[2].starts_with("tell 0 Skipped(\"HTTP 400: "), "{:?}", play.done);
+    assert_eq!(play.done[3..], ["try 1"]);
     let play = play.feed(refused(400, shorter)).feed([Input::Lost(Lost::Refused)]);
     assert!(play.done.ends_with(&["head 0 400 #3".into(), format!("body {too_long}"), "end".into()]));
 }
@@ -318,6 +318,12 @@ fn overload_is_passed_on_when_no_tier_is_left() {
         _ => None,
     });
     assert_eq!(retry_after, Some(http::HeaderValue::from_static("5")));
+}
+
+#[test]
+fn a_tier_that_cannot_do_it_is_skipped_and_has_not_failed() {
+    let play = Play::streaming(&THREE).feed(refused(501, "{}"));
+    play.expect_after(&["leave", "tell 0 Skipped(\"HTTP 501: {}\")", "try 1"]);
 }
 
 #[test]

@@ -123,7 +123,8 @@ impl Exchange {
             }
             Verdict::BadInput => match self.kept.bad_input(own) {
                 Some(answer) => return self.pass_on(answer),
-                None => Loss::unfit(why),
+                // Whose fault it is shows only with the next one.
+                None => Loss { skip: false, ..Loss::unfit(why) },
             },
             Verdict::Capability => {
                 self.kept.capability(own);

@@ -30,7 +30,6 @@ const FAULTS: &[(&str, Fault)] = &[
         )
     }),
     ("429", |t| t.whole("429 Too Many Requests", "", r#"{"error":"slow down"}"#)),
-    ("501", |t| t.whole("501 Not Implemented", "", r#"{"error":{"message":"no","code":501}}"#)),
     ("no such model", |t| {
         t.whole(
             "404 Not Found",
@@ -165,6 +164,21 @@ fn what_counts_as_a_failure_of_the_tier() {
         bed.chat(true);
         assert_eq!(bed.live(0).sample().failures_in_row, strikes, "{name}");
     }
+}
+
+#[test]
+fn a_tier_that_says_that_it_cannot_do_it_is_skipped_and_has_not_failed_over() {
+    let missing = Engine::start(|t| t.whole("501 Not Implemented", "", r#"{"error":{"message":"no"}}"#));
+    let spare = good_engine();
+    let bed = Bed::new(vec![vllm("first", missing.port), vllm("second", spare.port)]);
+    for streaming in [false, true] {
+        let answer = bed.chat(streaming);
+        answer.expect_good_by("second");
+        let skipped = answer.field("x-mainstay-skipped");
+        assert_eq!(skipped, Some(r#"first; HTTP 501: {"error":{"message":"no"}}"#));
+    }
+    assert_eq!(bed.tally(0), Tally { requests: 2, ..Tally::default() });
+    assert_eq!(bed.proxy.failovers().count, 0);
 }
 
 #[test]
