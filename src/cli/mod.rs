@@ -36,15 +36,17 @@ pub struct Arguments {
 enum Verb {
     /// Run the agent: start the engines of a configuration and serve the endpoint until told to stop
     Run {
+        /// The configuration, in TOML: see `mainstay help configuration`
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
     /// Check a configuration and print every problem in it
     Check {
+        /// The configuration, in TOML: see `mainstay help configuration`
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Show which tier serves and how each is: exit status 0 the best one serves, 1 a lower one, 3 none can
+    /// Show which tier serves and how each is: exit status 0 the best one serves, 1 a lower one, 3 none can, 69 no agent answers
     Status {
         /// Print what the agent says, as JSON
         #[arg(long)]

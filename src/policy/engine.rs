@@ -461,6 +461,7 @@ impl Engine {
     /// The only door into another state: every change is told, once.
     fn turn_into(&mut self, life: Life, why: String, turn: &mut Turn) {
         let from = self.state();
+        self.pause_is_over(&life, turn.now);
         self.life = life;
         self.version += 1;
         let to = self.state();

@@ -89,7 +89,8 @@ pub struct LastExit {
     pub run: RunId,
     pub at: Moment,
     pub ending: Ending,
-    /// What was done about it: "restarted at once", "restart in 4 s", "held; next try in 15 min", …
+    /// What is done about it: "restart in 4 s", "held; next try in 15 min"; afterwards what was: "restarted at once",
+    /// "restarted after 4 s", …
     pub action: String,
 }
 

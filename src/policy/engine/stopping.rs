@@ -343,6 +343,22 @@ impl Engine {
         self.strikes.judge(&failure(ending, was_ready), &mut turn.chance)
     }
 
+    /// What was announced when the last run ended becomes history when the pause after it ends.
+    pub(super) fn pause_is_over(&mut self, next: &Life, now: Moment) {
+        let paused = spell(now.since(self.since));
+        let (after_start, otherwise) = match self.life {
+            Life::Backoff { .. } => (format!("restarted after {paused}"), "not restarted"),
+            Life::Held { .. } => (format!("held; tried again after {paused}"), "held; not tried again"),
+            Life::Stopped | Life::Starting(_) | Life::Ready(_) | Life::Stopping(_) | Life::Wedged(_) => {
+                return;
+            }
+        };
+        let starts = matches!(next, Life::Starting(_));
+        if let Some(exit) = &mut self.last_exit {
+            exit.action = if starts { after_start } else { otherwise.to_owned() };
+        }
+    }
+
     /// The run is over: start the next one, wait, or rest.
     fn go_on(&mut self, mut exit: LastExit, next: Next, turn: &mut Turn) {
         let how = words::ending(&exit.ending);

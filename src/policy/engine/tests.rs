@@ -167,6 +167,25 @@ fn an_exit_with_code_zero_is_a_failure_and_the_first_restart_is_at_once() {
 }
 
 #[test]
+fn what_was_announced_reads_as_history_when_it_is_done() {
+    let said = |story: &Story| story.engine.status().last_exit.expect("an exit").action;
+    let twice = [
+        (20.0, Exited(0), "Stopping, cut 1"),
+        (20.5, Ended, "start 2, Starting"),
+        (21.0, Spawned, "prepare 2"),
+        (21.5, Asked(Prepared::Ready), "Ready"),
+        (22.0, Exited(0), "Stopping, cut 2"),
+        (22.0, Ended, "Backoff"),
+    ];
+    let paused = check(always(), &twice);
+    assert!(said(&paused).starts_with("restart in "), "{}", said(&paused));
+    let again = check(paused, &[(30.0, Wait, "start 3, Starting")]);
+    assert_eq!(said(&again), "restarted after 8 s");
+    let stopped = check(check(always(), &twice), &[(30.0, Op(Command::Stop), "Stopped")]);
+    assert_eq!(said(&stopped), "not restarted");
+}
+
+#[test]
 fn orphans_are_killed_before_the_next_start() {
     check(
         always(),
