@@ -4,7 +4,7 @@
 //! the next agent waits until they have ended, and only then starts a new run of the same engine.
 use crate::clock;
 use crate::shim::leftovers::Orphans;
-use crate::shim::{Link, SOCKET};
+use crate::shim::{Link, SOCKET, TMP};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -89,11 +89,18 @@ pub fn numbers(run_dir: &Path, tier: &str) -> Vec<u64> {
     found
 }
 
-/// Removes the directories of all but the newest ended runs, so that a crash loop cannot fill a tmpfs.
+/// Removes the directories of all but the newest ended runs, so that a crash loop cannot fill a tmpfs. Of those that are
+/// kept, what a killed shim could not remove itself: its socket, and the run's temporary files.
 pub fn tidy(run_dir: &Path, tier: &str, live: u64) {
     let old: Vec<u64> = numbers(run_dir, tier).into_iter().filter(|n| *n < live).collect();
-    for number in old.iter().rev().skip(KEPT) {
-        let _ = fs::remove_dir_all(run_path(run_dir, tier, *number));
+    for (age, number) in old.iter().rev().enumerate() {
+        let dir = run_path(run_dir, tier, *number);
+        if age >= KEPT {
+            let _ = fs::remove_dir_all(dir);
+        } else {
+            let _ = fs::remove_file(dir.join(SOCKET));
+            let _ = fs::remove_dir_all(dir.join(TMP));
+        }
     }
 }
 
@@ -108,8 +115,18 @@ mod tests {
             fs::create_dir_all(run_path(dir.path(), "cpu", number)).expect("a run");
         }
         fs::create_dir_all(run_path(dir.path(), "cpu-2", 1)).expect("a run of another tier");
+        for number in [10, 11] {
+            let run = run_path(dir.path(), "cpu", number);
+            fs::create_dir_all(run.join(TMP).join("of-torch")).expect("temporary files");
+            fs::write(run.join(SOCKET), "").expect("a socket");
+            fs::write(run.join("log"), "").expect("a log");
+        }
         tidy(dir.path(), "cpu", 11);
         assert_eq!(numbers(dir.path(), "cpu"), [9, 10, 11]);
+        let left = |number: u64| {
+            [SOCKET, TMP, "log"].map(|name| run_path(dir.path(), "cpu", number).join(name).exists())
+        };
+        assert_eq!((left(10), left(11)), ([false, false, true], [true, true, true]));
         assert_eq!(numbers(dir.path(), "cpu-2"), [1]);
     }
 

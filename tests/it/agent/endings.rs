@@ -2,7 +2,8 @@
 use super::rig::{Rig, tier};
 use crate::support::{mainstay, process, until};
 use mainstay::control::wire::ProcessState;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::Read;
 use std::process::Command;
 
@@ -55,6 +56,28 @@ fn when_the_agent_dies_its_engines_end_and_the_next_agent_starts_new_runs() {
     rig.signal(Signal::SIGTERM);
     assert!(rig.ended().success());
     assert_eq!(rig.left(), Vec::<u32>::new());
+}
+
+#[test]
+fn what_a_killed_shim_leaves_in_its_directory_is_removed_but_for_its_log() {
+    let mut rig = Rig::start(&[tier("only", "", QUICK)]);
+    rig.until_serving("only");
+    let process = rig.process("only");
+    let (shim, engine) = (process.shim_pid.expect("a shim"), process.pid.expect("an engine"));
+    let send = |pid: u32, signal| kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal);
+    // Stopped, it cannot tidy up when the agent is gone.
+    send(shim, Signal::SIGSTOP).expect("the shim is there");
+    rig.signal(Signal::SIGKILL);
+    rig.ended();
+    send(shim, Signal::SIGKILL).expect("the shim is there");
+    let _ = send(engine, Signal::SIGKILL);
+    let run = rig.run_dir().join("runs/only-1");
+    let left = ["shim.sock", "tmp"].map(|name| run.join(name));
+    assert!(left.iter().all(|path| path.exists()), "there is something to remove");
+    rig.start_again();
+    rig.until_serving("only");
+    until("they are removed", || left.iter().all(|path| !path.exists()).then_some(()));
+    assert!(run.join("log").exists(), "what it wrote can still be read");
 }
 
 #[test]
