@@ -6,6 +6,7 @@ use crate::clock;
 use crate::kinds::Kind;
 use crate::kinds::probe::{self as ask, Load, ProbeRequest, Pull};
 use crate::policy::{Cause, CheckFailure, Checked, Prepared, STAND_IN};
+use crate::proxy::{are_used_up, is_shortage};
 use std::time::Duration;
 
 /// For the first signs of a starting engine, and for Ollama's list of models.
@@ -36,12 +37,17 @@ pub struct Probe {
     client: reqwest::Client,
 }
 
+/// This host had no descriptor or port left to ask with: nothing is known of who was to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage;
+
 /// Why a probe got no answer.
 #[derive(Debug)]
 enum Silence {
     Refused,
     TimedOut,
     Reset,
+    Shortage,
 }
 
 struct Answer {
@@ -61,41 +67,58 @@ impl Probe {
     }
 
     /// GETs the health page.
-    pub async fn check(&self, at: &Target, timeout: Duration) -> Checked {
+    pub async fn check(&self, at: &Target, timeout: Duration) -> Result<Checked, Shortage> {
         let began = clock::now();
         let request = ask::health(at.kind, at.health_path.as_deref());
-        match self.ask(at, request, Some(timeout)).await {
-            Ok(Answer { status: 200..=299, .. }) => Checked::Passed { latency: clock::now().since(began) },
-            Ok(Answer { status, .. }) => Checked::Failed(CheckFailure::Status(status)),
-            Err(Silence::Refused) => Checked::Failed(CheckFailure::Refused),
-            Err(Silence::TimedOut) => Checked::Failed(CheckFailure::TimedOut),
-            Err(Silence::Reset) => Checked::Failed(CheckFailure::Reset),
-        }
+        let failure = match self.ask(at, request, Some(timeout)).await {
+            Ok(Answer { status: 200..=299, .. }) => {
+                return Ok(Checked::Passed { latency: clock::now().since(began) });
+            }
+            Ok(Answer { status, .. }) => CheckFailure::Status(status),
+            Err(Silence::Refused) => CheckFailure::Refused,
+            Err(Silence::TimedOut) => CheckFailure::TimedOut,
+            Err(Silence::Reset) => CheckFailure::Reset,
+            Err(Silence::Shortage) => return Err(Shortage),
+        };
+        Ok(Checked::Failed(failure))
     }
 
     /// Reads a figure that moves while the engine works. Only an answer without a figure makes way for the next
     /// source: figures of two sources cannot be compared.
-    pub async fn count(&self, at: &Target, timeout: Duration) -> Option<u64> {
+    pub async fn count(&self, at: &Target, timeout: Duration) -> Result<Option<u64>, Shortage> {
+        match self.figure(at, timeout).await {
+            // /proc cannot be read without a descriptor either.
+            Ok(None) if are_used_up() => Err(Shortage),
+            known => known,
+        }
+    }
+
+    async fn figure(&self, at: &Target, timeout: Duration) -> Result<Option<u64>, Shortage> {
         let names = ask::worker_names(at.kind);
         if !names.is_empty() {
-            return workers::cpu_ticks(at.main_pid?, names);
+            return Ok(at.main_pid.and_then(|pid| workers::cpu_ticks(pid, names)));
         }
         for (which, request) in ask::counters(at.kind).into_iter().enumerate() {
-            let Ok(answer) = self.ask(at, request, Some(timeout)).await else { return cpu_figure(at) };
+            let answer = match self.ask(at, request, Some(timeout)).await {
+                Ok(answer) => answer,
+                Err(Silence::Shortage) => return Err(Shortage),
+                Err(Silence::Refused | Silence::TimedOut | Silence::Reset) => return Ok(cpu_figure(at)),
+            };
             let text = String::from_utf8_lossy(&answer.body);
             if let Some(figure) = ask::read_counters(at.kind, which, &text) {
-                return Some(figure);
+                return Ok(Some(figure));
             }
         }
-        None
+        Ok(None)
     }
 
     /// Sends a one-token request. Did the engine answer as one that lives?
-    pub async fn attempt(&self, at: &Target, timeout: Duration) -> bool {
+    pub async fn attempt(&self, at: &Target, timeout: Duration) -> Result<bool, Shortage> {
         let request = ask::trial(at.kind, &at.model);
         match self.ask(at, request, Some(timeout)).await {
-            Ok(answer) => ask::trial_passed(at.kind, answer.status, &answer.body),
-            Err(Silence::Refused | Silence::TimedOut | Silence::Reset) => false,
+            Ok(answer) => Ok(ask::trial_passed(at.kind, answer.status, &answer.body)),
+            Err(Silence::Refused | Silence::TimedOut | Silence::Reset) => Ok(false),
+            Err(Silence::Shortage) => Err(Shortage),
         }
     }
 
@@ -220,12 +243,93 @@ fn silence(why: &reqwest::Error) -> Silence {
     }
     let mut source = std::error::Error::source(why);
     while let Some(inner) = source {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>()
-            && io.kind() == std::io::ErrorKind::ConnectionRefused
-        {
-            return Silence::Refused;
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            if io.kind() == std::io::ErrorKind::ConnectionRefused {
+                return Silence::Refused;
+            }
+            if is_shortage(io) {
+                return short(why);
+            }
         }
         source = inner.source();
     }
-    Silence::Reset
+    // A resolver that finds no descriptor says only that it does not know the name.
+    if why.is_connect() && are_used_up() { short(why) } else { Silence::Reset }
+}
+
+fn short(why: &reqwest::Error) -> Silence {
+    let to = why.url().map(ToString::to_string);
+    tracing::warn!(
+        to,
+        "no descriptor or port is left to ask with (LimitNOFILE of the unit); nothing is concluded"
+    );
+    Silence::Shortage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    /// Set in the process of its own that the test runs in: a limit is the whole process's.
+    const ALONE: &str = "MAINSTAY_TEST_ALONE";
+
+    fn alone() {
+        let mut child = Command::new(std::env::current_exe().expect("this program"));
+        let name = "agent::probe::tests::want_of_descriptors_says_nothing_about_a_tier";
+        let output = child.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("1 passed"), "{said}");
+    }
+
+    fn lower_the_limit() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..limit }).expect("it can be lowered");
+    }
+
+    fn asked_of(kind: Kind, host: &str, port: u16) -> Target {
+        Target {
+            kind,
+            url: format!("http://{host}:{port}"),
+            model: "m".into(),
+            health_path: None,
+            api_key: None,
+            pull: false,
+            main_pid: Some(std::process::id()),
+            on_cpu: true,
+        }
+    }
+
+    #[test]
+    fn want_of_descriptors_says_nothing_about_a_tier() {
+        if std::env::var_os(ALONE).is_none() {
+            return alone();
+        }
+        lower_the_limit();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let probe = Probe::new().expect("a client");
+        // Nobody answers there, but somebody listens.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        let second = Duration::from_secs(1);
+        for (kind, host) in
+            [(Kind::Vllm, "127.0.0.1"), (Kind::LlamaServer, "127.0.0.1"), (Kind::Vllm, "localhost")]
+        {
+            let at = asked_of(kind, host, port);
+            assert_eq!(runtime.block_on(probe.check(&at, second)), Err(Shortage), "{at:?}");
+            assert_eq!(runtime.block_on(probe.count(&at, second)), Err(Shortage), "{at:?}");
+            assert_eq!(runtime.block_on(probe.attempt(&at, second)), Err(Shortage), "{at:?}");
+        }
+        let at = asked_of(Kind::Ollama, "127.0.0.1", port);
+        assert_eq!(runtime.block_on(probe.count(&at, second)), Err(Shortage));
+        drop((taken, listener));
+        let at = asked_of(Kind::Vllm, "127.0.0.1", port);
+        let refused = Checked::Failed(CheckFailure::Refused);
+        assert_eq!(runtime.block_on(probe.check(&at, second)), Ok(refused));
+    }
 }

@@ -83,6 +83,9 @@ mod tests {
         let names = [own.name.as_str()];
         assert!(cpu_ticks(own.parent, &names).is_some(), "this process is a child of its parent");
         assert_eq!(cpu_ticks(own.parent, &["no-such-worker"]), None);
-        assert_eq!(cpu_ticks(std::process::id(), &names), None, "nobody descends from this process");
+        // Not this process: a test beside this one may have started a copy of it.
+        let mut childless = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
+        assert_eq!(cpu_ticks(childless.id(), &names), None, "nobody descends from it");
+        childless.kill().and_then(|()| childless.wait()).expect("it is our child");
     }
 }

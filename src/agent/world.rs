@@ -8,8 +8,8 @@ use crate::clock;
 use crate::config::{self, Config, Environment, Refusal};
 use crate::kinds;
 use crate::policy::{
-    Action, CheckFailure, Checked, Event, Moment, Outcome, Prepared, Retry, Route, RunId, Sample, Standing, Ticket,
-    TierId,
+    Action, CheckFailure, Checked, Event, Moment, Outcome, Prepared, Retry, Route, RunId, Sample, Standing,
+    Ticket, TierId,
 };
 use crate::proxy::RouteTable;
 use crate::shim::{Lifeline, ToShim};
@@ -81,15 +81,15 @@ impl World {
             }
             Action::Check { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
                 let Some(at) = at else { return Outcome::Checked(Checked::Failed(CheckFailure::Refused)) };
-                Outcome::Checked(probe.check(&at, timeout).await)
+                probe.check(&at, timeout).await.map_or(Outcome::NotAsked, Outcome::Checked)
             }),
             Action::Count { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
                 let Some(at) = at else { return Outcome::Counted(None) };
-                Outcome::Counted(probe.count(&at, timeout).await)
+                probe.count(&at, timeout).await.map_or(Outcome::NotAsked, Outcome::Counted)
             }),
             Action::Try { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
                 let Some(at) = at else { return Outcome::Tried(false) };
-                Outcome::Tried(probe.attempt(&at, timeout).await)
+                probe.attempt(&at, timeout).await.map_or(Outcome::NotAsked, Outcome::Tried)
             }),
             Action::Prepare { ticket, run } => self.prepare(ticket, run),
             // The loop logs these itself, because it owns their numbering.

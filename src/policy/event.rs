@@ -72,6 +72,8 @@ pub struct Sample {
     pub in_flight: u32,
     /// When it last delivered a byte, or, if later, when its first request in flight began.
     pub last_progress: Moment,
+    /// The same without beginnings: they are the clients' doing.
+    pub last_byte: Moment,
     /// Real requests that failed in a row, up to now.
     pub failures_in_row: u32,
     /// Real requests answered since the run began.
@@ -101,6 +103,8 @@ pub enum Outcome {
     Counted(Option<u64>),
     /// of `Action::Try`: did a one-token request succeed?
     Tried(bool),
+    /// of any: this host had no descriptor or port to ask with. Nothing was learnt; it is asked again later.
+    NotAsked,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -221,12 +221,28 @@ impl Host {
             (Errand::Prepare(run), Outcome::Prepared(prepared)) => self.prepared(run, &prepared),
             (Errand::Count(tier), Outcome::Counted(figure)) => self.counted(tier, figure),
             (Errand::Try(tier), Outcome::Tried(passed)) => self.tried(tier, passed),
+            (errand, Outcome::NotAsked) => self.not_asked(errand),
             (Errand::Check(_), Outcome::Prepared(_) | Outcome::Counted(_) | Outcome::Tried(_))
             | (Errand::Prepare(_), Outcome::Checked(_) | Outcome::Counted(_) | Outcome::Tried(_))
             | (Errand::Count(_), Outcome::Checked(_) | Outcome::Prepared(_) | Outcome::Tried(_))
             | (Errand::Try(_), Outcome::Checked(_) | Outcome::Prepared(_) | Outcome::Counted(_)) => {
                 self.unanswered(errand);
             }
+        }
+    }
+
+    /// This host could not ask. What is not known changes nothing: it is asked again later.
+    fn not_asked(&mut self, errand: Errand) {
+        let asked = match errand {
+            Errand::Check(id) | Errand::Count(id) | Errand::Try(id) => id,
+            Errand::Prepare(run) => return self.prepared(run, &Prepared::NotYet),
+        };
+        let Some(tier) = self.tiers.get_mut(usize::from(asked.0)) else { return };
+        match errand {
+            Errand::Check(_) => tier.not_checked(&self.turn),
+            Errand::Count(_) => tier.not_counted(&self.turn),
+            Errand::Try(_) => tier.not_tried(&self.turn),
+            Errand::Prepare(_) => {}
         }
     }
 

@@ -22,7 +22,8 @@
 //! Where counters do not answer, the agent may count the engine's CPU time in their place (`STAND_IN`). Two figures of
 //! different kinds are never compared: when the kind changes, looking begins anew. And CPU time vouches for an engine only
 //! within 6 × `silence` of something better: a byte, a counter that moved, a Try that passed. Beyond that it counts as no
-//! answer, because a GPU engine that spins burns CPU time for ever.
+//! answer, because an engine that spins burns CPU time for ever. Only time with requests in flight is counted, and a request
+//! that begins is nothing better: clients that give up and come again would vouch for a hung engine.
 mod counter;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,8 @@ pub(super) const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 const HUNGRY: u32 = 3;
 /// CPU time alone vouches for an engine for this many silences.
 const STAND_IN_VOUCHES: u32 = 6;
+/// Samples come every second. A gap longer than this is one in which nobody looked.
+const SAMPLES_APART: Duration = Duration::from_secs(10);
 const PREPARE_EVERY: Duration = Duration::from_secs(1);
 /// How long a replaced worker may stand still before the whole engine goes: it has to be found missing and started.
 const REPLACED_STILL_MIN: Duration = Duration::from_secs(10);
@@ -66,8 +69,9 @@ pub(super) struct Proof {
     sample: Sample,
     /// The last sign of life that no sample shows: ready, a counter that moved, a Try that passed.
     alive_at: Moment,
-    /// The last of these that was not only CPU time.
-    sound_at: Moment,
+    /// How long requests were in flight since the last sign of life that is better than CPU time: a byte, a counter that
+    /// moved, a Try that passed. Requests that begin are no sign, and time without any does not count.
+    mute: Duration,
     /// Since when requests are in flight and none was answered.
     hungry_since: Option<Moment>,
     worker_killed_at: Option<Moment>,
@@ -123,7 +127,7 @@ impl Proof {
             sampled_at: now,
             sample: Sample::default(),
             alive_at: now,
-            sound_at: now,
+            mute: Duration::ZERO,
             hungry_since: None,
             worker_killed_at: None,
             stage: Stage::Calm,
@@ -162,12 +166,16 @@ impl Proof {
         }
     }
 
-    /// `taking_new`: may new requests go there?
-    pub(super) fn sampled(&mut self, sample: Sample, taking_new: bool, now: Moment) {
+    pub(super) fn sampled(&mut self, sample: Sample, now: Moment) {
         let before = std::mem::replace(&mut self.sample, sample);
-        self.sampled_at = now;
+        let since = now.since(std::mem::replace(&mut self.sampled_at, now));
         let answered = sample.answered > before.answered;
-        let bytes = sample.last_progress > before.last_progress && before.in_flight > 0;
+        let bytes = sample.last_byte > before.last_byte;
+        if answered || bytes {
+            self.mute = Duration::ZERO;
+        } else if before.in_flight > 0 {
+            self.mute += since.min(SAMPLES_APART);
+        }
         if sample.in_flight == 0 || answered {
             self.hungry_since = None;
         } else {
@@ -176,19 +184,12 @@ impl Proof {
         match &self.stage {
             Stage::Calm | Stage::Proven { .. } => {}
             Stage::Asking(asking) => {
-                let silent = !asking.doubt && asking.at_least.is_zero();
-                if answered || (silent && bytes) || (!asking.doubt && sample.in_flight == 0) {
+                if answered || (!asking.doubt && (bytes || sample.in_flight == 0)) {
                     self.stage = Stage::Calm;
                 }
             }
-            Stage::Suspect(suspect) => {
-                // Progress also moves when a first new request begins. Where none can, or where there is no better
-                // witness, it is a byte.
-                let bytes = bytes && (!taking_new || suspect.counter.last.is_none());
-                if answered || bytes {
-                    self.moved(now);
-                }
-            }
+            Stage::Suspect(_) if answered || bytes => self.moved(now),
+            Stage::Suspect(_) => {}
         }
     }
 
@@ -232,7 +233,7 @@ impl Proof {
     /// The answer to a `Count`. Returns true when it settles a doubt: the check that timed out has failed.
     pub(super) fn counted(&mut self, figure: Option<u64>, turn: &mut Turn) -> bool {
         let now = turn.now;
-        let trusted = now.since(self.sounded_at()) <= self.patience.silence * STAND_IN_VOUCHES;
+        let trusted = self.mute <= self.patience.silence * STAND_IN_VOUCHES;
         let figure = figure.filter(|figure| trusted || !is_stand_in(*figure));
         match &mut self.stage {
             Stage::Calm | Stage::Proven { .. } => {}
@@ -260,27 +261,31 @@ impl Proof {
         false
     }
 
+    /// This host could not ask for a figure.
+    pub(super) fn not_counted(&mut self, now: Moment) {
+        match &mut self.stage {
+            Stage::Calm | Stage::Proven { .. } => {}
+            Stage::Asking(Asking { counter, .. }) | Stage::Suspect(Suspect { counter, .. }) => {
+                counter.unread(now)
+            }
+        }
+    }
+
     /// Silent, and twice the same figure, or none.
     fn frozen(&mut self, now: Moment) {
-        let silence = now.since(self.sounded_at());
         let Stage::Asking(asking) = &mut self.stage else { return };
         // A verdict needs a sample that is younger than the question.
         if self.sampled_at < asking.began || now.since(asking.began) < asking.at_least {
             return;
         }
-        let why = format!("no byte for {} and {}", spell(silence), asking.counter.describe());
+        let why = format!("no byte for {} and {}", spell(self.mute), asking.counter.describe());
         let counter = std::mem::replace(&mut asking.counter, Counter::new(now));
         self.suspect(Kind::Hang, counter, why, now);
     }
 
-    /// The last byte, or other sign of life that is better than CPU time.
-    fn sounded_at(&self) -> Moment {
-        self.sample.last_progress.max(self.sound_at)
-    }
-
     fn counter_moved(&mut self, figure: Option<u64>, now: Moment) {
         if !figure.is_some_and(is_stand_in) {
-            self.sound_at = now;
+            self.mute = Duration::ZERO;
         }
         self.moved(now);
     }
@@ -312,7 +317,7 @@ impl Proof {
     pub(super) fn tried(&mut self, passed: bool, now: Moment) {
         match &mut self.stage {
             Stage::Suspect(_) if passed => {
-                (self.alive_at, self.sound_at) = (now, now);
+                (self.alive_at, self.mute) = (now, Duration::ZERO);
                 self.hungry_since = None;
                 self.stage = Stage::Calm;
             }
@@ -437,7 +442,7 @@ impl Proof {
 
     /// The agent did not run for a while: nothing that was not seen in that time counts.
     pub(super) fn overslept(&mut self, now: Moment) {
-        (self.alive_at, self.sound_at) = (now, now);
+        (self.alive_at, self.mute) = (now, Duration::ZERO);
         self.hungry_since = None;
         match &mut self.stage {
             Stage::Calm | Stage::Proven { .. } => {}

@@ -205,11 +205,30 @@ impl Tier {
         self.next_check = Some(turn.now + self.pause());
     }
 
+    /// This host could not ask: that says nothing about the tier.
+    pub(super) fn not_checked(&mut self, turn: &Turn) {
+        if self.present {
+            self.next_check = Some(turn.now + self.pause());
+        }
+    }
+
+    pub(super) fn not_counted(&mut self, turn: &Turn) {
+        if let Some(proof) = &mut self.proof {
+            proof.not_counted(turn.now);
+        }
+    }
+
+    pub(super) fn not_tried(&mut self, turn: &Turn) {
+        if let Trial::Out(sent) = self.trial {
+            self.trial = Trial::At((sent + TRY_EVERY).max(turn.now + TRY_FIRST));
+        }
+    }
+
     /// A check timed out: is it only that the tier has so much to do?
     fn is_busy(&mut self, turn: &mut Turn) -> bool {
         let moving = self
             .sample
-            .is_some_and(|(_, sample)| sample.in_flight > 0 && sample.last_progress >= self.checked_at);
+            .is_some_and(|(_, sample)| sample.in_flight > 0 && sample.last_byte >= self.checked_at);
         moving || self.proof.as_mut().is_some_and(|proof| proof.doubt(turn.now))
     }
 
@@ -267,7 +286,7 @@ impl Tier {
             self.fault = Some(Fault::Requests(failures));
         }
         if let Some(proof) = &mut self.proof {
-            proof.sampled(sample, self.taking_new, turn.now);
+            proof.sampled(sample, turn.now);
         }
         self.refresh(turn);
     }

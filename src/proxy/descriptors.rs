@@ -19,7 +19,7 @@ fn clients_within(descriptors: u64) -> usize {
 }
 
 /// Whether a socket could not be had or bound because this host ran out of something, whoever it was to reach.
-pub(super) fn is_shortage(error: &io::Error) -> bool {
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
         errno,
@@ -28,7 +28,7 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// Whether no socket can be had at all. A resolver that finds none says only that it does not know the name.
-pub(super) fn are_used_up() -> bool {
+pub(crate) fn are_used_up() -> bool {
     tokio::net::TcpSocket::new_v4().is_err_and(|e| is_shortage(&e))
 }
 

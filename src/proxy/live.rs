@@ -31,6 +31,7 @@ pub(super) struct Fate {
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     last_progress: AtomicU64,
+    last_byte: AtomicU64,
     in_flight: AtomicU32,
     /// Of those in flight: waiting for their client to read. That is no silence of the engine.
     stalled: AtomicU32,
@@ -39,7 +40,15 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
+    /// A byte came, or nothing was asked of the engine until now.
     pub fn progress(&self) {
+        let now = clock::now().as_nanos();
+        self.last_progress.fetch_max(now, Relaxed);
+        self.last_byte.fetch_max(now, Relaxed);
+    }
+
+    /// The first request in flight begins.
+    fn begin(&self) {
         self.last_progress.fetch_max(clock::now().as_nanos(), Relaxed);
     }
 }
@@ -63,6 +72,7 @@ impl Live {
         Sample {
             in_flight,
             last_progress: Moment::from_nanos(pulse.last_progress.load(Relaxed)),
+            last_byte: Moment::from_nanos(pulse.last_byte.load(Relaxed)),
             failures_in_row: pulse.failures_in_row.load(Relaxed),
             answered: pulse.answered.load(Relaxed),
         }
@@ -104,7 +114,7 @@ impl Live {
         };
         let pulse = self.pulse.clone();
         if pulse.in_flight.fetch_add(1, Relaxed) == 0 {
-            pulse.progress();
+            pulse.begin();
         }
         self.totals.requested();
         Some(Visit { pulse, stalled: false, _permit: permit })
@@ -168,6 +178,7 @@ mod tests {
         let sample = live.sample();
         assert_eq!(sample.in_flight, 1);
         assert!(sample.last_progress > Moment::default());
+        assert_eq!(sample.last_byte, Moment::default(), "nothing has come");
         drop(visit);
         assert_eq!(live.sample().in_flight, 0);
         assert!(live.enter().is_some());

@@ -37,6 +37,7 @@ mod upload;
 mod upstream;
 mod wording;
 
+pub(crate) use descriptors::{are_used_up, is_shortage};
 pub use failovers::Failovers;
 pub use guard::in_connection;
 pub use limits::Limits;

@@ -153,8 +153,7 @@ mod tests {
     #[test]
     fn the_status_names_who_serves_and_what_is_wrong_above() {
         let check = |state: HostState, serving: Option<u16>, tiers: &[TierStatus], expected: &str| {
-            let host =
-                HostStatus { state, serving: serving.map(TierId), tiers: tiers.to_vec(), retry: None };
+            let host = HostStatus { state, serving: serving.map(TierId), tiers: tiers.to_vec(), retry: None };
             assert_eq!(status_text(&["primary", "gpu2", "cpu"], &host), expected);
         };
         let ready = tier(Some(EngineState::Ready), Health::Healthy, "answered in 2 ms");

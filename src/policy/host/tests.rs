@@ -180,6 +180,32 @@ fn the_earliest_counts_and_what_nobody_can_foresee_may_be_earlier() {
 }
 
 #[test]
+fn what_this_host_could_not_ask_changes_nothing_and_is_asked_again() {
+    let (mut host, _) = host(&[StartMode::Always]);
+    let asked = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Check { ticket, .. } => Some(*ticket),
+            _ => None,
+        })
+    };
+    let mut checks = 0;
+    let mut actions = make_ready(&mut host, 1.0, run(T0, 1));
+    for second in 2..200 {
+        if let Some(ticket) = asked(&actions) {
+            checks += 1;
+            host.step(at(f64::from(second)), Event::Done(ticket, Outcome::NotAsked));
+        }
+        assert_eq!(
+            (host.status().tiers[0].health, standings(&host)),
+            (Health::Healthy, vec![Standing::Open])
+        );
+        assert_eq!(host.status().tiers[0].check.failures, 0);
+        actions = host.step(at(f64::from(second) + 0.5), Event::Deadline);
+    }
+    assert!(checks > 10, "{checks}");
+}
+
+#[test]
 fn a_drain_waits_for_a_sample_that_is_younger_than_it() {
     let (mut host, _) = host(&[StartMode::Always]);
     make_ready(&mut host, 1.0, run(T0, 1));

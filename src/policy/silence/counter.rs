@@ -39,6 +39,11 @@ impl Counter {
         }
     }
 
+    /// It could not be asked.
+    pub(super) fn unread(&mut self, now: Moment) {
+        self.next = Some(now + COUNT_EVERY);
+    }
+
     pub(super) fn read(&mut self, figure: Option<u64>, now: Moment) -> Reading {
         self.next = Some((self.asked + COUNT_EVERY).max(now + COUNT_EVERY / 4));
         match (figure, self.last) {

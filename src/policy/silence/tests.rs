@@ -28,7 +28,7 @@ impl Watched {
         for second in seconds {
             self.turn.now = at(second);
             let sample = Sample { in_flight: 2, ..Sample::default() };
-            self.proof.sampled(sample, false, at(second));
+            self.proof.sampled(sample, at(second));
             if self.proof.wants_try() && second % 10 == 0 {
                 self.proof.tried(passes, at(second));
             }
@@ -132,8 +132,9 @@ fn cpu_time_vouches_for_as_long_as_bytes_come() {
     for second in 0..400 {
         streaming.turn.now = at(second);
         // A byte every forty seconds, and never a whole answer.
-        let sample = Sample { in_flight: 2, last_progress: at(second / 40 * 40), ..Sample::default() };
-        streaming.proof.sampled(sample, false, at(second));
+        let byte = at(second / 40 * 40);
+        let sample = Sample { in_flight: 2, last_progress: byte, last_byte: byte, ..Sample::default() };
+        streaming.proof.sampled(sample, at(second));
         streaming.proof.due(&mut streaming.turn);
         for action in std::mem::take(&mut streaming.turn.actions) {
             assert!(matches!(action, Action::Count { .. }), "{action:?}");
@@ -141,6 +142,54 @@ fn cpu_time_vouches_for_as_long_as_bytes_come() {
         }
         assert_eq!(streaming.proof.suspicion(), None, "at {second} s");
     }
+}
+
+/// Clients that come one after the other, each leaving after twenty seconds without a byte. `idle`: for so long nobody
+/// comes in between.
+fn impatient_clients(idle: u64) -> Watched {
+    let mut spinning = silent(false);
+    for second in 0..200 * (20 + idle) / 20 {
+        spinning.turn.now = at(second);
+        let (turn, into) = (second / (20 + idle) * (20 + idle), second % (20 + idle));
+        let in_flight = u32::from(into < 20);
+        let sample = Sample { in_flight, last_progress: at(turn), ..Sample::default() };
+        spinning.proof.sampled(sample, at(second));
+        spinning.proof.due(&mut spinning.turn);
+        for action in std::mem::take(&mut spinning.turn.actions) {
+            assert!(matches!(action, Action::Count { .. }), "{action:?}");
+            spinning.proof.counted(Some(STAND_IN | second), &mut spinning.turn);
+        }
+        if spinning.proof.suspicion().is_some() {
+            break;
+        }
+    }
+    spinning
+}
+
+#[test]
+fn requests_that_begin_again_and_again_do_not_vouch_for_an_engine_that_spins() {
+    for (idle, expected) in [(0, 60..90), (1, 60..95), (60, 240..340)] {
+        let spinning = impatient_clients(idle);
+        assert!(spinning.proof.suspicion().is_some(), "{idle}");
+        let found = spinning.turn.now.as_nanos() / 1_000_000_000;
+        assert!(expected.contains(&found), "{idle}: {found}");
+    }
+}
+
+#[test]
+fn what_could_not_be_asked_is_no_look() {
+    let mut silent = silent(false);
+    for second in 0..300 {
+        silent.turn.now = at(second);
+        silent.proof.sampled(Sample { in_flight: 2, ..Sample::default() }, at(second));
+        silent.proof.due(&mut silent.turn);
+        if !std::mem::take(&mut silent.turn.actions).is_empty() {
+            silent.proof.not_counted(at(second));
+        }
+    }
+    assert_eq!(silent.proof.suspicion(), None);
+    silent.run(300..310, |_| None, false);
+    assert!(silent.proof.suspicion().is_some(), "it goes on asking");
 }
 
 #[test]
@@ -249,7 +298,7 @@ fn clients_that_give_up_early_do_not_hide_a_hang() {
         hung.turn.now = at(second);
         // A new first request every five seconds.
         let sample = Sample { in_flight: 1, last_progress: at(second / 5 * 5), ..Sample::default() };
-        hung.proof.sampled(sample, true, at(second));
+        hung.proof.sampled(sample, at(second));
         hung.proof.due(&mut hung.turn);
         for action in std::mem::take(&mut hung.turn.actions) {
             assert!(matches!(action, Action::Count { .. }), "{action:?}");

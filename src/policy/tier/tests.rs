@@ -44,7 +44,13 @@ fn step(tier: &mut Tier, turn: &mut Turn, seconds: u64, happens: In) -> String {
         Failed(failure) => tier.checked(Checked::Failed(failure), turn),
         Refused => tier.refused(turn),
         Sampled(in_flight, progress, failures_in_row, answered) => {
-            let sample = Sample { in_flight, last_progress: at(progress), failures_in_row, answered };
+            let sample = Sample {
+                in_flight,
+                last_progress: at(progress),
+                last_byte: at(progress),
+                failures_in_row,
+                answered,
+            };
             tier.sampled(sample, turn);
         }
         Tried(passed) => tier.tried(passed, turn),

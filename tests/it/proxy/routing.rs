@@ -128,7 +128,7 @@ fn when_nobody_can_answer_the_reasons_come_at_once() {
         assert_eq!(told(&bed.chat(true)), expected, "{at:?} {unforeseen}");
     }
     let health = ask(bed.port, &get("/health"));
-    assert_eq!((health.status, health.field("retry-after")), (503, Some("7")));
+    assert_eq!((health.status, health.field("retry-after")), (503, Some("1")));
 }
 
 #[test]

@@ -194,14 +194,14 @@ impl Flow {
                 let done = dice.below(u64::from(sample.in_flight) + 1) as u32;
                 sample.in_flight -= done;
                 sample.answered += u64::from(done);
-                sample.last_progress = now;
+                (sample.last_progress, sample.last_byte) = (now, now);
                 sample.failures_in_row = 0;
             }
             Mood::Busy => {
                 if sample.in_flight > 0 && dice.permille(40) {
                     sample.answered += 1;
                     sample.in_flight -= 1;
-                    sample.last_progress = now;
+                    (sample.last_progress, sample.last_byte) = (now, now);
                 }
             }
             Mood::Refusing | Mood::Failing => {
