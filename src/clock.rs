@@ -23,6 +23,11 @@ pub fn rfc3339(wall_ms: i64) -> String {
     format!("{t:.3}")
 }
 
+/// Reads what [`rfc3339`] wrote, or any other RFC 3339 time; `None` when it is none.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    Some(text.parse::<jiff::Timestamp>().ok()?.as_millisecond())
+}
+
 /// The wall-clock time of a moment of this boot, as RFC 3339 UTC. Right as long as nobody set the clock in between,
 /// which is all that showing needs.
 pub fn rfc3339_of(moment: Moment) -> String {

@@ -36,6 +36,18 @@ pub enum FileVerdict {
     Wrong(Vec<String>),
 }
 
+impl FileVerdict {
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Unchanged => "the file has not changed".to_owned(),
+            Self::Good => "the file is good; restart to apply".to_owned(),
+            Self::Wrong(problems) => {
+                format!("the file is wrong, nothing was changed: {}", problems.join("; "))
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub enum RunNews {
     Spawned {

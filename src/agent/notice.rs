@@ -1,33 +1,137 @@
-//! One line of the agent's log per state change: tier, run, from, to, why.
-use crate::policy::{EngineState, Health, Notice, TierId};
+//! What policy tells, for people and programs: one event per notice, and one line of the agent's log per event.
+use crate::control::feed::Event;
+use crate::control::wire::{self, signal_name};
+use crate::policy::{Cause, Command, Ending, EngineState, Exit, Notice, RunId, TierId};
 
-/// Logs a notice. `names` are the tiers' names in rank order, `engines` says which tier each engine belongs to.
-pub fn log(notice: &Notice, names: &[String], engines: &[TierId], seq: u64) {
-    let name = |tier: TierId| names.get(usize::from(tier.0)).map_or("?", String::as_str);
-    let place = |tier: Option<TierId>| tier.map_or("none", name);
+/// The names by which events speak of tiers.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    /// In rank order.
+    pub tiers: &'a [String],
+    /// Which tier each engine belongs to.
+    pub engines: &'a [TierId],
+}
+
+impl Names<'_> {
+    pub fn tier(&self, tier: TierId) -> String {
+        self.tiers.get(usize::from(tier.0)).map_or("?", String::as_str).to_owned()
+    }
+
+    fn of_run(&self, run: RunId) -> String {
+        self.engines.get(usize::from(run.engine.0)).map_or_else(|| "?".to_owned(), |tier| self.tier(*tier))
+    }
+}
+
+/// The event that tells of a notice, without number and time.
+pub fn event(notice: &Notice, names: Names<'_>) -> Event {
+    let tier = |tier: &TierId| Some(names.tier(*tier));
     match notice {
-        Notice::Engine { run, from, to, why } => {
-            let tier = engines.get(usize::from(run.engine.0)).map_or("?", |tier| name(*tier));
-            let (from, to, run) = (state(*from), state(*to), run.number);
-            match to {
-                "backoff" | "held" | "wedged" => tracing::warn!(seq, tier, run, from, to, why, "engine"),
-                _ => tracing::info!(seq, tier, run, from, to, why, "engine"),
-            }
+        Notice::Engine { run, from, to, why } => Event {
+            kind: state(*to).to_owned(),
+            tier: Some(names.of_run(*run)),
+            run: Some(run.number),
+            from: Some(state(*from).to_owned()),
+            to: Some(state(*to).to_owned()),
+            text: why.clone(),
+            ..Event::default()
+        },
+        Notice::Exit { run, ending } => {
+            Event { tier: Some(names.of_run(*run)), run: Some(run.number), ..exit(ending) }
         }
-        Notice::Health { tier, from, to, why } => {
-            tracing::info!(seq, tier = name(*tier), from = health(*from), to = health(*to), why, "health");
-        }
+        Notice::Health { tier: of, from, to, cause, why } => Event {
+            kind: "health".to_owned(),
+            tier: tier(of),
+            from: Some(wire::Health::from(*from).name().to_owned()),
+            to: Some(wire::Health::from(*to).name().to_owned()),
+            cause: cause.map(|cause| cause.name().to_owned()),
+            text: why.clone(),
+            ..Event::default()
+        },
         Notice::Serving { from, to, why } => {
-            tracing::info!(seq, from = place(*from), to = place(*to), why, "serving");
+            Event { tier: to.as_ref().and_then(tier), ..moved("serving", *from, *to, why, names) }
         }
-        Notice::Failover { from, to, why } => {
-            tracing::warn!(seq, from = name(*from), to = name(*to), why, "failover");
+        Notice::Failover { from, to, cause, why } => {
+            Event { cause: blame(*cause), ..moved("failover", Some(*from), Some(*to), why, names) }
         }
-        Notice::Return { from, to } => tracing::info!(seq, from = name(*from), to = name(*to), "return"),
-        Notice::AllDown { why } => tracing::error!(seq, why, "all tiers are down"),
-        Notice::Operator { tier, command } => {
-            tracing::info!(seq, tier = name(*tier), command = ?command, "operator");
+        Notice::Return { from, to } => {
+            let why = format!("{} serves again", names.tier(*to));
+            moved("return", Some(*from), Some(*to), &why, names)
         }
+        Notice::AllDown { from, cause, why } => {
+            Event { cause: blame(*cause), ..moved("all-down", *from, None, why, names) }
+        }
+        Notice::Operator { tier: of, command } => Event {
+            kind: "operator".to_owned(),
+            tier: tier(of),
+            text: match command {
+                Command::Start => "start",
+                Command::Stop => "stop",
+                Command::Restart => "restart",
+            }
+            .to_owned(),
+            ..Event::default()
+        },
+    }
+}
+
+fn exit(ending: &Ending) -> Event {
+    let (code, signal, how) = match ending.exit {
+        Exit::Code(code) => (Some(code), None, format!("exit status {code}")),
+        Exit::Signal(number) => (None, Some(signal_name(number)), signal_name(number)),
+        Exit::Unknown => (None, None, "nobody knows how".to_owned()),
+    };
+    Event {
+        kind: "exit".to_owned(),
+        cause: Some(ending.cause.name().to_owned()),
+        evidence: ending.evidence.clone(),
+        code,
+        signal,
+        text: format!("ended ({how}): {}", ending.cause.meaning()),
+        ..Event::default()
+    }
+}
+
+/// Serving went from here to there.
+fn moved(kind: &str, from: Option<TierId>, to: Option<TierId>, why: &str, names: Names<'_>) -> Event {
+    let from = from.map(|from| names.tier(from));
+    Event {
+        kind: kind.to_owned(),
+        tier: from.clone(),
+        from,
+        to: to.map(|to| names.tier(to)),
+        text: why.to_owned(),
+        ..Event::default()
+    }
+}
+
+/// Where something is known to have gone wrong, "unknown" says that nobody knows why.
+fn blame(cause: Option<Cause>) -> Option<String> {
+    Some(cause.unwrap_or(Cause::Unknown).name().to_owned())
+}
+
+/// Logs an event: what an operator should look at as a warning, what is an outage as an error.
+pub fn log(event: &Event) {
+    let Event { seq, tier, run, from, to, cause, evidence, text, .. } = event;
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                seq,
+                tier = tier.as_deref(),
+                run,
+                from = from.as_deref(),
+                to = to.as_deref(),
+                cause = cause.as_deref(),
+                evidence = evidence.as_deref(),
+                why = text,
+                "{}",
+                event.kind
+            )
+        };
+    }
+    match event.kind.as_str() {
+        "all-down" => line!(error),
+        "failover" | "backoff" | "held" | "wedged" => line!(warn),
+        _ => line!(info),
     }
 }
 
@@ -40,13 +144,5 @@ pub const fn state(state: EngineState) -> &'static str {
         EngineState::Backoff => "backoff",
         EngineState::Held => "held",
         EngineState::Wedged => "wedged",
-    }
-}
-
-const fn health(health: Health) -> &'static str {
-    match health {
-        Health::Healthy => "healthy",
-        Health::Degraded => "degraded",
-        Health::Down => "down",
     }
 }

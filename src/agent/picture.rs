@@ -22,6 +22,7 @@ pub struct Identity {
     pub started_ms: i64,
     pub listen: Vec<String>,
     pub config: String,
+    pub state_dir: String,
     pub watchdog: Option<Duration>,
 }
 
@@ -149,6 +150,7 @@ impl Picture {
             listen: identity.listen.clone(),
             watchdog_s: identity.watchdog.map(|limit| limit.as_secs()),
             config: identity.config.clone(),
+            state_dir: identity.state_dir.clone(),
             config_problem: self.config_problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

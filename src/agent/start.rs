@@ -8,15 +8,19 @@ use super::lock::{Lock, LockError};
 use super::picture::{Identity, Picture};
 use super::ports::Ports;
 use super::probe::Probe;
+use super::recorder::Recorder;
 use super::seat::Seat;
 use super::signals::Signals;
 use super::turn::{Agent, Doors};
 use super::world::World;
 use super::{launch, log, previous, reaper, settings};
+use crate::alert::{Clerk, Journal, Record, Store};
 use crate::clock;
 use crate::config::{Config, Environment, LogFormat, LogLevel};
+use crate::control::feed::{self, Event, Feed};
 use crate::control::{self, Order, Served};
 use crate::heart::Heart;
+use crate::policy::incident::LetterSettings;
 use crate::policy::{Host, Saved};
 use crate::proxy::{self, Proxy, RouteTable};
 use crate::shim::Lifeline;
@@ -37,6 +41,8 @@ use tracing::level_filters::LevelFilter;
 const BACKLOG: i32 = 4096;
 /// Reports of the data plane and orders of operators that may wait for the loop.
 const WAITING_MAX: usize = 64;
+/// How long the state directory may take to say what was there before.
+const PAST_MAX: Duration = Duration::from_secs(2);
 /// How long answers that are on their way out may still take once every engine has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -206,22 +212,26 @@ impl Prepared {
             started_ms: clock::wall_ms(),
             listen: self.listen.iter().map(ToString::to_string).collect(),
             config: self.config.path.display().to_string(),
+            state_dir: self.config.agent.state_dir.display().to_string(),
             watchdog: limit,
         };
         let picture = Arc::new(Picture::new(identity, Arc::clone(&proxy), self.notifier.clone()));
         let (operator, orders) = mpsc::channel(WAITING_MAX);
-        let sockets = open_sockets(&self.config.agent.run_dir, &picture, operator, &faults)?;
+        let (events, records) = past(&self.config.agent.state_dir);
+        let sockets = open_sockets(&self.config.agent.run_dir, &picture, &events, operator, &faults)?;
         let heart = Heart::new("policy loop");
         start_watchdog(limit, &self.notifier, &heart, &proxy)?;
 
         let (sender, facts) = inbox();
         tokio::task::spawn_local(signals.pass_on(sender.clone()));
         let (world, host, first) = world(&self.config, self.environment, self.lifeline, sender, table)?;
+        let clerk = clerk(&self.config.agent.state_dir)?;
+        let recorder = Recorder::resume(LetterSettings::none(), &world, records, clerk.clone());
         let listen: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
         tracing::info!(listen = listen.join(" "), config = %self.config.path.display(), "mainstay serves");
         self.notifier.ready("starting the engines");
         let doors = Doors { facts, orders, reports };
-        let agent = Agent {
+        let mut agent = Agent {
             host,
             world,
             doors,
@@ -230,18 +240,45 @@ impl Prepared {
             picture,
             proxy,
             notifier: self.notifier,
-            seq: 0,
+            events,
+            recorder,
             operator_seq: 0,
             sampled: clock::now(),
             stopping: false,
         };
+        let text = format!("mainstay {} serves at {}", env!("CARGO_PKG_VERSION"), listen.join(" "));
+        agent.announce(Event { kind: "started".to_owned(), text, ..Event::default() });
         let proxy = agent.run(first).await;
         let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
         reaper::alone(LAST_WORDS).await;
         sockets.close();
+        clerk.settle();
         tracing::info!("every engine has ended");
         Ok(())
     }
+}
+
+/// What earlier agents left in the state directory: events, and the records of incidents. A disk that hangs is not waited
+/// for: then there is no past.
+fn past(state_dir: &Path) -> (Arc<Feed>, Result<Vec<Record>, String>) {
+    let (found, looked) = std::sync::mpsc::sync_channel(1);
+    let dir = state_dir.to_owned();
+    let look = move || {
+        let records = Store::at(&dir).load_all().map_err(|why| why.to_string());
+        let _ = found.send((Journal::at(&dir).tail(feed::KEPT), records));
+    };
+    let looking = std::thread::Builder::new().name("past".into()).spawn(look);
+    let past = looking.ok().and_then(|_| looked.recv_timeout(PAST_MAX).ok());
+    let nothing = || (Vec::new(), Err(format!("{} does not answer", state_dir.display())));
+    let (lines, records) = past.unwrap_or_else(nothing);
+    (Arc::new(Feed::resume(lines)), records)
+}
+
+/// The thread that writes incidents, events and mail.
+fn clerk(state_dir: &Path) -> Result<Clerk, StartError> {
+    let complain = |why: &io::Error| tracing::error!(%why, "the state directory cannot be written");
+    let started = Clerk::start(state_dir, None, Box::new(complain));
+    started.map(|(clerk, _)| clerk).map_err(failed("cannot start the clerk's thread"))
 }
 
 /// Status and control socket, open; whoever holds this decides when they close.
@@ -263,6 +300,7 @@ impl Sockets {
 fn open_sockets(
     run_dir: &Path,
     picture: &Arc<Picture>,
+    events: &Arc<Feed>,
     operator: mpsc::Sender<Order>,
     faults: &Arc<Faults>,
 ) -> Result<Sockets, StartError> {
@@ -276,6 +314,7 @@ fn open_sockets(
             let picture = Arc::clone(&status);
             Box::pin(async move { picture.status().await })
         }),
+        events: Arc::clone(events),
         operator,
         faults,
     };

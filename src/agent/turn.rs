@@ -6,14 +6,17 @@ use super::faults::Faults;
 use super::inbox::News;
 use super::notice;
 use super::picture::Picture;
+use super::recorder::{Around, Recorder};
 use super::world::World;
+use crate::alert::{Felt, Job};
 use crate::clock;
+use crate::control::feed::{Event, Feed};
 use crate::control::{Order, Refused};
 use crate::heart::Heart;
 use crate::policy::{
-    Action, Command, EngineState, Event, Host, HostState, Moment, Notice, TierEvent, TierId,
+    Action, Command, EngineState, Event as Fact, Host, HostState, Moment, Notice, TierEvent, TierId,
 };
-use crate::proxy::{Proxy, Report};
+use crate::proxy::{Code, Proxy, Report};
 use crate::systemd::Notifier;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,9 +44,9 @@ pub struct Agent {
     pub picture: Arc<Picture>,
     pub proxy: Arc<Proxy>,
     pub notifier: Notifier,
-    /// The number of the last event.
-    pub seq: u64,
-    /// The number of the last one that an operator caused.
+    pub events: Arc<Feed>,
+    pub recorder: Recorder,
+    /// The number of the last event that an operator caused.
     pub operator_seq: u64,
     /// When the data plane's figures were last read.
     pub sampled: Moment,
@@ -64,7 +67,7 @@ impl Agent {
             }
             self.sample();
             if self.host.next_deadline().is_some_and(|at| at <= clock::now()) {
-                self.step(Event::Deadline);
+                self.step(Fact::Deadline);
             }
             self.publish();
             self.heart.beat();
@@ -102,13 +105,14 @@ impl Agent {
         let now = clock::now();
         let deadline = self.host.next_deadline().map_or(TURN_MAX, |at| at.since(now));
         let sample = self.host.sample_interval().map_or(TURN_MAX, |every| (self.sampled + every).since(now));
-        deadline.min(sample).min(TURN_MAX)
+        let letters = self.recorder.next_deadline().map_or(TURN_MAX, |at| at.since(now));
+        deadline.min(sample).min(letters).min(TURN_MAX)
     }
 
     fn take(&mut self, news: News) {
         match news {
             News::Event(event) => {
-                if matches!(event, Event::Shutdown(_)) {
+                if matches!(event, Fact::Shutdown(_)) {
                     self.stop();
                 }
                 self.step(event);
@@ -117,14 +121,18 @@ impl Agent {
             News::Order(asked) => self.order(asked),
             News::Report(Report::Refused { tier, run }) => {
                 if self.world.is_current(tier, run) {
-                    self.step(Event::Tier(tier, TierEvent::Refused));
+                    self.step(Fact::Tier(tier, TierEvent::Refused));
                 }
             }
             News::Report(Report::Misconfigured { tier, evidence, .. }) => {
                 self.world.misconfigured(tier, &evidence)
             }
             News::CheckFile => self.world.check_file(),
-            News::FileChecked(verdict) => self.picture.config_problem(self.world.tell_file(verdict)),
+            News::FileChecked(verdict) => {
+                let text = verdict.sentence();
+                self.announce(Event { kind: "config".to_owned(), text, ..Event::default() });
+                self.picture.config_problem(self.world.tell_file(verdict));
+            }
         }
     }
 
@@ -137,7 +145,7 @@ impl Agent {
         }
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: Fact) {
         let told = tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{event:?}"));
         let actions = self.host.step(clock::now(), event);
         if let Some(event) = told {
@@ -156,12 +164,23 @@ impl Agent {
         }
     }
 
+    /// A state change: event, log line, and what incidents make of it.
     fn tell(&mut self, told: &Notice) {
-        self.seq += 1;
+        let event = self.announce(notice::event(told, self.world.names()));
         if matches!(told, Notice::Operator { .. }) {
-            self.operator_seq = self.seq;
+            self.operator_seq = event.seq;
         }
-        notice::log(told, &self.world.names, &self.world.engines, self.seq);
+        let around = Around { world: &self.world, felt: felt(&self.world, &self.proxy) };
+        self.recorder.hear(clock::now(), told, &event, around);
+    }
+
+    /// Numbers an event, and shows it to whoever follows; the clerk writes it down.
+    pub fn announce(&mut self, event: Event) -> Event {
+        let event = Event { seq: self.events.last() + 1, at: clock::rfc3339(clock::wall_ms()), ..event };
+        notice::log(&event);
+        let line = self.events.publish(&event);
+        self.recorder.clerk().give(Job::Event(line.to_string()));
+        event
     }
 
     /// Reads the data plane's figures when policy wants them.
@@ -173,13 +192,15 @@ impl Agent {
         }
         self.sampled = now;
         for (tier, sample) in self.world.samples() {
-            self.step(Event::Tier(tier, TierEvent::Sampled(sample)));
+            self.step(Fact::Tier(tier, TierEvent::Sampled(sample)));
         }
     }
 
     fn publish(&mut self) {
         let status = self.host.status();
         self.world.publish(self.host.routes(), status.retry, self.faults.failover());
+        let around = Around { world: &self.world, felt: felt(&self.world, &self.proxy) };
+        self.recorder.settle(clock::now(), &status, around);
         self.picture.show(status, &self.world);
     }
 
@@ -190,7 +211,7 @@ impl Agent {
             Some(tier) => match self.conflict(tier, asked.command) {
                 Some(why) => Err(Refused::Conflict(why)),
                 None => {
-                    self.step(Event::Operator(tier, asked.command));
+                    self.step(Fact::Operator(tier, asked.command));
                     Ok(self.operator_seq)
                 }
             },
@@ -221,4 +242,18 @@ impl Agent {
             Command::Start | Command::Stop | Command::Restart => None,
         }
     }
+}
+
+/// What clients have felt of this agent so far, over all tiers.
+fn felt(world: &World, proxy: &Proxy) -> Felt {
+    let tallies = world.seats.iter().map(|seat| seat.totals.tally());
+    let refusals = proxy.refusals();
+    let refused = [Code::AllTiersDown, Code::OnlyDegradedTiers, Code::UpstreamFailed];
+    let none = Felt { refused: refused.into_iter().map(|code| refusals.of(code)).sum(), ..Felt::default() };
+    tallies.fold(none, |felt, tally| Felt {
+        moved: felt.moved + tally.failed_over,
+        cut: felt.cut + tally.cut,
+        weakened: felt.weakened + tally.weakened,
+        ..felt
+    })
 }

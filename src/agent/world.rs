@@ -1,5 +1,6 @@
 //! What the agent does for policy: one short arm per action, none of which waits.
 use super::inbox::{FileVerdict, News, RunNews, Sender};
+use super::notice::Names;
 use super::ports::Ports;
 use super::previous::Intent;
 use super::probe::{Probe, Target};
@@ -96,6 +97,11 @@ impl World {
             Action::Tell(_) => {}
             Action::Finish => self.finished = true,
         }
+    }
+
+    /// The names by which events speak of tiers.
+    pub fn names(&self) -> Names<'_> {
+        Names { tiers: &self.names, engines: &self.engines }
     }
 
     /// The figures of every tier that has a data plane just now.

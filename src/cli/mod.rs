@@ -3,8 +3,10 @@
 //! `mainstay shim` never gets as far as the argument parser: the shim is one of many on a host, lives as long as its
 //! engine, and has to stay tiny.
 pub mod check;
+pub mod events;
 pub mod exit;
 pub mod help;
+pub mod incidents;
 pub mod logs;
 pub mod operate;
 pub mod place;
@@ -65,6 +67,34 @@ enum Verb {
         #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
         lines: usize,
     },
+    /// Print what happened: starts, failovers, exits with their causes, and what operators did
+    Events {
+        /// Go on with what happens from now on, also when the agent is replaced
+        #[arg(short, long)]
+        follow: bool,
+        /// One JSON object a line, as the agent says it
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the incidents: what failed, when, for how long and why
+    Incidents {
+        #[arg(long)]
+        json: bool,
+        /// Where they are kept; else where the running agent, or the unit, keeps them
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
+    /// Show one incident whole: cause, timeline, what clients felt, the engine's last lines
+    Incident {
+        /// Its number, or `last`
+        #[arg(value_name = "ID|last", default_value = "last")]
+        which: String,
+        #[arg(long)]
+        json: bool,
+        /// Where they are kept; else where the running agent, or the unit, keeps them
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
     /// End a tier's engine and start it again
     Restart { tier: String },
     /// Start a tier's engine that is stopped or held
@@ -100,6 +130,11 @@ fn perform(arguments: Arguments) -> Exit {
         Verb::Check { config } => check::main(&config),
         Verb::Status { json, watch } => status::main(&client(), json, watch),
         Verb::Logs { tier, follow, lines } => logs::main(&place::here(flag), &tier, lines, follow),
+        Verb::Events { follow, json } => events::main(&client(), follow, json),
+        Verb::Incidents { json, state_dir } => incidents::list(&client(), state_dir.as_deref(), json),
+        Verb::Incident { which, json, state_dir } => {
+            incidents::one(&client(), state_dir.as_deref(), &which, json)
+        }
         Verb::Restart { tier } => operate::main(&client(), &tier, Command::Restart),
         Verb::Start { tier } => operate::main(&client(), &tier, Command::Start),
         Verb::Stop { tier } => operate::main(&client(), &tier, Command::Stop),

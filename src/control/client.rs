@@ -1,5 +1,7 @@
 //! One question to a running agent, for the command line. It blocks, and always ends: with the answer, or with a
 //! [`Failure`] that says what was wrong and what to do.
+mod follow;
+
 use super::{CONTROL_SOCKET, STATUS_SOCKET, wire};
 use crate::policy::Command;
 use bytes::Bytes;
@@ -76,6 +78,21 @@ impl Client {
         Ok((read(&socket, &text)?, read(&socket, &text)?))
     }
 
+    /// `GET /v1/events` after `since`: each line as it comes, and `None` in every pause, while `take` says that more are
+    /// wanted. Ends with the conversation: at the last kept event, or with `follow` when the agent ends.
+    ///
+    /// # Errors
+    /// Whatever kept the answer away, or broke it off.
+    pub fn events(
+        &self,
+        since: u64,
+        follow: bool,
+        take: impl FnMut(Option<&str>) -> bool,
+    ) -> Result<(), Failure> {
+        let path = format!("/v1/events?since={since}&follow={}", u8::from(follow));
+        follow::lines(&self.run_dir.join(STATUS_SOCKET), &path, take)
+    }
+
     /// Gives a command to a tier; the event's `seq`.
     ///
     /// # Errors
@@ -124,11 +141,16 @@ fn ask(socket: &Path, method: Method, path: &str, expected: StatusCode) -> Resul
     if status == expected {
         return Ok(text);
     }
-    let why = match serde_json::from_slice::<wire::Problem>(&text) {
+    Err(refusal(status, &text))
+}
+
+/// The agent's own sentence, where it gave one.
+fn refusal(status: StatusCode, text: &[u8]) -> Failure {
+    let why = match serde_json::from_slice::<wire::Problem>(text) {
         Ok(problem) => problem.error.message,
         Err(_) => format!("the agent answered {status}"),
     };
-    Err(Failure::Refused { status: status.as_u16(), why })
+    Failure::Refused { status: status.as_u16(), why }
 }
 
 async fn exchange(socket: &Path, method: Method, path: &str) -> Result<(StatusCode, Bytes), Failure> {

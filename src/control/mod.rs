@@ -4,10 +4,13 @@
 //!
 //! Rights are the files' own: `status.sock` (0660) answers `GET` only, `control.sock` (0600) takes commands too.
 pub mod client;
+mod events;
+pub mod feed;
 pub mod process;
 pub mod server;
 pub mod wire;
 
+pub use feed::Feed;
 pub use server::{Faults, Open, Order, Refused, Served, StatusSource, serve};
 
 /// The socket that only answers questions, in the runtime directory.

@@ -1,9 +1,11 @@
 //! The two sockets. Whoever connects is bounded in number and time, so that a slow or garbled client costs nobody but
 //! itself; a policy loop that does not answer becomes a 503, never a client that hangs.
+use super::events::{Endless, events};
+use super::feed::Feed;
 use super::{CONTROL_SOCKET, STATUS_SOCKET, wire};
 use crate::policy::Command;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path as InPath, State};
+use axum::extract::{Extension, Path as InPath, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -44,6 +46,7 @@ pub type Faults = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 #[derive(Clone)]
 pub struct Served {
     pub status: StatusSource,
+    pub events: Arc<Feed>,
     /// Commands on their way to the policy loop.
     pub operator: mpsc::Sender<Order>,
     /// Present only in an agent that was started for tests.
@@ -128,7 +131,7 @@ fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
 }
 
 fn questions() -> Router<Served> {
-    Router::new().route("/v1/status", get(status))
+    Router::new().route("/v1/status", get(status)).route("/v1/events", get(events))
 }
 
 fn commands(faults: bool) -> Router<Served> {
@@ -157,13 +160,18 @@ async fn attend(listener: UnixListener, routes: Router) {
 
 /// One request and its answer. Without keep-alive, so that an idle client holds no place.
 async fn converse(stream: UnixStream, routes: Router) {
+    let endless = Endless::default();
+    let routes = routes.layer(Extension(endless.clone()));
     let talk = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    tokio::pin!(talk);
     // What a client did wrong is its own affair, and it has been told as far as it listens.
-    let _ = timeout(CONVERSATION, talk).await;
+    if timeout(CONVERSATION, &mut talk).await.is_err() && endless.is_set() {
+        let _ = talk.await;
+    }
 }
 
 async fn status(State(served): State<Served>) -> Response {
@@ -224,7 +232,7 @@ fn no_answer() -> Response {
     problem(StatusCode::SERVICE_UNAVAILABLE, "agent_stuck", &sentence)
 }
 
-fn problem(status: StatusCode, code: &str, message: &str) -> Response {
+pub(super) fn problem(status: StatusCode, code: &str, message: &str) -> Response {
     let class = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
     let details = wire::Details {
         message: message.to_owned(),

@@ -36,6 +36,9 @@ pub struct Agent {
     /// The watchdog limit that systemd holds the agent to; `None` where there is no watchdog.
     pub watchdog_s: Option<u64>,
     pub config: String,
+    /// Where incidents, events and waiting mail are kept.
+    #[serde(default)]
+    pub state_dir: String,
     /// Why the file as it lies on disk would be refused, where that is known.
     pub config_problem: Option<String>,
     /// Connections of clients that ended in a defect of ours.

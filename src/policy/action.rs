@@ -1,6 +1,6 @@
 //! Everything that policy may ask of the world. The agent performs each without awaiting it; what takes long carries a
 //! ticket and comes back as one `Event::Done`.
-use super::{EngineState, Health, RunId, Ticket, TierId};
+use super::{Cause, Ending, EngineState, Health, RunId, Ticket, TierId};
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Action {
     Finish,
 }
 
-/// A state change, for the log, and later for events, incidents and mail.
+/// A state change, for log, events, incidents and mail. A `cause` is `None` where nothing is known to have gone wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     Engine {
@@ -40,10 +40,16 @@ pub enum Notice {
         to: EngineState,
         why: String,
     },
+    /// The main process of a run is gone, or could not be started. Told once for each run, as soon as it is known.
+    Exit {
+        run: RunId,
+        ending: Ending,
+    },
     Health {
         tier: TierId,
         from: Health,
         to: Health,
+        cause: Option<Cause>,
         why: String,
     },
     /// Where the next request of the chain goes.
@@ -56,6 +62,7 @@ pub enum Notice {
     Failover {
         from: TierId,
         to: TierId,
+        cause: Option<Cause>,
         why: String,
     },
     /// The way back up after a failover.
@@ -63,8 +70,10 @@ pub enum Notice {
         from: TierId,
         to: TierId,
     },
-    /// No tier can answer.
+    /// No tier can answer. `from` served last; `None` when none ever did.
     AllDown {
+        from: Option<TierId>,
+        cause: Option<Cause>,
         why: String,
     },
     Operator {

@@ -64,7 +64,8 @@ impl Chain {
             None if (from.is_some() || hopeless) && !self.told_down => {
                 self.told_down = true;
                 let reasons: Vec<&str> = tiers.iter().map(Tier::reason).collect();
-                turn.tell(Notice::AllDown { why: reasons.join("; ") });
+                let cause = from.and_then(|from| cause_of(tiers, from));
+                turn.tell(Notice::AllDown { from, cause, why: reasons.join("; ") });
             }
             None => {}
         }
@@ -81,7 +82,8 @@ impl Chain {
         match self.last {
             Some(last) if to > last => {
                 self.left = Some(self.left.map_or(last, |left| left.min(last)));
-                turn.tell(Notice::Failover { from: last, to, why: why(last) });
+                let cause = cause_of(tiers, last);
+                turn.tell(Notice::Failover { from: last, to, cause, why: why(last) });
             }
             Some(last) if to < last && self.left.is_some() => {
                 turn.tell(Notice::Return { from: last, to });
@@ -93,6 +95,10 @@ impl Chain {
         }
         self.last = Some(to);
     }
+}
+
+fn cause_of(tiers: &[Tier], tier: TierId) -> Option<super::Cause> {
+    tiers.get(usize::from(tier.0)).and_then(Tier::cause)
 }
 
 #[cfg(test)]
@@ -125,11 +131,11 @@ mod tests {
     }
 
     fn failover(from: TierId, to: TierId) -> Notice {
-        Notice::Failover { from, to, why: "not checked yet".to_owned() }
+        Notice::Failover { from, to, cause: None, why: "not checked yet".to_owned() }
     }
 
-    fn all_down() -> Notice {
-        Notice::AllDown { why: ["not checked yet"; 3].join("; ") }
+    fn all_down(from: TierId) -> Notice {
+        Notice::AllDown { from: Some(from), cause: None, why: ["not checked yet"; 3].join("; ") }
     }
 
     fn check(steps: &[Option<TierId>], expected: &[Notice]) {
@@ -183,11 +189,11 @@ mod tests {
             &[Some(T0), None, None, Some(T1), None, Some(T1), None, Some(T0)],
             &[
                 serving(None, T0),
-                all_down(),
+                all_down(T0),
                 failover(T0, T1),
-                all_down(),
+                all_down(T1),
                 serving(None, T1),
-                all_down(),
+                all_down(T1),
                 Notice::Return { from: T1, to: T0 },
             ],
         );

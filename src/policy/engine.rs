@@ -189,6 +189,19 @@ impl Engine {
         }
     }
 
+    /// What its tiers' absence is due to, where something is.
+    pub(super) fn blame(&self) -> Option<Cause> {
+        match &self.life {
+            Life::Ready(_) => None,
+            Life::Stopping(stopping) => Some(stopping.verdict().cause),
+            Life::Stopped
+            | Life::Starting(_)
+            | Life::Backoff { .. }
+            | Life::Held { .. }
+            | Life::Wedged(_) => self.last_exit.as_ref().map(LastExit::cause),
+        }
+    }
+
     fn state_name(&self) -> &'static str {
         match self.life {
             Life::Stopped => "stopped",

@@ -7,6 +7,12 @@ use std::time::Duration;
 pub struct Moment(u64);
 
 impl Moment {
+    /// This long before; the beginning of time where there is no such moment.
+    #[must_use]
+    pub fn back(self, by: std::time::Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }

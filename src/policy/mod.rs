@@ -11,6 +11,7 @@ mod engine;
 mod event;
 mod host;
 mod ids;
+pub mod incident;
 mod settings;
 mod silence;
 mod status;

@@ -17,8 +17,8 @@ use super::silence::{Patience, Proof, TRY_TIMEOUT};
 use super::turn::Turn;
 use super::words::{self, spell};
 use super::{
-    CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared, RunId, Sample,
-    TierId, TierSettings, TierStatus,
+    Cause, CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared, RunId,
+    Sample, TierId, TierSettings, TierStatus,
 };
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub(super) struct Tier {
     engine_seen: u64,
     /// Why it is not present.
     absence: String,
+    /// What that is due to.
+    blame: Option<Cause>,
     check: CheckStatus,
     /// When to check next; `None` while an answer is awaited.
     next_check: Option<Moment>,
@@ -91,6 +93,7 @@ impl Tier {
             run: None,
             engine_seen: 0,
             absence: "stopped".to_owned(),
+            blame: None,
             check: CheckStatus::default(),
             next_check: remote.then_some(now),
             checked_at: now,
@@ -163,6 +166,7 @@ impl Tier {
         self.engine_seen = engine.version();
         let run = engine.ready_run();
         self.absence = engine.excuse();
+        self.blame = engine.blame();
         if run != self.run || run.is_none() {
             self.begin_anew(run, turn);
         }
@@ -370,13 +374,32 @@ impl Tier {
         let (health, reason) = self.assess();
         if health != self.health {
             let (tier, from) = (self.id, self.health);
-            turn.tell(Notice::Health { tier, from, to: health, why: reason.clone() });
+            turn.tell(Notice::Health { tier, from, to: health, cause: self.cause(), why: reason.clone() });
             self.health = health;
             self.since = turn.now;
             // The way back should not wait for the next check of a healthy tier.
             self.next_check = self.next_check.map(|at| at.min(turn.now + self.pause()));
         }
         self.reason = reason;
+    }
+
+    /// Why it cannot answer, where that is known; `None` while nothing speaks against it.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        if !self.present {
+            return self.blame;
+        }
+        if self.proof.as_ref().and_then(Proof::suspicion).is_some() {
+            return Some(Cause::Hang);
+        }
+        match self.fault.as_ref()? {
+            Fault::Unchecked => None,
+            // Nobody else's process could be at fault than a remote one, or what is between.
+            Fault::Refused if self.settings.place == Place::Remote => Some(Cause::Network),
+            Fault::Checks(CheckFailure::TimedOut) => Some(Cause::Hang),
+            Fault::Refused
+            | Fault::Checks(CheckFailure::Refused | CheckFailure::Reset | CheckFailure::Status(_))
+            | Fault::Requests(_) => Some(Cause::Unknown),
+        }
     }
 
     fn assess(&self) -> (Health, String) {

@@ -2,6 +2,7 @@
 use super::client::ClientSocket;
 use super::guard;
 use super::limits::{HEAD_BYTES, HEAD_TIME};
+use super::refusals::Code;
 use super::service;
 use super::shared::Shared;
 use hyper::server::conn::http1;
@@ -75,6 +76,7 @@ fn welcome(stream: TcpStream, shared: &Arc<Shared>, places: &Places, stop: watch
             drop(place);
         }));
     } else if let Ok(place) = places.turned_away.clone().try_acquire_owned() {
+        shared.refusals.count(Code::Overloaded);
         let socket = ClientSocket::new(stream, Duration::from_secs(1));
         tokio::spawn(guard::connection(async move {
             turn_away(socket).await;

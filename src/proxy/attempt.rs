@@ -3,6 +3,7 @@ use super::exchange::{Input, Lost};
 use super::live::{Fate, Live, Visit};
 use super::outgoing::Outgoing;
 use super::route::{TierRoute, Upstream};
+use super::totals::Account;
 use super::upstream::Connection;
 use crate::clock;
 use crate::policy::{Moment, RunId, Standing, TierId};
@@ -22,6 +23,7 @@ pub(super) struct Attempt {
     pub run: Option<RunId>,
     pub live: Arc<Live>,
     pub visit: Visit,
+    pub account: Account,
     /// When it began; for the failover time of a refused connection.
     pub began: Moment,
     upstream: Upstream,
@@ -62,7 +64,7 @@ impl Attempt {
     /// Begins at `route`, if it takes one more request; over an idle connection unless `fresh`.
     pub fn begin(route: &TierRoute, fresh: bool) -> Option<Self> {
         let upstream = route.upstream.clone()?;
-        let visit = route.live.enter()?;
+        let (visit, account) = route.live.enter()?;
         let mut fate = route.live.fate();
         if *fate.borrow() != (Fate { standing: Standing::Open, cut: false }) {
             // It changed between the choice and now.
@@ -73,6 +75,7 @@ impl Attempt {
             run: route.run,
             live: route.live.clone(),
             visit,
+            account,
             began: clock::now(),
             upstream,
             connect: route.connect,

@@ -10,6 +10,7 @@ use super::plan::{self, Ask, NoTier, Plan};
 use super::reply::OwnError;
 use super::route::RouteTable;
 use super::shared::{Report, Shared};
+use super::totals::{Account, End};
 use super::wording;
 use crate::clock;
 use crate::policy::{Moment, RunId, TierId};
@@ -41,7 +42,9 @@ pub(super) struct Driver {
     declined: Vec<(TierId, String)>,
     attempt: Option<Attempt>,
     /// The tier that was left last, for the accounting that follows.
-    left: Option<(TierId, Option<RunId>, Arc<Live>)>,
+    left: Option<Left>,
+    /// The answer is the engine's own error.
+    is_error: bool,
     /// When the attempt before this one was known to be lost.
     lost_at: Option<Moment>,
     timer: Pin<Box<Sleep>>,
@@ -54,6 +57,15 @@ pub(super) struct Driver {
     committed: bool,
     /// The client has a piece of the answer to read.
     handed: bool,
+}
+
+/// What outlives an attempt.
+#[derive(Debug)]
+struct Left {
+    tier: TierId,
+    run: Option<RunId>,
+    live: Arc<Live>,
+    account: Account,
 }
 
 /// A request as it came from the client.
@@ -103,6 +115,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
         declined: Vec::new(),
         attempt: None,
         left: None,
+        is_error: false,
         lost_at: None,
         timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
         armed: None,
@@ -136,7 +149,8 @@ impl Driver {
         }
     }
 
-    fn refuse(&self, why: Refusal) -> Response<ReplyBody> {
+    fn refuse(&mut self, why: Refusal) -> Response<ReplyBody> {
+        self.settle_left();
         let error = match (why, plan::why_none(&self.table, &self.ask)) {
             // There is a tier that could answer, but not as this client wants it.
             (Refusal::Failed(_), why @ NoTier::OnlyWeakened) => {
@@ -159,11 +173,13 @@ impl Driver {
         weakened: bool,
         attempts: u32,
     ) -> Response<ReplyBody> {
+        self.settle_left();
         let mut fields = headers::to_client(upstream);
         if let Some(route) = self.table.tier(tier) {
             fields.insert(headers::TIER, headers::value_of(&route.name));
         }
         if weakened {
+            self.at(tier).inspect(|(_, _, account)| account.weakened());
             fields.insert(headers::DEGRADED, HeaderValue::from_static("true"));
         }
         headers::put_attempts(&mut fields, attempts);
@@ -307,12 +323,17 @@ impl Driver {
             match step {
                 Step::Try { tier, fresh } => self.attempt_at(tier, fresh),
                 Step::Leave => {
-                    self.left = self.attempt.take().map(|a| (a.tier, a.run, a.live));
+                    let Some(Attempt { tier, run, live, account, .. }) = self.attempt.take() else {
+                        continue;
+                    };
+                    self.left = Some(Left { tier, run, live, account });
                 }
                 Step::Tell(tier, outcome) => self.tell(tier, outcome),
-                Step::Head { .. } | Step::Body(_) | Step::End | Step::Abort | Step::Refuse(_) => {
+                Step::Head { status, .. } => {
+                    self.is_error = status >= 400;
                     self.out.push_back(step);
                 }
+                Step::Body(_) | Step::End | Step::Abort | Step::Refuse(_) => self.out.push_back(step),
             }
         }
     }
@@ -358,28 +379,49 @@ impl Driver {
     }
 
     fn tell(&mut self, tier: TierId, outcome: Outcome) {
-        let here = self.attempt.as_ref().filter(|a| a.tier == tier).map(|a| (a.run, &a.live));
-        let left = self.left.as_ref().filter(|(left, ..)| *left == tier).map(|(_, run, live)| (*run, live));
-        let Some((run, live)) = here.or(left) else { return };
         if matches!(outcome, Outcome::Skipped(_) | Outcome::MovedOn | Outcome::Cut) {
             let (id, why) =
                 (&self.request_id, self.exchange.last_loss().unwrap_or("see the client's answer"));
             let name = self.table.tier(tier).map(|route| route.name.as_str());
             tracing::debug!(request = ?id, tier = name, ?outcome, why, "a tier did not answer a request");
         }
+        let answered = if self.is_error { End::ClientError } else { End::Answered };
+        let Some((run, live, account)) = self.at(tier) else { return };
         match outcome {
             Outcome::Refused => self.report(Report::Refused { tier, run }),
             Outcome::Struck(strikes) => live.failed(strikes),
             Outcome::Misconfigured(evidence) => self.report(Report::Misconfigured { tier, run, evidence }),
-            Outcome::Skipped(why) => self.declined.push((tier, why)),
-            Outcome::MovedOn => live.totals().failed_over(),
-            Outcome::Answered => live.succeeded(),
-            Outcome::Cut => live.totals().cut(),
+            Outcome::Skipped(why) => {
+                account.settle(End::Skipped);
+                self.declined.push((tier, why));
+            }
+            Outcome::MovedOn => account.settle(End::FailedOver),
+            Outcome::Answered => {
+                live.succeeded();
+                account.settle(answered);
+            }
+            Outcome::Cut => account.settle(End::Cut),
         }
     }
 
     fn report(&self, report: Report) {
         // Full: the agent has news of this kind already, and the next request brings it again.
         let _ = self.shared.reports.try_send(report);
+    }
+
+    /// The attempt at `tier`, or what is left of it.
+    fn at(&mut self, tier: TierId) -> Option<(Option<RunId>, &Live, &mut Account)> {
+        if let Some(here) = self.attempt.as_mut().filter(|here| here.tier == tier) {
+            return Some((here.run, &here.live, &mut here.account));
+        }
+        let left = self.left.as_mut().filter(|left| left.tier == tier)?;
+        Some((left.run, &left.live, &mut left.account))
+    }
+
+    /// The client is about to be answered, and not by the tier that was left last: nobody took the request from there.
+    fn settle_left(&mut self) {
+        if let Some(left) = &mut self.left {
+            left.account.settle(End::Refused);
+        }
     }
 }

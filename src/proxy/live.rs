@@ -1,5 +1,5 @@
 //! The only mutable state that control plane and data plane share: one [`Live`] per tier and run.
-use super::totals::Totals;
+use super::totals::{Account, Totals};
 use super::upstream::Pool;
 use crate::clock;
 use crate::policy::{Moment, Sample, Standing};
@@ -102,12 +102,8 @@ impl Live {
         &self.pulse
     }
 
-    pub(super) fn totals(&self) -> &Totals {
-        &self.totals
-    }
-
-    /// Counts a request in, for as long as the answer is not dropped; `None` when `max_concurrent` are in already.
-    pub(super) fn enter(&self) -> Option<Visit> {
+    /// Counts a request in, for as long as the visit is not dropped; `None` when `max_concurrent` are in already.
+    pub(super) fn enter(&self) -> Option<(Visit, Account)> {
         let permit = match &self.permits {
             None => None,
             Some(permits) => Some(permits.clone().try_acquire_owned().ok()?),
@@ -116,14 +112,12 @@ impl Live {
         if pulse.in_flight.fetch_add(1, Relaxed) == 0 {
             pulse.begin();
         }
-        self.totals.requested();
-        Some(Visit { pulse, stalled: false, _permit: permit })
+        Some((Visit { pulse, stalled: false, _permit: permit }, Account::open(&self.totals)))
     }
 
     pub(super) fn succeeded(&self) {
         self.pulse.failures_in_row.store(0, Relaxed);
         self.pulse.answered.fetch_add(1, Relaxed);
-        self.totals.answered();
     }
 
     pub(super) fn failed(&self, strikes: u32) {
@@ -182,13 +176,13 @@ mod tests {
         drop(visit);
         assert_eq!(live.sample().in_flight, 0);
         assert!(live.enter().is_some());
-        assert_eq!(live.totals().tally().requests, 2);
+        assert_eq!(live.totals.tally().requests, 2);
     }
 
     #[test]
     fn a_client_that_does_not_read_is_no_silence_of_the_engine() {
         let live = Live::new(Arc::default(), None);
-        let (mut slow, waiting) = (live.enter().unwrap(), live.enter().unwrap());
+        let ((mut slow, _), (waiting, _)) = (live.enter().unwrap(), live.enter().unwrap());
         let before = live.sample().last_progress;
         slow.set_stalled(true);
         assert_eq!(live.sample().last_progress, before, "the other one still waits for the engine");

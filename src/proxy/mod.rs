@@ -27,6 +27,7 @@ mod marks;
 mod outgoing;
 mod passthrough;
 mod plan;
+mod refusals;
 mod reply;
 mod route;
 mod service;
@@ -42,6 +43,7 @@ pub use failovers::Failovers;
 pub use guard::in_connection;
 pub use limits::Limits;
 pub use live::Live;
+pub use refusals::{Code, Refusals};
 pub use route::{RouteTable, TierRoute, Upstream};
 pub use shared::Report;
 pub use totals::{Tally, Totals};
@@ -140,6 +142,11 @@ impl Proxy {
     /// How long failovers took so far.
     pub fn failovers(&self) -> Failovers {
         self.shared.failovers.snapshot()
+    }
+
+    /// Errors of our own so far. Answers to `/health` are none.
+    pub fn refusals(&self) -> Refusals {
+        self.shared.refusals.snapshot()
     }
 
     /// Panics in connections' tasks so far, in this process. Each ended one connection.

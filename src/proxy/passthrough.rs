@@ -8,6 +8,7 @@ use super::plan::NoTier;
 use super::reply::OwnError;
 use super::route::{RouteTable, TierRoute};
 use super::shared::{Report, Shared};
+use super::totals::{Account, End};
 use super::upload::Upload;
 use super::wording::put_upstream_fields;
 use super::{headers, upload};
@@ -33,6 +34,8 @@ pub(super) struct Passage {
     attempt: Attempt,
     /// The answer's status speaks for the tier.
     good: bool,
+    /// How it counts when it is whole.
+    end: End,
     /// Of the request, which may still be on its way while its answer comes.
     fault: ClientFault,
     size: SizeHint,
@@ -82,29 +85,41 @@ pub(super) async fn answer(
     };
     let mut losses: Vec<(TierId, String)> = Vec::new();
     let mut overload = None;
+    let mut left: Option<Account> = None;
     for route in candidates(&table) {
-        let Some(attempt) = Attempt::begin(route, true) else {
+        let Some(mut attempt) = Attempt::begin(route, true) else {
             overload.get_or_insert(Refusal::Full);
             continue;
         };
+        if let Some(mut account) = left.take() {
+            account.settle(End::FailedOver);
+        }
         let fault = ClientFault::default();
         let asked = tokio::select! {
-            asked = ask(shared, attempt, route, unsent, request_id, &fault) => asked,
+            asked = ask(shared, &mut attempt, route, unsent, request_id, &fault) => asked,
             () = deadline.as_mut() => {
+                attempt.account.settle(End::Refused);
                 return OwnError::lost_on_the_way(&route.name, "no answer in time").into_response();
             }
         };
         match asked {
-            Ok((attempt, head)) => return reply(route, attempt, head, fault, deadline),
-            Err(Unanswered::Sent(error)) => return error.into_response(),
+            Ok(head) => return reply(route, attempt, head, fault, deadline),
+            Err(Unanswered::Sent(error)) => {
+                attempt.account.settle(End::Refused);
+                return error.into_response();
+            }
             Err(Unanswered::Unsent(back, lost)) => {
                 if matches!(lost, Some(Lost::Shortage(_))) {
                     overload = Some(Refusal::Shortage);
                 }
                 losses.push((route.tier, why(lost.as_ref())));
                 unsent = back;
+                left = Some(attempt.account);
             }
         }
+    }
+    if let Some(mut account) = left {
+        account.settle(End::Refused);
     }
     none_left(&table, losses, overload, shared).into_response()
 }
@@ -135,12 +150,12 @@ type Head = (u16, http::HeaderMap);
 
 async fn ask(
     shared: &Shared,
-    mut attempt: Attempt,
+    attempt: &mut Attempt,
     route: &TierRoute,
     unsent: Box<Unsent>,
     request_id: &HeaderValue,
     fault: &ClientFault,
-) -> Result<(Attempt, Head), Unanswered> {
+) -> Result<Head, Unanswered> {
     let max = shared.limits.max_body;
     let mut unsent = Some(unsent);
     loop {
@@ -148,14 +163,14 @@ async fn ask(
             Progress::Connected => {
                 let Some(Unsent { head, upload, object }) = unsent.take().map(|u| *u) else { continue };
                 let body = upload.outgoing(object, &route.model, max, fault.clone());
-                match rewritten(head, body, route, &attempt, request_id) {
+                match rewritten(head, body, route, attempt, request_id) {
                     Some(request) => attempt.send(request),
                     None => return Err(sent(route, "its address makes no URL")),
                 }
                 continue;
             }
             Progress::Asked { input: Input::Head { status, headers }, .. } => {
-                return Ok((attempt, (status, headers)));
+                return Ok((status, headers));
             }
             Progress::Asked { input: Input::Lost(lost), .. } | Progress::Other(Input::Lost(lost)) => {
                 Some(lost)
@@ -172,14 +187,8 @@ async fn ask(
             let _ = shared.reports.try_send(Report::Refused { tier: attempt.tier, run: attempt.run });
         }
         return Err(match unsent {
-            Some(unsent) => {
-                attempt.live.totals().failed_over();
-                Unanswered::Unsent(unsent, lost)
-            }
-            None => {
-                attempt.live.totals().cut();
-                sent(route, &why(lost.as_ref()))
-            }
+            Some(unsent) => Unanswered::Unsent(unsent, lost),
+            None => sent(route, &why(lost.as_ref())),
         });
     }
 }
@@ -218,8 +227,13 @@ fn reply(
     deadline: Pin<Box<Sleep>>,
 ) -> Response<ReplyBody> {
     let good = status < 500;
+    let end = match status {
+        500.. => End::Refused,
+        400.. => End::ClientError,
+        _ => End::Answered,
+    };
     let size = attempt.size_hint();
-    let mut passage = Passage { attempt, good, fault, size, deadline, handed: false, over: false };
+    let mut passage = Passage { attempt, good, end, fault, size, deadline, handed: false, over: false };
     passage.note_end();
     let mut response = Response::new(ReplyBody::passage(passage));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
@@ -245,6 +259,7 @@ impl Passage {
         if self.good {
             self.attempt.live.succeeded();
         }
+        self.attempt.account.settle(self.end);
     }
 
     pub fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -296,7 +311,7 @@ impl Passage {
     /// The client's connection ends so that it sees that the answer is not whole.
     fn cut(&mut self) -> io::Error {
         self.over = true;
-        self.attempt.live.totals().cut();
+        self.attempt.account.settle(End::Cut);
         io::Error::other("the answer was cut")
     }
 }

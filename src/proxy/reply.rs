@@ -4,6 +4,7 @@ use super::exchange::Refusal;
 use super::intake::Unread;
 use super::limits::OVERLOAD_RETRY_AFTER;
 use super::plan::NoTier;
+use super::refusals::Code;
 use super::route::RouteTable;
 use super::shared::Shared;
 use crate::policy::{Standing, TierId};
@@ -19,14 +20,14 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct OwnError {
     status: StatusCode,
-    code: &'static str,
+    code: Code,
     message: String,
     param: Option<&'static str>,
     retry_after: Option<Duration>,
 }
 
 impl OwnError {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), param: None, retry_after: None }
     }
 
@@ -35,35 +36,36 @@ impl OwnError {
     }
 
     pub fn not_found(path: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", format!("There is nothing at {path}"))
+        Self::new(StatusCode::NOT_FOUND, Code::NotFound, format!("There is nothing at {path}"))
     }
 
     pub fn wrong_method(method: &http::Method, path: &str) -> Self {
         let message = format!("{path} does not take {method}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, message)
     }
 
     pub fn too_large(max: usize) -> Self {
         let message = format!("The request body is larger than {max} bytes (server.max_body)");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::BodyTooLarge, message)
     }
 
     pub fn overloaded(message: &str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message).retry_after(OVERLOAD_RETRY_AFTER)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, message)
+            .retry_after(OVERLOAD_RETRY_AFTER)
     }
 
     pub fn slow_body() -> Self {
         let message = "The request body did not come in time";
-        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
+        Self::new(StatusCode::REQUEST_TIMEOUT, Code::RequestTimeout, message)
     }
 
     /// A pass-through is not sent twice, so this one is over.
     pub fn lost_on_the_way(tier: &str, why: &str) -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, "upstream_failed", format!("Tier {tier}: {why}"))
+        Self::new(StatusCode::BAD_GATEWAY, Code::UpstreamFailed, format!("Tier {tier}: {why}"))
     }
 
     pub fn invalid(param: &'static str, message: impl Into<String>) -> Self {
-        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_value", message);
+        let error = Self::new(StatusCode::BAD_REQUEST, Code::InvalidValue, message);
         Self { param: Some(param), ..error }
     }
 
@@ -75,12 +77,12 @@ impl OwnError {
             }
             Unread::Broken => Self::new(
                 StatusCode::BAD_REQUEST,
-                "invalid_body",
+                Code::InvalidBody,
                 "The request body ended early or is damaged",
             ),
             Unread::NotJson(why) => {
                 let message = format!("The request body is not a JSON object: {why}");
-                Self::new(StatusCode::BAD_REQUEST, "invalid_json", message)
+                Self::new(StatusCode::BAD_REQUEST, Code::InvalidJson, message)
             }
         }
     }
@@ -91,11 +93,11 @@ impl OwnError {
             NoTier::UnknownModel(name) => Self::unknown_model(&name, table),
             NoTier::NobodyCarries(reasons) => {
                 let message = format!("No tier can carry this request: {}", listed(table, &reasons));
-                Self::new(StatusCode::BAD_REQUEST, "not_supported", message)
+                Self::new(StatusCode::BAD_REQUEST, Code::NotSupported, message)
             }
             NoTier::OnlyWeakened => {
                 let message = "Only weakened answers can be given now, and the request refuses them";
-                let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "only_degraded_tiers", message);
+                let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::OnlyDegradedTiers, message);
                 error.retry_after(shared.retry_after(table))
             }
             NoTier::AllDown => Self::all_down(&[], table, shared),
@@ -105,7 +107,7 @@ impl OwnError {
     fn unknown_model(name: &str, table: &RouteTable) -> Self {
         let names = table.names().join(", ");
         let message = format!("The model `{name}` does not exist. Known names: {names}");
-        let error = Self::new(StatusCode::NOT_FOUND, "model_not_found", message);
+        let error = Self::new(StatusCode::NOT_FOUND, Code::ModelNotFound, message);
         Self { param: Some("model"), ..error }
     }
 
@@ -120,7 +122,7 @@ impl OwnError {
             Refusal::TimedOut => {
                 let limit = shared.limits.request_timeout.as_secs_f64();
                 let message = format!("No answer within {limit} s (server.request_timeout)");
-                Self::new(StatusCode::GATEWAY_TIMEOUT, "request_timeout", message)
+                Self::new(StatusCode::GATEWAY_TIMEOUT, Code::RequestTimeout, message)
             }
         }
     }
@@ -143,19 +145,22 @@ impl OwnError {
             [] => "No tier can answer now".to_owned(),
             reasons => format!("No tier can answer now: {}", listed(table, reasons)),
         };
-        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "all_tiers_down", message);
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::AllTiersDown, message);
         error.retry_after(shared.retry_after(table))
     }
 
+    /// The answer; its code is an extension of it, for whoever counts.
     pub fn into_response(self) -> Response<ReplyBody> {
         let kind = if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };
-        let error = json!({"message": self.message, "type": kind, "param": self.param, "code": self.code});
+        let error =
+            json!({"message": self.message, "type": kind, "param": self.param, "code": self.code.name()});
         let mut body = json!({ "error": error });
         let seconds = self.retry_after.map(|after| after.as_millis().div_ceil(1000).max(1) as u64);
         if let Some(seconds) = seconds {
             body["retry_after"] = seconds.into();
         }
         let mut response = json_response(self.status, &body);
+        response.extensions_mut().insert(self.code);
         if let Some(seconds) = seconds {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

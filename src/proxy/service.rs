@@ -3,6 +3,7 @@ use super::body::ReplyBody;
 use super::driver::{self, Arrived};
 use super::intake;
 use super::plan::Ask;
+use super::refusals::Code;
 use super::reply::{self, OwnError};
 use super::shared::{OpenRequest, Shared, request_id};
 use super::{cors, headers, passthrough};
@@ -27,7 +28,17 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
     let preflight = origin.as_ref().and_then(|_| cors::preflight(request.method(), request.headers()));
     let mut response = match preflight {
         Some(response) => response,
-        None => routed(&shared, request, &id, at).await,
+        None => {
+            // A load balancer that asks whether we are well is nobody who was refused.
+            let counts = request.uri().path() != "/health";
+            let response = routed(&shared, request, &id, at).await;
+            response
+                .extensions()
+                .get()
+                .filter(|_| counts)
+                .inspect(|code: &&Code| shared.refusals.count(**code));
+            response
+        }
     };
     response.headers_mut().insert(headers::REQUEST_ID, id);
     if let Some(origin) = origin {

@@ -2,6 +2,7 @@
 use super::failovers::FailoverTimes;
 use super::intake::Budget;
 use super::limits::Limits;
+use super::refusals::RefusalCounts;
 use super::route::RouteTable;
 use crate::clock;
 use crate::heart::Heart;
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub reports: mpsc::Sender<Report>,
     pub heart: Arc<Heart>,
     pub failovers: FailoverTimes,
+    pub refusals: RefusalCounts,
     pub budget: Arc<Budget>,
     /// Requests whose answer is not finished.
     pub open: watch::Sender<usize>,
@@ -47,6 +49,7 @@ impl Shared {
             reports,
             heart: Heart::new("proxy"),
             failovers: FailoverTimes::default(),
+            refusals: RefusalCounts::default(),
             open: watch::channel(0).0,
             names: RandomState::new(),
             named: AtomicU64::new(0),

@@ -1,5 +1,6 @@
 //! The two sockets, from outside: what they answer, to whom, and what they survive.
 use mainstay::control::client::{Client, Failure};
+use mainstay::control::feed::{Event, Feed};
 use mainstay::control::{CONTROL_SOCKET, Faults, Open, Order, Refused, STATUS_SOCKET, Served, serve, wire};
 use mainstay::policy::Command;
 use std::fs;
@@ -40,6 +41,7 @@ pub fn status(serving: Option<&str>) -> wire::Status {
             listen: Vec::new(),
             watchdog_s: None,
             config: "/etc/mainstay/mainstay.toml".to_owned(),
+            state_dir: "/var/lib/mainstay".to_owned(),
             config_problem: None,
             panics: 0,
         },
@@ -57,6 +59,7 @@ pub fn status(serving: Option<&str>) -> wire::Status {
 pub struct Agent {
     dir: TempDir,
     taken: Arc<Mutex<Vec<Command>>>,
+    events: Arc<Feed>,
     /// Before the runtime: its tasks live there.
     _open: Open,
     _runtime: Runtime,
@@ -95,9 +98,10 @@ impl Agent {
         let source = Arc::new(move || -> std::pin::Pin<Box<dyn Future<Output = wire::Status> + Send>> {
             Box::pin(std::future::ready(status(serving)))
         });
-        let served = Served { status: source, operator, faults };
+        let events = Arc::new(Feed::resume([]));
+        let served = Served { status: source, events: Arc::clone(&events), operator, faults };
         let open = runtime.block_on(serve(dir.path(), served)).expect("both sockets open");
-        Self { dir, taken, _open: open, _runtime: runtime }
+        Self { dir, taken, events, _open: open, _runtime: runtime }
     }
 
     pub fn run_dir(&self) -> &Path {
@@ -209,7 +213,7 @@ fn a_directory_that_does_not_take_sockets_is_named() {
         let source = Arc::new(|| -> std::pin::Pin<Box<dyn Future<Output = wire::Status> + Send>> {
             Box::pin(std::future::ready(status(None)))
         });
-        let served = Served { status: source, operator, faults: None };
+        let served = Served { status: source, events: Arc::new(Feed::resume([])), operator, faults: None };
         let error = runtime.block_on(serve(&place, served)).expect_err("there can be no socket");
         assert!(error.to_string().contains(&place.display().to_string()), "{error}");
     }
@@ -247,7 +251,10 @@ fn a_loop_that_does_not_answer_becomes_an_error_and_never_a_client_that_hangs() 
     let source = Arc::new(|| -> std::pin::Pin<Box<dyn Future<Output = wire::Status> + Send>> {
         Box::pin(std::future::pending())
     });
-    let open = runtime.block_on(serve(dir.path(), Served { status: source, operator, faults: None }));
+    let open = runtime.block_on(serve(
+        dir.path(),
+        Served { status: source, events: Arc::new(Feed::resume([])), operator, faults: None },
+    ));
     let open = open.expect("both sockets open");
     // A stuck loop takes nothing out of its inbox: the first order waits there, the second finds no place.
     let control = dir.path().join(CONTROL_SOCKET);
@@ -313,4 +320,49 @@ fn the_client_brings_answers_and_says_why_there_is_none() {
         });
         assert!(matches!(nobody.status(), Err(Failure::Garbled { .. })));
     });
+}
+
+#[test]
+fn events_are_replayed_from_any_number_and_followed_as_they_come() {
+    let agent = Agent::new(Some("best"));
+    let event = |seq: u64| Event { seq, kind: "ready".to_owned(), ..Event::default() };
+    for seq in 1..=5 {
+        agent.events.publish(&event(seq));
+    }
+    let (status, text) = agent.ask(STATUS_SOCKET, "GET /v1/events?since=3");
+    assert_eq!((status, text.matches("\"seq\":").count()), (200, 2), "{text}");
+    assert!(text.contains("\"seq\":4,") && text.contains("\"seq\":5,"), "{text}");
+    assert_eq!(agent.ask(STATUS_SOCKET, "GET /v1/events?since=x").0, 400);
+    assert_eq!(agent.ask(STATUS_SOCKET, "POST /v1/events").0, 405);
+
+    let client = Client::new(agent.run_dir());
+    let mut heard = Vec::new();
+    let followed = client.events(4, true, |line| {
+        if let Some(line) = line {
+            heard.push(serde_json::from_str::<Event>(line).expect("an event").seq);
+            // What is kept has come; the next one is published while it is waited for.
+            agent.events.publish(&event(heard[heard.len() - 1] + 1));
+        }
+        heard.len() < 4
+    });
+    followed.expect("the agent answers");
+    assert_eq!(heard, [5, 6, 7, 8]);
+}
+
+#[test]
+fn a_follower_may_stay_longer_than_any_other_guest_and_leaves_nothing_behind() {
+    let agent = Agent::new(Some("best"));
+    let mut streams: Vec<UnixStream> = (0..3)
+        .map(|_| {
+            let mut stream = UnixStream::connect(agent.run_dir().join(STATUS_SOCKET)).expect("a socket");
+            stream.write_all(b"GET /v1/events?follow=1 HTTP/1.1\r\nhost: x\r\n\r\n").expect("it is taken");
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).expect("the head of an answer");
+            assert_eq!(&head, b"HTTP/1.1 200");
+            stream
+        })
+        .collect();
+    crate::support::until("three follow", || (agent.events.followers() == 3).then_some(()));
+    streams.truncate(1);
+    crate::support::until("one follows", || (agent.events.followers() == 1).then_some(()));
 }

@@ -22,8 +22,12 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("proxy", &["policy", "kinds", "clock", "heart"]),
         ("control", &["policy", "kinds", "clock"]),
         ("systemd", &["policy", "clock", "heart"]),
-        ("agent", &["policy", "kinds", "clock", "heart", "config", "shim", "proxy", "control", "systemd"]),
-        ("cli", &["policy", "kinds", "clock", "config", "shim", "control", "agent"]),
+        ("alert", &["policy", "clock"]),
+        (
+            "agent",
+            &["policy", "kinds", "clock", "heart", "config", "shim", "proxy", "control", "systemd", "alert"],
+        ),
+        ("cli", &["policy", "kinds", "clock", "config", "shim", "control", "alert", "agent"]),
         ("main", &["cli"]),
         ("lib", &[]),
     ])

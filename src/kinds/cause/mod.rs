@@ -91,6 +91,11 @@ pub fn of_line(kind: Option<Kind>, line: &str) -> Option<(Cause, Option<bool>)> 
     Some((entry.cause, entry.deterministic))
 }
 
+/// What an operator can do about a cause.
+pub fn advice_on(cause: Cause) -> &'static str {
+    advice::on(cause).advice
+}
+
 fn told(
     cause: Cause,
     evidence: Option<String>,

@@ -12,7 +12,7 @@
 //! Each step has a deadline of its own, so a stop ends within a bounded time even if the shim never says another word.
 use super::super::strikes::Next;
 use super::super::words;
-use super::{Action, Cause, Duration, Engine, Failure, LastExit, Life, Moment, RunId, Turn, spell};
+use super::{Action, Cause, Duration, Engine, Failure, LastExit, Life, Moment, Notice, RunId, Turn, spell};
 use crate::policy::{Ending, Exit};
 
 /// How much later than the shim we send KILL ourselves.
@@ -119,8 +119,24 @@ impl Stopping {
         }
     }
 
+    /// The main process is gone.
+    fn end(&mut self, ending: Ending, turn: &mut Turn) {
+        let is_news = self.ending.is_none();
+        self.ending = Some((turn.now, ending));
+        if is_news {
+            turn.tell(Notice::Exit { run: self.run, ending: self.verdict() });
+        }
+    }
+
+    /// Nothing is left, and nobody has said how the main process ended.
+    fn vanish(&mut self, turn: &mut Turn) {
+        if self.ending.is_none() {
+            self.end(Blame::unknown().ending(Exit::Unknown), turn);
+        }
+    }
+
     /// What is told about the end: how the process ended is its own word, why is ours where we ended it.
-    fn verdict(&self) -> Ending {
+    pub(super) fn verdict(&self) -> Ending {
         let seen = self.ending.as_ref().map(|(_, ending)| ending.clone());
         let seen = seen.unwrap_or_else(|| Blame::unknown().ending(Exit::Unknown));
         match &self.reason {
@@ -232,6 +248,9 @@ impl Engine {
 
     /// An exit that nobody asked for: a failure, whatever its code.
     pub(super) fn died(&mut self, ending: Ending, turn: &mut Turn) {
+        if let Some(run) = self.live_run() {
+            turn.tell(Notice::Exit { run, ending: ending.clone() });
+        }
         let step = Step::Reaping { kill_at: turn.now + ORPHANS };
         self.leave(Reason::Died, words::ending(&ending), step, turn);
         if let Life::Stopping(stopping) = &mut self.life {
@@ -247,7 +266,7 @@ impl Engine {
         let now = turn.now;
         match &mut self.life {
             Life::Stopping(stopping) => {
-                stopping.ending = Some((now, ending));
+                stopping.end(ending, turn);
                 match stopping.step {
                     Step::Draining { .. } => {
                         turn.act(Action::Cut { run: stopping.run });
@@ -257,7 +276,7 @@ impl Engine {
                     Step::Reaping { .. } | Step::Killed { .. } => {}
                 }
             }
-            Life::Wedged(wedged) => wedged.stopping.ending = Some((now, ending)),
+            Life::Wedged(wedged) => wedged.stopping.end(ending, turn),
             Life::Stopped | Life::Starting(_) | Life::Ready(_) | Life::Backoff { .. } | Life::Held { .. } => {
             }
         }
@@ -310,13 +329,15 @@ impl Engine {
             turn.act(Action::Cut { run });
         }
         let ending = blame.ending(Exit::Unknown);
+        turn.tell(Notice::Exit { run, ending: ending.clone() });
         let next = self.strike(&ending, was_ready, turn);
         self.go_on(LastExit { run, at: turn.now, ending, action: String::new() }, next, turn);
     }
 
     /// Nothing is left of the run that was stopping.
     pub(super) fn ended(&mut self, turn: &mut Turn) {
-        let Life::Stopping(stopping) = &self.life else { return };
+        let Life::Stopping(stopping) = &mut self.life else { return };
+        stopping.vanish(turn);
         let exit = stopping.last_exit(turn.now, String::new());
         let (is_asked, was_ready) = (stopping.is_asked(), stopping.was_ready);
         let next =
@@ -327,7 +348,8 @@ impl Engine {
     /// What survived SIGKILL is gone at last. Whoever stopped it: it was not a good end, and the next start waits. It is
     /// a strike only if nobody had asked for the end.
     pub(super) fn released(&mut self, turn: &mut Turn) {
-        let Life::Wedged(Wedged { stopping, .. }) = &self.life else { return };
+        let Life::Wedged(Wedged { stopping, .. }) = &mut self.life else { return };
+        stopping.vanish(turn);
         let exit = stopping.last_exit(turn.now, String::new());
         let (is_asked, was_ready) = (stopping.is_asked(), stopping.was_ready);
         let base = self.settings.restart.base;

@@ -45,7 +45,8 @@ fn settings(start: StartMode) -> EngineSettings {
 
 fn render(action: &Action) -> Option<String> {
     Some(match action {
-        Action::SaveIntent { .. } => return None,
+        // The simulation looks at these.
+        Action::SaveIntent { .. } | Action::Tell(Notice::Exit { .. }) => return None,
         Action::Start { run } => format!("start {}", run.number),
         Action::Cut { run } => format!("cut {}", run.number),
         Action::Terminate { run, grace } => format!("term {} {}", run.number, spell(*grace)),

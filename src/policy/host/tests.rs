@@ -127,8 +127,9 @@ fn serving_fails_over_and_returns() {
     assert_eq!(notices(better), [Notice::Serving { from: Some(T1), to: Some(T0), why: "ready".into() }]);
     assert_eq!((standings(&host), host.sample_interval()), (vec![Open, Open], Some(S)));
     let why = "stopping: killed-from-outside (SIGKILL)".to_owned();
+    let cause = Some(Cause::KilledFromOutside);
     let lost = host.step(at(3.0), exited(run(T0, 1)));
-    assert_eq!(notices(lost), [Notice::Failover { from: T0, to: T1, why }]);
+    assert_eq!(notices(lost), [Notice::Failover { from: T0, to: T1, cause, why }]);
     assert_eq!(standings(&host), [Closed, Open]);
     assert_eq!(starts(&host.step(at(3.1), ended(run(T0, 1)))), [run(T0, 2)]);
     let back = make_ready(&mut host, 9.0, run(T0, 2));

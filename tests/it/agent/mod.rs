@@ -1,5 +1,6 @@
 //! The agent from outside: the built program over fake engines, which show the faults that real ones cannot be made to.
 mod endings;
 mod faults;
+mod incidents;
 mod operator;
 mod rig;

@@ -34,7 +34,7 @@ fn a_client_that_hangs_up_ends_its_upstream_request() {
         drop(client);
         until("the engine's connection is closed", || gone.load(SeqCst) == 1);
         until("the request is forgotten", || bed.live(0).sample().in_flight == 0);
-        assert_eq!(bed.tally(0), Tally { requests: 1, ..Tally::default() });
+        assert_eq!(bed.tally(0), Tally { requests: 1, abandoned: 1, ..Tally::default() });
         assert_eq!(bed.live(0).sample().failures_in_row, 0, "that is not the tier's fault");
     }
 }

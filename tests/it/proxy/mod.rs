@@ -1,5 +1,6 @@
 //! The data plane against scripted engines on raw sockets: what the client's bytes are, whatever the engines do.
 mod client;
+mod counting;
 mod cutting;
 mod descriptors;
 mod engine;

@@ -116,7 +116,12 @@ fn check(name: &str, fault: Fault, streaming: bool) {
     }
     let asked = requests(streaming).len() as u64;
     assert_eq!(bed.tally(0), Tally { requests: asked, failed_over: asked, ..Tally::default() }, "{name}");
-    assert_eq!(bed.tally(1), Tally { requests: asked, answered: asked, ..Tally::default() }, "{name}");
+    // Embeddings cannot be weakened.
+    assert_eq!(
+        bed.tally(1),
+        Tally { requests: asked, answered: asked, weakened: 2, ..Tally::default() },
+        "{name}"
+    );
     assert_eq!(bed.proxy.failovers().count, asked, "{name}");
     let sent = fallback.requests();
     assert!(sent.iter().all(|r| r.json()["model"] == "second-model"), "{name}: {sent:?}");
@@ -177,7 +182,7 @@ fn a_tier_that_says_that_it_cannot_do_it_is_skipped_and_has_not_failed_over() {
         let skipped = answer.field("x-mainstay-skipped");
         assert_eq!(skipped, Some(r#"first; HTTP 501: {"error":{"message":"no"}}"#));
     }
-    assert_eq!(bed.tally(0), Tally { requests: 2, ..Tally::default() });
+    assert_eq!(bed.tally(0), Tally { requests: 2, skipped: 2, ..Tally::default() });
     assert_eq!(bed.proxy.failovers().count, 0);
 }
 

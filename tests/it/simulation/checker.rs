@@ -31,6 +31,8 @@ pub struct Checker {
     /// Runs that were started and have not ended, as the host was told.
     live: BTreeMap<EngineId, RunId>,
     last_run: BTreeMap<EngineId, u64>,
+    /// The latest run whose exit was told.
+    exits: BTreeMap<EngineId, u64>,
     starts: BTreeMap<EngineId, Vec<Moment>>,
     tickets: BTreeSet<u64>,
     /// Operators wanted these engines down, or ended these runs.
@@ -52,7 +54,7 @@ pub struct Checker {
     pub happened: BTreeMap<&'static str, u64>,
 }
 
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Verdict {
+pub fn ensure(holds: bool, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(what()) }
 }
 
@@ -192,6 +194,8 @@ impl Checker {
             format!("two live runs: {run} beside {:?}", alive.map(|process| process.run))
         })?;
         let last = self.last_run.insert(run.engine, run.number).unwrap_or_default();
+        let told = self.exits.get(&run.engine).copied().unwrap_or_default();
+        ensure(told == last, || format!("{run} was started, and the exit of {last} was not told"))?;
         ensure(run.number == last + 1, || format!("{run} follows {last}"))?;
         ensure(!self.shut_down, || format!("{run} was started in a shutdown"))?;
         ensure(!self.stopped.contains(&run.engine), || {
@@ -242,7 +246,14 @@ impl Checker {
                     format!("engine {run}: {was:?}, told {from:?} → {to:?}")
                 })
             }
-            Notice::Health { tier, from, to, why } => {
+            Notice::Exit { run, .. } => {
+                let before = self.exits.insert(run.engine, run.number).unwrap_or_default();
+                let live = self.last_run.get(&run.engine) == Some(&run.number);
+                ensure(live && before < run.number, || {
+                    format!("the exit of {run} was told twice, or of none")
+                })
+            }
+            Notice::Health { tier, from, to, why, .. } => {
                 if why.starts_with("hang proven") {
                     self.count("suspects");
                 }

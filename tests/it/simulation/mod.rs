@@ -4,6 +4,7 @@ mod checker;
 mod dice;
 mod fake;
 mod saboteur;
+mod scribe;
 mod world;
 
 use checker::{Checker, Seen};
@@ -13,6 +14,7 @@ use mainstay::policy::{
     Startup, TierSettings,
 };
 use saboteur::{Plant, Saboteur};
+use scribe::Scribe;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use world::World;
@@ -76,6 +78,7 @@ fn trial(seed: u64, limit: u64, plant: Plant, keep_log: bool) -> Result<Report, 
     let mut world = World::new(settings.clone(), dice);
     let began = world.now;
     let mut checker = Checker::default();
+    let mut scribe = Scribe::new(&settings, world.now);
     let (mut host, actions) = Saboteur::resume(settings, world.now, plant);
     let mut before = Seen { deadline: None, ..see(&host) };
     let mut log = Vec::new();
@@ -89,6 +92,7 @@ fn trial(seed: u64, limit: u64, plant: Plant, keep_log: bool) -> Result<Report, 
             log.push(format!("{} {:?} {actions:?}", world.now.as_nanos(), event.1));
         }
         let verdict = checker.check(&world, &before, (event.0, &event.1), &actions, &after);
+        let verdict = verdict.and_then(|()| scribe.check(world.now, &actions, &after.status));
         verdict.map_err(|what| {
             format!("seed {seed}, event {events} at {:?}, {:?}: {what}", world.now.since(began), event.1)
         })?;
@@ -97,7 +101,8 @@ fn trial(seed: u64, limit: u64, plant: Plant, keep_log: bool) -> Result<Report, 
         // Some steps after Finish, too.
         if after.status.state == HostState::Finished && shut_down_at.is_some_and(|at| events > at + 10) {
             let simulated = world.now.since(began);
-            return Ok(Report { events, simulated, happened: checker.happened, log });
+            let happened = checker.happened.into_iter().chain(scribe.happened).collect();
+            return Ok(Report { events, simulated, happened, log });
         }
         let again = shut_down_at.is_some_and(|at| events == at + 20) && world.dice.permille(500);
         if (events > limit && shut_down_at.is_none()) || again {
@@ -147,6 +152,12 @@ fn a_million_events_and_everything_holds_after_each() {
             "all down",
             "stale news",
             "spins seen through",
+            "incidents",
+            "incidents over",
+            "alerts",
+            "digests",
+            "return mails",
+            "resumed incidents",
         ] {
             assert!(happened.get(what).is_some_and(|times| *times >= 20), "{what}: {happened:?}");
         }

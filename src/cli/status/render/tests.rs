@@ -56,6 +56,7 @@ fn status(serving: Option<&str>, tiers: Vec<Tier>) -> Status {
             listen: vec!["127.0.0.1:8000".to_owned(), "[::1]:8000".to_owned()],
             watchdog_s: Some(30),
             config: "/etc/mainstay/mainstay.toml".to_owned(),
+            state_dir: "/var/lib/mainstay".to_owned(),
             config_problem: None,
             panics: 0,
         },

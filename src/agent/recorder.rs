@@ -1,0 +1,302 @@
+//! Keeps the records of open incidents: what policy's incidents say becomes a record, and records and mail go to the
+//! clerk, who writes them.
+use super::notice::Names;
+use super::previous;
+use super::scene::View;
+use super::world::World;
+use crate::alert::{Clerk, Felt, Job, Line, Look, Mail, Post, PostKind, Record, SCHEMA};
+use crate::clock;
+use crate::control::feed::Event;
+use crate::kinds;
+use crate::policy::incident::{
+    Entry, Gravity, IncidentId, Incidents, Letter, LetterSettings, Open, SavedIncidents,
+};
+use crate::policy::{EngineState, HostStatus, Moment, Notice, RunId, TierId};
+use crate::shim::LOG;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How often an open incident is written anew only because clients felt more of it.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// What a record is made from, beside notices.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    pub world: &'a World,
+    /// What clients have felt of this agent so far.
+    pub felt: Felt,
+}
+
+pub struct Recorder {
+    incidents: Incidents,
+    /// Those that are not over.
+    open: BTreeMap<IncidentId, OpenRecord>,
+    clerk: Clerk,
+    host: String,
+    refreshed: Moment,
+}
+
+struct OpenRecord {
+    record: Record,
+    opened: Moment,
+    /// What clients had felt when it began, or when this agent did.
+    before: Felt,
+    /// Of an earlier agent, already in the record.
+    earlier: Felt,
+    changed: bool,
+    /// The run whose end has to be looked at.
+    look: Option<Option<RunId>>,
+}
+
+impl Recorder {
+    /// Goes on with what an earlier agent left: `records` are all that are kept, the oldest first.
+    pub fn resume(
+        settings: LetterSettings,
+        world: &World,
+        records: Result<Vec<Record>, String>,
+        clerk: Clerk,
+    ) -> Self {
+        let now = clock::now();
+        let host = host_name();
+        let (records, last_id) = match records {
+            Ok(records) => {
+                let last = records.last().map_or(0, |record| record.id);
+                (records, last)
+            }
+            Err(why) => {
+                tracing::error!(why, "the incidents of before cannot be read; numbers go on from the time");
+                // Larger than any that was counted.
+                (Vec::new(), clock::wall_ms().unsigned_abs() / 1_000)
+            }
+        };
+        let ago = |at: &str| {
+            let ms = clock::parse_rfc3339(at).map_or(0, |at| (clock::wall_ms() - at).max(0));
+            now.back(Duration::from_millis(ms.unsigned_abs()))
+        };
+        let saved = SavedIncidents {
+            last_id,
+            open: records.iter().filter_map(|record| open_of(record, world)).collect(),
+            waiting: records.iter().filter(|r| r.mail.waiting).map(|r| IncidentId(r.id)).collect(),
+            last_alert: records.iter().filter_map(|r| r.mail.at.as_deref()).max().map(ago),
+        };
+        let mut open = BTreeMap::new();
+        for mut record in records.into_iter().filter(Record::is_open) {
+            if !saved.open.iter().any(|known| known.id.0 == record.id) {
+                // Its tier is no longer configured, or was taken into another incident.
+                record.closed = Some(clock::rfc3339(clock::wall_ms()));
+                clerk.give(Job::Save(Box::new(record), None));
+                continue;
+            }
+            let opened = ago(&record.opened);
+            let earlier = record.clients;
+            let entry =
+                OpenRecord { record, opened, before: Felt::default(), earlier, changed: true, look: None };
+            open.insert(IncidentId(entry.record.id), entry);
+        }
+        let incidents = Incidents::resume(settings, world.engines.clone(), saved, now);
+        Self { incidents, open, clerk, host, refreshed: now }
+    }
+
+    pub fn clerk(&self) -> &Clerk {
+        &self.clerk
+    }
+
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.incidents.next_deadline()
+    }
+
+    /// Hears a notice, with the event that tells of it.
+    pub fn hear(&mut self, now: Moment, notice: &Notice, event: &Event, around: Around<'_>) {
+        for entry in self.incidents.hear(now, notice) {
+            if let Entry::Note { id } = &entry
+                && let Some(open) = self.open.get_mut(id)
+            {
+                let Event { at, seq, kind, text, tier, .. } = event;
+                let about = tier.as_ref().filter(|tier| **tier != open.record.tier);
+                let text = about.map_or_else(|| text.clone(), |tier| format!("{tier}: {text}"));
+                open.record.note(Line { at: at.clone(), seq: *seq, kind: kind.clone(), text });
+                open.changed = true;
+                open.take_in(notice, event, around.world.names());
+            }
+            self.apply(now, entry, around);
+        }
+    }
+
+    /// After a step: closes, posts and saves what is due.
+    pub fn settle(&mut self, now: Moment, host: &HostStatus, around: Around<'_>) {
+        for entry in self.incidents.settle(now, host) {
+            self.apply(now, entry, around);
+        }
+        if now.since(self.refreshed) >= REFRESH {
+            self.refreshed = now;
+            for open in self.open.values_mut() {
+                open.changed |= open.record.clients != open.felt(around.felt);
+            }
+        }
+        self.save(around);
+    }
+
+    fn apply(&mut self, now: Moment, entry: Entry, around: Around<'_>) {
+        match entry {
+            Entry::Open { id, tier } => {
+                let opened = self.opened(id, tier, now, around);
+                self.open.insert(id, opened);
+            }
+            Entry::Note { .. } => {}
+            Entry::Worsen { id, gravity } => {
+                if let Some(open) = self.open.get_mut(&id) {
+                    open.record.kind = gravity.name().to_owned();
+                    open.changed = true;
+                }
+            }
+            Entry::Close { id } => {
+                self.save(around);
+                let Some(mut open) = self.open.remove(&id) else { return };
+                open.record.closed = Some(clock::rfc3339(clock::wall_ms()));
+                open.record.lasted_s = Some((now.since(open.opened).as_secs_f64() * 1e3).round() / 1e3);
+                open.record.clients = open.felt(around.felt);
+                open.record.mail.waiting = self.incidents.is_waiting(id);
+                tracing::info!(incident = id.0, tier = open.record.tier, "the incident is over");
+                self.clerk.give(Job::Save(Box::new(open.record), None));
+            }
+            Entry::Post(letter) => {
+                // The mail is made from what is on disk.
+                self.save(around);
+                self.clerk.give(Job::Post(Box::new(post(letter))));
+            }
+        }
+    }
+
+    fn opened(&self, id: IncidentId, tier: TierId, now: Moment, around: Around<'_>) -> OpenRecord {
+        let Around { world, felt } = around;
+        let seat = world.seats.get(usize::from(tier.0));
+        let run = seat.and_then(|seat| seat.run.as_ref()).map(|live| live.run);
+        let record = Record {
+            schema: SCHEMA,
+            id: id.0,
+            host: self.host.clone(),
+            tier: world.names().tier(tier),
+            engine: seat.map(|seat| seat.tier.kind.name().to_owned()).unwrap_or_default(),
+            model: seat.map(|seat| seat.tier.model.clone()).unwrap_or_default(),
+            kind: Gravity::Failure.name().to_owned(),
+            opened: clock::rfc3339(clock::wall_ms()),
+            cause: crate::policy::Cause::Unknown.name().to_owned(),
+            run: run.map(|run| run.number),
+            ..Record::default()
+        };
+        tracing::warn!(incident = id.0, tier = record.tier, "an incident has begun");
+        OpenRecord {
+            record,
+            opened: now,
+            before: felt,
+            earlier: Felt::default(),
+            changed: true,
+            look: Some(run),
+        }
+    }
+
+    /// Writes down what has changed, each record once.
+    fn save(&mut self, around: Around<'_>) {
+        let changed: BTreeSet<IncidentId> =
+            self.open.iter().filter(|(_, open)| open.changed).map(|(id, _)| *id).collect();
+        for id in changed {
+            let told = self.incidents.open().iter().find(|open| open.id == id).cloned();
+            let waiting = self.incidents.is_waiting(id);
+            let Some(open) = self.open.get_mut(&id) else { continue };
+            open.changed = false;
+            open.record.clients = open.felt(around.felt);
+            if let Some(Open { mailed, told, .. }) = told {
+                let told = told.iter().map(|gravity| gravity.name().to_owned()).collect();
+                open.record.mail = Mail { told, mailed, waiting, ..Mail::default() };
+            }
+            let look = open.look.take().map(|run| look(run, around.world));
+            self.clerk.give(Job::Save(Box::new(open.record.clone()), look));
+        }
+    }
+}
+
+impl OpenRecord {
+    /// What clients have felt since it began, given what they have felt of this agent in all.
+    fn felt(&self, now: Felt) -> Felt {
+        Felt {
+            moved: self.earlier.moved + now.moved.saturating_sub(self.before.moved),
+            cut: self.earlier.cut + now.cut.saturating_sub(self.before.cut),
+            weakened: self.earlier.weakened + now.weakened.saturating_sub(self.before.weakened),
+            refused: self.earlier.refused + now.refused.saturating_sub(self.before.refused),
+        }
+    }
+
+    /// What the notice says about the whole incident, beyond a line of its timeline.
+    fn take_in(&mut self, notice: &Notice, event: &Event, names: Names<'_>) {
+        let record = &mut self.record;
+        match notice {
+            Notice::Exit { run, ending } if event.tier.as_ref() == Some(&record.tier) => {
+                record.run = Some(run.number);
+                (record.code, record.signal) = (event.code, event.signal.clone());
+                record.cause = ending.cause.name().to_owned();
+                record.evidence = ending.evidence.clone();
+                record.deterministic = ending.deterministic;
+                record.advice = Some(kinds::cause::advice_on(ending.cause).to_owned());
+                self.look = Some(Some(*run));
+            }
+            Notice::Engine { to, why, .. } => match to {
+                EngineState::Starting | EngineState::Backoff | EngineState::Held | EngineState::Wedged => {
+                    record.action = Some(why.clone());
+                }
+                EngineState::Stopped | EngineState::Ready | EngineState::Stopping => {}
+            },
+            Notice::Failover { to, .. } => record.to = Some(names.tier(*to)),
+            Notice::AllDown { .. } => record.to = None,
+            Notice::Serving { to, .. } => record.to = to.map(|to| names.tier(to)),
+            Notice::Return { .. } | Notice::Operator { .. } => {}
+            Notice::Health { cause, why, .. } => {
+                if let (true, Some(cause)) = (record.evidence.is_none(), cause) {
+                    record.cause = cause.name().to_owned();
+                    record.evidence = Some(why.clone());
+                    record.advice = Some(kinds::cause::advice_on(*cause).to_owned());
+                }
+            }
+            Notice::Exit { .. } => {}
+        }
+    }
+}
+
+/// An incident of an earlier agent, if this one still has its tier.
+fn open_of(record: &Record, world: &World) -> Option<Open> {
+    let gravity = Gravity::ALL.into_iter().find(|gravity| gravity.name() == record.kind)?;
+    let told = |name: &String| Gravity::ALL.into_iter().find(|gravity| gravity.name() == name);
+    record.is_open().then(|| {
+        Some(Open {
+            id: IncidentId(record.id),
+            tier: world.tier_named(&record.tier)?,
+            gravity,
+            mailed: record.mail.mailed,
+            told: record.mail.told.iter().filter_map(told).collect(),
+        })
+    })?
+}
+
+fn post(letter: Letter) -> Post {
+    match letter {
+        Letter::Alert { id, .. } => Post { kind: PostKind::Alert, ids: vec![id.0], more: 0 },
+        Letter::Return { id } => Post { kind: PostKind::Return, ids: vec![id.0], more: 0 },
+        Letter::Digest { ids, more } => {
+            Post { kind: PostKind::Digest, ids: ids.iter().map(|id| id.0).collect(), more }
+        }
+    }
+}
+
+fn look(run: Option<RunId>, world: &World) -> Look {
+    let name = |run: RunId| {
+        let tier = world.engines.get(usize::from(run.engine.0))?;
+        world.names.get(usize::from(tier.0))
+    };
+    let log = run.and_then(|run| Some(previous::run_path(&world.run_dir, name(run)?, run.number).join(LOG)));
+    let view = View { log, state_dir: world.config.agent.state_dir.clone() };
+    Box::new(move || view.look())
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,164 @@
+//! The thread that writes: incidents, events, and mail into the outbox.
+//!
+//! A disk may hang, be full or be gone. None of that may reach the loop, so jobs go through a bounded queue and are
+//! dropped, and counted, when it is full; a later save of the same incident makes up for a lost one.
+use super::journal::Journal;
+use super::outbox::{Outbox, Post, PostKind};
+use super::record::{Record, Scene};
+use super::store::Store;
+use crate::clock;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Jobs that may wait for a slow disk. A record is a few kilobytes.
+const WAITING_MAX: usize = 256;
+/// How long the last jobs may take when the agent ends.
+const LAST_JOBS: Duration = Duration::from_secs(2);
+
+/// Looks at the machine and at an engine's last lines; called on the clerk's thread, because both may take their time.
+pub type Look = Box<dyn FnOnce() -> Scene + Send>;
+
+/// Says what could not be written, and why.
+pub type Complain = Box<dyn Fn(&io::Error) + Send>;
+
+pub enum Job {
+    /// Keep this record in place of the former one. With a look, its scene is seen anew; without, it stays what it was.
+    Save(Box<Record>, Option<Look>),
+    /// Put a mail about these incidents into the outbox.
+    Post(Box<Post>),
+    /// Append an event: one line of JSON, without its end.
+    Event(String),
+    /// Everything before it has been written once the sender hears from this.
+    Mark(SyncSender<()>),
+}
+
+/// The way to the thread.
+#[derive(Clone, Debug)]
+pub struct Clerk {
+    queue: SyncSender<Job>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Clerk {
+    /// Starts the thread. It ends when the last handle is gone.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn start(
+        state_dir: &Path,
+        outbox: Option<Outbox>,
+        complain: Complain,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        let (queue, jobs) = sync_channel(WAITING_MAX);
+        let desk = Desk {
+            store: Store::at(state_dir),
+            journal: Journal::at(state_dir),
+            outbox,
+            kept: BTreeMap::new(),
+            complain,
+        };
+        let thread = std::thread::Builder::new().name("clerk".into()).spawn(move || desk.work(&jobs))?;
+        Ok((Self { queue, dropped: Arc::default() }, thread))
+    }
+
+    /// Never waits.
+    pub fn give(&self, job: Job) {
+        if self.queue.try_send(job).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Jobs that found the queue full.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    /// Waits until what was given so far is written; not for ever.
+    pub fn settle(&self) {
+        let (written, heard) = sync_channel(1);
+        if self.queue.try_send(Job::Mark(written)).is_ok() {
+            let _ = heard.recv_timeout(LAST_JOBS);
+        }
+    }
+}
+
+/// What is added to a record on its way to the disk.
+#[derive(Default)]
+struct Kept {
+    scene: Scene,
+    message_id: Option<String>,
+    mailed_at: Option<String>,
+}
+
+struct Desk {
+    store: Store,
+    journal: Journal,
+    outbox: Option<Outbox>,
+    /// Of the incidents that are open: what only this thread knows.
+    kept: BTreeMap<u64, Kept>,
+    complain: Complain,
+}
+
+impl Desk {
+    fn work(mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            match job {
+                Job::Save(record, look) => self.tell(|desk| desk.save(*record, look)),
+                Job::Post(post) => self.tell(|desk| desk.post(&post)),
+                Job::Event(line) => self.tell(|desk| desk.journal.append(&line)),
+                Job::Mark(written) => drop(written.send(())),
+            }
+        }
+    }
+
+    fn tell(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) {
+        if let Err(why) = work(self) {
+            (self.complain)(&why);
+        }
+    }
+
+    fn save(&mut self, mut record: Record, look: Option<Look>) -> io::Result<()> {
+        let id = record.id;
+        let kept = self.kept.entry(id).or_insert_with(|| {
+            // An incident of an earlier agent, or a new one.
+            let before = self.store.load(id).unwrap_or_default();
+            Kept { scene: before.scene, message_id: before.mail.message_id, mailed_at: before.mail.at }
+        });
+        if let Some(look) = look {
+            kept.scene = look();
+        }
+        record.scene = kept.scene.clone();
+        (record.mail.message_id, record.mail.at) = (kept.message_id.clone(), kept.mailed_at.clone());
+        if !record.is_open() {
+            self.kept.remove(&id);
+        }
+        self.store.save(&record)
+    }
+
+    /// The mail is made from the records as they were saved, with their scenes.
+    fn post(&mut self, post: &Post) -> io::Result<()> {
+        let Some(outbox) = &self.outbox else { return Ok(()) };
+        let records: Vec<Record> = post.ids.iter().filter_map(|id| self.store.load(*id).ok()).collect();
+        let message_id = outbox.put(post, &records)?;
+        if post.kind == PostKind::Return {
+            return Ok(());
+        }
+        let at = clock::rfc3339(clock::wall_ms());
+        for mut record in records {
+            // The answer will refer to the first mail that told of it.
+            let message_id = record.mail.message_id.get_or_insert_with(|| message_id.clone()).clone();
+            (record.mail.at, record.mail.mailed, record.mail.waiting) = (Some(at.clone()), true, false);
+            if let Some(kept) = self.kept.get_mut(&record.id) {
+                (kept.message_id, kept.mailed_at) = (Some(message_id), Some(at.clone()));
+            }
+            self.store.save(&record)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! `mainstay incidents` and `mainstay incident ID|last`: what failed, why, what was done, and what clients felt. Read from
+//! the state directory, so this works when no agent does.
+mod page;
+mod table;
+
+use super::exit::Exit;
+use super::screen::{Screen, complain, show};
+use crate::alert::{Record, Store};
+use crate::config::Environment;
+use crate::control::client::Client;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The kept incidents, the newest last.
+pub fn list(client: &Client, state_dir: Option<&Path>, json: bool) -> Exit {
+    let (store, screen) = (store(client, state_dir), Screen::of_stdout());
+    let records = match store.load_all() {
+        Ok(records) => records,
+        Err(why) => return unreadable(&store, &why),
+    };
+    let text = if json { pretty(&records) } else { table::table(&records, screen, store.dir()) };
+    show(text).into()
+}
+
+/// One of them; `last` is the newest.
+pub fn one(client: &Client, state_dir: Option<&Path>, which: &str, json: bool) -> Exit {
+    let (store, screen) = (store(client, state_dir), Screen::of_stdout());
+    let ids = match store.ids() {
+        Ok(ids) => ids,
+        Err(why) => return unreadable(&store, &why),
+    };
+    let wanted = if which == "last" { ids.last().copied() } else { which.parse().ok() };
+    let Some(id) = wanted else {
+        return if which == "last" {
+            complain(format_args!("no incident is kept in {}", store.dir().display()));
+            Exit::Failed
+        } else {
+            complain(format_args!("{which:?} is no incident's number; `mainstay incidents` lists them"));
+            Exit::Usage
+        };
+    };
+    match store.load(id) {
+        Ok(record) => show(if json { pretty(&record) } else { page::page(&record, screen) }).into(),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+            complain(format_args!("there is no incident {id}{}", kept(&ids)));
+            Exit::Failed
+        }
+        Err(why) => unreadable(&store, &why),
+    }
+}
+
+fn kept(ids: &[u64]) -> String {
+    match (ids.first(), ids.last()) {
+        (Some(first), Some(last)) => format!("; kept are {first} to {last}, see `mainstay incidents`"),
+        _ => "; none is kept".to_owned(),
+    }
+}
+
+/// Where the running agent keeps them; where none runs, where one would.
+fn store(client: &Client, named: Option<&Path>) -> Store {
+    let told = || client.status().ok().map(|(status, _)| PathBuf::from(status.agent.state_dir));
+    let state_dir = match named {
+        Some(named) => named.to_owned(),
+        None => told().filter(|dir| dir.is_absolute()).unwrap_or_else(usual),
+    };
+    Store::at(&state_dir)
+}
+
+fn usual() -> PathBuf {
+    let unit = PathBuf::from("/var/lib/mainstay");
+    if unit.is_dir() { unit } else { Environment::of_process().state_dir().unwrap_or(unit) }
+}
+
+fn unreadable(store: &Store, why: &io::Error) -> Exit {
+    complain(format_args!(
+        "cannot read the incidents in {}: {why}; use the account that the agent runs as, or name the directory with \
+         --state-dir",
+        store.dir().display()
+    ));
+    if why.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::Failed }
+}
+
+fn pretty<T: serde::Serialize + ?Sized>(what: &T) -> String {
+    let mut text = serde_json::to_string_pretty(what).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// "4.2 s", "12 min": how long it lasted, or that it goes on.
+fn lasted(record: &Record) -> String {
+    match record.lasted_s {
+        Some(seconds) if seconds < 60.0 => format!("{seconds:.1} s"),
+        Some(seconds) => super::status::paint::span((seconds * 1e3) as i64),
+        None if record.is_open() => "goes on".to_owned(),
+        None => "unknown".to_owned(),
+    }
+}
