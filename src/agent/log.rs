@@ -41,6 +41,7 @@ impl Write for Lines {
         }
         whole.extend_from_slice(line);
         if self.queue.try_send(Entry::Line(whole)).is_err() {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
             self.dropped.fetch_add(lost + 1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -49,6 +50,13 @@ impl Write for Lines {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Lines of this log that nobody will ever read, since the agent began.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
 }
 
 static QUEUE: OnceLock<SyncSender<Entry>> = OnceLock::new();

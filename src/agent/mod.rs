@@ -9,8 +9,9 @@
 //! | `previous` | what an earlier agent left |
 //! | `probe`, `workers` | health, readiness, counters, trials |
 //! | `inbox`, `signals`, `reaper` | what reaches the loop |
-//! | `picture`, `notice`, `log` | what people and programs see |
+//! | `picture`, `counters`, `scrape`, `notice`, `log` | what people and programs see |
 //! | `ports`, `lock`, `settings`, `faults` | the small things |
+mod counters;
 mod faults;
 mod inbox;
 mod keeper;
@@ -26,6 +27,7 @@ mod reaper;
 mod recorder;
 mod runs;
 mod scene;
+mod scrape;
 mod seat;
 mod settings;
 mod signals;

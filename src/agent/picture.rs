@@ -3,6 +3,7 @@
 //!
 //! The loop puts the first two here after each turn; the control sockets are served on a thread of their own, so a
 //! stuck loop can still be looked at.
+use super::counters::Counters;
 use super::world::World;
 use crate::clock;
 use crate::control::process::{Gauge, Reading};
@@ -14,6 +15,8 @@ use arc_swap::ArcSwapOption;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+mod figures;
 
 /// What does not change while the agent lives.
 #[derive(Clone, Debug)]
@@ -44,6 +47,7 @@ struct TierPicture {
 struct View {
     host: HostStatus,
     tiers: Vec<TierPicture>,
+    counters: Arc<Counters>,
 }
 
 /// The picture, and the means to complete it.
@@ -71,7 +75,7 @@ impl Picture {
     }
 
     /// Takes in what the loop knows after a turn, and tells systemd when the sentence about it has changed.
-    pub fn show(&self, host: HostStatus, world: &World) {
+    pub fn show(&self, host: HostStatus, world: &World, counters: &Arc<Counters>) {
         let names: Vec<&str> = world.names.iter().map(String::as_str).collect();
         let text = status_text(&names, &host);
         let mut told = self.told_systemd.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +101,8 @@ impl Picture {
                 totals: Arc::clone(&seat.totals),
             }
         });
-        self.view.store(Some(Arc::new(View { host, tiers: tiers.collect() })));
+        let counters = Arc::clone(counters);
+        self.view.store(Some(Arc::new(View { host, tiers: tiers.collect(), counters })));
     }
 
     pub fn config_problem(&self, problem: Option<String>) {
@@ -183,6 +188,10 @@ impl TierPicture {
                 answered: tally.answered,
                 failed_over: tally.failed_over,
                 cut: tally.cut,
+                client_errors: tally.client_errors,
+                refused: tally.refused,
+                abandoned: tally.abandoned,
+                weakened: tally.weakened,
             },
             process: known.engine.as_ref().map(|engine| {
                 let usage = self.shim_pid.and_then(|pid| reading.trees.get(&pid));

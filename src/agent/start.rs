@@ -2,6 +2,7 @@
 //!
 //! The order matters. The lock comes before anything that another agent could be using; the listeners before READY=1;
 //! the engines last, because nothing that they need may still fail.
+use super::counters::Counters;
 use super::faults::Faults;
 use super::inbox::{Sender, inbox};
 use super::lock::{Lock, LockError};
@@ -13,16 +14,16 @@ use super::seat::Seat;
 use super::signals::Signals;
 use super::turn::{Agent, Doors};
 use super::world::World;
-use super::{launch, log, previous, reaper, settings};
+use super::{launch, log, previous, reaper, scrape, settings};
 use crate::alert::{Clerk, Journal, Record, Store};
 use crate::clock;
 use crate::config::{Config, Environment, LogFormat, LogLevel};
 use crate::control::feed::{self, Event, Feed};
-use crate::control::{self, Order, Served};
+use crate::control::{self, Order, Served, metrics};
 use crate::heart::Heart;
 use crate::policy::incident::LetterSettings;
 use crate::policy::{Host, Saved};
-use crate::proxy::{self, Proxy, RouteTable};
+use crate::proxy::{self, Metrics, Proxy, RouteTable};
 use crate::shim::Lifeline;
 use crate::systemd::{Notifier, Watchdog, watchdog};
 use arc_swap::ArcSwap;
@@ -204,7 +205,9 @@ impl Prepared {
         let table = Arc::new(ArcSwap::from_pointee(RouteTable { failover: true, ..RouteTable::default() }));
         let (report, reports) = mpsc::channel(WAITING_MAX);
         let limits = settings::limits(&self.config);
-        let proxy = proxy::start(self.listeners, limits, Arc::clone(&table), report);
+        let (source, scrapes) = scrape::queue();
+        let metrics = Metrics { content_type: metrics::CONTENT_TYPE, source: Arc::clone(&source) };
+        let proxy = proxy::start(self.listeners, limits, Arc::clone(&table), report, metrics);
         let proxy = Arc::new(proxy.map_err(failed("cannot start the data plane"))?);
         let faults = Arc::new(Faults::default());
         let limit = watchdog::limit(std::process::id(), |name| std::env::var_os(name));
@@ -218,8 +221,10 @@ impl Prepared {
         let picture = Arc::new(Picture::new(identity, Arc::clone(&proxy), self.notifier.clone()));
         let (operator, orders) = mpsc::channel(WAITING_MAX);
         let (events, records) = past(&self.config.agent.state_dir);
-        let sockets = open_sockets(&self.config.agent.run_dir, &picture, &events, operator, &faults)?;
         let heart = Heart::new("policy loop");
+        let served = served(&picture, &events, source, operator, &faults);
+        let scrapes = scrapes.answer(Arc::clone(&picture), Arc::clone(&heart));
+        let sockets = open_sockets(&self.config.agent.run_dir, served, scrapes)?;
         start_watchdog(limit, &self.notifier, &heart, &proxy)?;
 
         let (sender, facts) = inbox();
@@ -242,6 +247,7 @@ impl Prepared {
             notifier: self.notifier,
             events,
             recorder,
+            counters: Arc::new(Counters::default()),
             operator_seq: 0,
             sampled: clock::now(),
             stopping: false,
@@ -296,28 +302,38 @@ impl Sockets {
     }
 }
 
-/// Opens status and control socket, on a thread of their own: a stuck loop can still be looked at.
-fn open_sockets(
-    run_dir: &Path,
+/// What the sockets serve.
+fn served(
     picture: &Arc<Picture>,
     events: &Arc<Feed>,
+    metrics: scrape::Source,
     operator: mpsc::Sender<Order>,
     faults: &Arc<Faults>,
-) -> Result<Sockets, StartError> {
+) -> Served {
     let status = Arc::clone(picture);
     let faults = Faults::allowed().then(|| {
         let faults = Arc::clone(faults);
         Arc::new(move |name: &str| faults.cause(name)) as control::Faults
     });
-    let served = Served {
+    Served {
         status: Arc::new(move || {
             let picture = Arc::clone(&status);
             Box::pin(async move { picture.status().await })
         }),
         events: Arc::clone(events),
+        metrics,
         operator,
         faults,
-    };
+    }
+}
+
+/// Opens status and control socket, on a thread of their own: a stuck loop can still be looked at. `scrapes` is answered
+/// there too.
+fn open_sockets(
+    run_dir: &Path,
+    served: Served,
+    scrapes: impl Future<Output = ()> + Send + 'static,
+) -> Result<Sockets, StartError> {
     let (opened, outcome) = std::sync::mpsc::sync_channel(1);
     let (close, closed) = oneshot::channel();
     let run_dir = run_dir.to_owned();
@@ -330,6 +346,7 @@ fn open_sockets(
             };
             let _ = opened.send(outcome);
             if open.is_some() {
+                tokio::spawn(scrapes);
                 let _ = closed.await;
             }
         };
@@ -355,7 +372,7 @@ fn start_watchdog(
     let Some(limit) = limit else { return Ok(()) };
     let driven = Arc::clone(proxy);
     Watchdog::new(limit, notifier.clone(), vec![Arc::clone(heart)])
-        .driving(proxy.heart(), move || driven.drive())
+        .driving(proxy.heart(), move || drop(driven.drive()))
         .start()
         .map_err(failed("cannot start the watchdog"))
 }

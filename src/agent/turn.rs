@@ -2,6 +2,7 @@
 //!
 //! It owns every decision's state and awaits nothing but its next event: what takes long is a task that comes back as
 //! news. It runs on the main thread, because shims are spawned from it.
+use super::counters::Counters;
 use super::faults::Faults;
 use super::inbox::News;
 use super::notice;
@@ -46,6 +47,7 @@ pub struct Agent {
     pub notifier: Notifier,
     pub events: Arc<Feed>,
     pub recorder: Recorder,
+    pub counters: Arc<Counters>,
     /// The number of the last event that an operator caused.
     pub operator_seq: u64,
     /// When the data plane's figures were last read.
@@ -170,6 +172,7 @@ impl Agent {
         if matches!(told, Notice::Operator { .. }) {
             self.operator_seq = event.seq;
         }
+        Arc::make_mut(&mut self.counters).note(told, &self.world.engines);
         let around = Around { world: &self.world, felt: felt(&self.world, &self.proxy) };
         self.recorder.hear(clock::now(), told, &event, around);
     }
@@ -201,7 +204,7 @@ impl Agent {
         self.world.publish(self.host.routes(), status.retry, self.faults.failover());
         let around = Around { world: &self.world, felt: felt(&self.world, &self.proxy) };
         self.recorder.settle(clock::now(), &status, around);
-        self.picture.show(status, &self.world);
+        self.picture.show(status, &self.world, &self.counters);
     }
 
     /// An operator's command: refused here when it cannot be, else policy's business.

@@ -8,6 +8,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     ("clients", "what clients of the endpoint see: headers, marks, errors", include_str!("help/clients.md")),
     ("configuration", "every key of the configuration file", include_str!("help/configuration.md")),
     ("failover", "when a request, and when traffic, moves to another tier", include_str!("help/failover.md")),
+    ("metrics", "what `GET /metrics` says, for Prometheus", include_str!("help/metrics.md")),
 ];
 
 /// Prints the index, a page, or the options of a subcommand.

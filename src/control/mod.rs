@@ -1,17 +1,18 @@
 //! How the world asks about a running agent and tells it what to do: HTTP over two Unix sockets in the runtime
 //! directory, the JSON types that cross them, the client that the command line uses, and the figures of processes and
-//! host that only a status needs.
+//! host that only a status needs. `metrics` is the same for Prometheus.
 //!
 //! Rights are the files' own: `status.sock` (0660) answers `GET` only, `control.sock` (0600) takes commands too.
 pub mod client;
 mod events;
 pub mod feed;
+pub mod metrics;
 pub mod process;
 pub mod server;
 pub mod wire;
 
 pub use feed::Feed;
-pub use server::{Faults, Open, Order, Refused, Served, StatusSource, serve};
+pub use server::{Faults, MetricsSource, Open, Order, Refused, Served, StatusSource, serve};
 
 /// The socket that only answers questions, in the runtime directory.
 pub const STATUS_SOCKET: &str = "status.sock";

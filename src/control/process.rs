@@ -117,5 +117,19 @@ fn tree(
     Some(sum)
 }
 
+/// What this process itself uses, without its descendants.
+pub async fn own() -> Option<Usage> {
+    tokio::task::spawn_blocking(look_at_ourselves).await.ok()?
+}
+
+fn look_at_ourselves() -> Option<Usage> {
+    let mut system = System::new().ok()?;
+    let pid = Pid::from_u32(std::process::id());
+    let wanted = ProcessRefreshKind::nothing().with_memory().with_cpu().without_tasks();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, wanted);
+    let process = system.process(pid)?;
+    Some(Usage { rss: process.memory(), cpu_s: process.accumulated_cpu_time() as f64 / 1e3 })
+}
+
 #[cfg(test)]
 mod tests;

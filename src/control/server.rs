@@ -2,14 +2,16 @@
 //! itself; a policy loop that does not answer becomes a 503, never a client that hangs.
 use super::events::{Endless, events};
 use super::feed::Feed;
-use super::{CONTROL_SOCKET, STATUS_SOCKET, wire};
+use super::{CONTROL_SOCKET, STATUS_SOCKET, metrics, wire};
 use crate::policy::Command;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path as InPath, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::collections::VecDeque;
@@ -39,6 +41,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Makes a status at the moment it is asked for.
 pub type StatusSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = wire::Status> + Send>> + Send + Sync>;
+/// Makes the text of `GET /metrics`; `None` when it cannot be had. It bounds its own time.
+pub type MetricsSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Bytes>> + Send>> + Send + Sync>;
 /// Causes the fault of this name; false when there is none of this name.
 pub type Faults = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -47,6 +51,7 @@ pub type Faults = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 pub struct Served {
     pub status: StatusSource,
     pub events: Arc<Feed>,
+    pub metrics: MetricsSource,
     /// Commands on their way to the policy loop.
     pub operator: mpsc::Sender<Order>,
     /// Present only in an agent that was started for tests.
@@ -131,7 +136,10 @@ fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
 }
 
 fn questions() -> Router<Served> {
-    Router::new().route("/v1/status", get(status)).route("/v1/events", get(events))
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/events", get(events))
+        .route("/metrics", get(scrape))
 }
 
 fn commands(faults: bool) -> Router<Served> {
@@ -178,6 +186,13 @@ async fn status(State(served): State<Served>) -> Response {
     match timeout(ANSWER, (served.status)()).await {
         Ok(status) => Json(status).into_response(),
         Err(_) => no_answer(),
+    }
+}
+
+async fn scrape(State(served): State<Served>) -> Response {
+    match (served.metrics)().await {
+        Some(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        None => no_answer(),
     }
 }
 

@@ -101,6 +101,18 @@ pub struct Traffic {
     pub failed_over: u64,
     /// Lost after their commit point.
     pub cut: u64,
+    /// Of the answered: the engine said that the request itself is wrong.
+    #[serde(default)]
+    pub client_errors: u64,
+    /// It was the last tier that could be asked, and the client got an error.
+    #[serde(default)]
+    pub refused: u64,
+    /// The client left before its answer was whole.
+    #[serde(default)]
+    pub abandoned: u64,
+    /// Answers that were begun under the tier's `degrade` table.
+    #[serde(default)]
+    pub weakened: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,6 +177,9 @@ pub struct GpuProbe {
     pub state: GpuProbeState,
     pub driver: Option<String>,
     pub since: Option<String>,
+    /// For people: why it is in this state.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,11 +208,24 @@ pub struct Gpu {
     /// 0 to 1.
     pub utilization: Option<f64>,
     pub power_w: Option<f64>,
-    pub throttle: Vec<String>,
-    /// 0 to 1: how much of the time it was throttled.
+    /// What slows its clocks: "sw-power", "hw-thermal", …
+    pub throttle: Option<Vec<String>>,
+    /// 0 to 1: for how much of the last minute heat slowed it down.
     pub throttle_share: Option<f64>,
     pub ecc: Option<Ecc>,
     pub xids: Vec<Xid>,
+    /// Who holds its memory.
+    #[serde(default)]
+    pub processes: Option<Vec<GpuHolder>>,
+}
+
+/// A process that holds memory of a GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuHolder {
+    pub pid: u32,
+    pub memory: Option<u64>,
+    /// The tier to whose run it belongs; `None` for somebody else's.
+    pub tier: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,7 +295,35 @@ pub struct Details {
 impl GpuProbe {
     /// Nobody looks at GPUs.
     pub const fn off() -> Self {
-        Self { state: GpuProbeState::Off, driver: None, since: None }
+        Self { state: GpuProbeState::Off, driver: None, since: None, reason: None }
+    }
+}
+
+impl GpuProbeState {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NoDriver => "no-driver",
+            Self::Unresponsive => "unresponsive",
+            Self::Wedged => "wedged",
+            Self::Starting => "starting",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl GpuVerdict {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Degraded => "degraded",
+            Self::Draining => "draining",
+            Self::Fenced => "fenced",
+            Self::Unknown => "unknown",
+        }
     }
 }
 

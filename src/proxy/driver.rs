@@ -45,6 +45,8 @@ pub(super) struct Driver {
     left: Option<Left>,
     /// The answer is the engine's own error.
     is_error: bool,
+    /// When the client's request came.
+    at: Moment,
     /// When the attempt before this one was known to be lost.
     lost_at: Option<Moment>,
     timer: Pin<Box<Sleep>>,
@@ -116,6 +118,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
         attempt: None,
         left: None,
         is_error: false,
+        at,
         lost_at: None,
         timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
         armed: None,
@@ -184,6 +187,10 @@ impl Driver {
         }
         headers::put_attempts(&mut fields, attempts);
         headers::put_skipped(&mut fields, &self.table, &self.passed_over(), Some(tier));
+        let took = clock::now().since(self.at);
+        if self.ask.streaming && !self.is_error {
+            self.at(tier).inspect(|(_, _, account)| account.first_content(took));
+        }
         // From here on it cannot be sent again.
         self.ask.body = Value::Null;
         self.lease = None;

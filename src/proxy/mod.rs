@@ -17,13 +17,13 @@ mod cors;
 mod descriptors;
 mod driver;
 mod exchange;
-mod failovers;
 mod guard;
 mod headers;
 mod intake;
 mod limits;
 mod live;
 mod marks;
+mod metrics;
 mod outgoing;
 mod passthrough;
 mod plan;
@@ -33,19 +33,21 @@ mod route;
 mod service;
 mod shared;
 mod stream;
+mod times;
 mod totals;
 mod upload;
 mod upstream;
 mod wording;
 
 pub(crate) use descriptors::{are_used_up, is_shortage};
-pub use failovers::Failovers;
 pub use guard::in_connection;
 pub use limits::Limits;
 pub use live::Live;
+pub use metrics::{Metrics, MetricsSource};
 pub use refusals::{Code, Refusals};
 pub use route::{RouteTable, TierRoute, Upstream};
 pub use shared::Report;
+pub use times::{Failovers, Histogram};
 pub use totals::{Tally, Totals};
 
 use self::accept::Places;
@@ -62,11 +64,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 /// Relaying tokens is light work; more threads than these only cost memory.
 const WORKERS: std::ops::RangeInclusive<usize> = 2..=4;
 /// Longest time for the request that proves that the proxy turns.
 const DRIVE_TIME: Duration = Duration::from_secs(5);
+/// Edges for failover times: 64 µs to 34 s.
+const FAILOVER_TIMES: std::ops::RangeInclusive<u32> = 6..=25;
 
 /// The running data plane. Dropped, it ends at once: open answers are cut.
 #[derive(Debug)]
@@ -79,11 +84,13 @@ pub struct Proxy {
 }
 
 /// Serves `listeners` on threads of its own. `reports` is the way back to the agent's loop; it is never waited for.
+/// `metrics` answers `GET /metrics`.
 pub fn start(
     listeners: Vec<TcpListener>,
     limits: Limits,
     routes: Arc<ArcSwap<RouteTable>>,
     reports: mpsc::Sender<Report>,
+    metrics: Metrics,
 ) -> io::Result<Proxy> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -94,7 +101,7 @@ pub fn start(
         .enable_all()
         .build()?;
     let places = Places::new(limits.max_connections.min(descriptors::clients_at_most()?));
-    let shared = Shared::new(limits, routes, reports);
+    let shared = Shared::new(limits, routes, reports, metrics);
     let (stop, stopped) = watch::channel(false);
     {
         let _here = runtime.enter();
@@ -114,18 +121,19 @@ impl Proxy {
     }
 
     /// Drives one `GET /health` through the code that serves clients, over a socketpair and outside all limits. Does
-    /// not wait for it: the heart beats when it was answered. Does nothing while the one before is on its way.
-    pub fn drive(&self) {
-        let Some(runtime) = &self.runtime else { return };
+    /// not wait for it: the heart beats when it was answered, and the task that is given back ends. Does nothing while
+    /// the one before is on its way.
+    pub fn drive(&self) -> Option<JoinHandle<()>> {
+        let runtime = self.runtime.as_ref()?;
         if self.driving.swap(true, Relaxed) {
-            return;
+            return None;
         }
         let (shared, driving) = (self.shared.clone(), self.driving.clone());
-        runtime.spawn(async move {
+        Some(runtime.spawn(async move {
             // An error or a lack of time shows in the heart.
             let _ = tokio::time::timeout(DRIVE_TIME, drive(shared)).await;
             driving.store(false, Relaxed);
-        });
+        }))
     }
 
     /// Closes the listeners, and idle connections with them. Requests that have begun go on.
@@ -142,6 +150,11 @@ impl Proxy {
     /// How long failovers took so far.
     pub fn failovers(&self) -> Failovers {
         self.shared.failovers.snapshot()
+    }
+
+    /// The same as a histogram.
+    pub fn failover_times(&self) -> Histogram {
+        self.shared.failovers.histogram(FAILOVER_TIMES)
     }
 
     /// Errors of our own so far. Answers to `/health` are none.

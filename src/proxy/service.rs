@@ -29,8 +29,8 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
     let mut response = match preflight {
         Some(response) => response,
         None => {
-            // A load balancer that asks whether we are well is nobody who was refused.
-            let counts = request.uri().path() != "/health";
+            // A load balancer or monitor that asks how we are is nobody who was refused.
+            let counts = !matches!(request.uri().path(), "/health" | "/metrics");
             let response = routed(&shared, request, &id, at).await;
             response
                 .extensions()
@@ -69,6 +69,8 @@ async fn routed(
             reply::model(&shared.routes.load(), &path[MODEL_PATH.len()..])
         }
         _ if path.starts_with(MODEL_PATH) => OwnError::wrong_method(method, path).into_response(),
+        "/metrics" if is_read => shared.metrics.answer().await,
+        "/metrics" => OwnError::wrong_method(method, path).into_response(),
         "/health" | "/v1/models" => OwnError::wrong_method(method, path).into_response(),
         _ if !is_passed_through(shared, path) => OwnError::not_found(path).into_response(),
         _ if !is_read && method != Method::POST => OwnError::wrong_method(method, path).into_response(),

@@ -1,9 +1,10 @@
 //! What every request of one proxy uses.
-use super::failovers::FailoverTimes;
 use super::intake::Budget;
 use super::limits::Limits;
+use super::metrics::Metrics;
 use super::refusals::RefusalCounts;
 use super::route::RouteTable;
+use super::times::Times;
 use crate::clock;
 use crate::heart::Heart;
 use crate::policy::{Retry, RunId, TierId};
@@ -31,7 +32,8 @@ pub(super) struct Shared {
     pub routes: Arc<ArcSwap<RouteTable>>,
     pub reports: mpsc::Sender<Report>,
     pub heart: Arc<Heart>,
-    pub failovers: FailoverTimes,
+    pub metrics: Metrics,
+    pub failovers: Times,
     pub refusals: RefusalCounts,
     pub budget: Arc<Budget>,
     /// Requests whose answer is not finished.
@@ -41,14 +43,20 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(limits: Limits, routes: Arc<ArcSwap<RouteTable>>, reports: mpsc::Sender<Report>) -> Arc<Self> {
+    pub fn new(
+        limits: Limits,
+        routes: Arc<ArcSwap<RouteTable>>,
+        reports: mpsc::Sender<Report>,
+        metrics: Metrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
             budget: Budget::new(limits.replay_memory),
             limits,
             routes,
             reports,
             heart: Heart::new("proxy"),
-            failovers: FailoverTimes::default(),
+            metrics,
+            failovers: Times::default(),
             refusals: RefusalCounts::default(),
             open: watch::channel(0).0,
             names: RandomState::new(),

@@ -1,6 +1,11 @@
 //! What became of a tier's requests, over all its runs.
+use super::times::{Histogram, Times};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Edges for the time to first content: 16 ms to 134 s.
+const FIRST_CONTENT: std::ops::RangeInclusive<u32> = 14..=27;
 
 /// Counters of one tier since the agent began. Every request that a tier was asked ends in exactly one of the outcomes.
 #[derive(Debug, Default)]
@@ -14,6 +19,7 @@ pub struct Totals {
     refused: AtomicU64,
     abandoned: AtomicU64,
     weakened: AtomicU64,
+    first_content: Times,
 }
 
 /// The counters at one instant: `requests` is the sum of `answered`, `failed_over`, `cut`, `skipped`, `refused`,
@@ -66,6 +72,12 @@ impl Totals {
             weakened: self.weakened.load(Relaxed),
         }
     }
+
+    /// From a streaming request's arrival to the first content that its client got, from this tier; what it lost at
+    /// other tiers before is in it.
+    pub fn first_content(&self) -> Histogram {
+        self.first_content.histogram(FIRST_CONTENT)
+    }
 }
 
 /// One request among the totals of one tier. Dropped before it was settled, its client has left.
@@ -99,6 +111,10 @@ impl Account {
             End::Refused => &self.totals.refused,
         }
         .fetch_add(1, Relaxed);
+    }
+
+    pub fn first_content(&self, took: Duration) {
+        self.totals.first_content.record(took);
     }
 
     pub fn weakened(&self) {

@@ -1,7 +1,9 @@
 //! The two sockets, from outside: what they answer, to whom, and what they survive.
 use mainstay::control::client::{Client, Failure};
 use mainstay::control::feed::{Event, Feed};
-use mainstay::control::{CONTROL_SOCKET, Faults, Open, Order, Refused, STATUS_SOCKET, Served, serve, wire};
+use mainstay::control::{
+    CONTROL_SOCKET, Faults, MetricsSource, Open, Order, Refused, STATUS_SOCKET, Served, serve, wire,
+};
 use mainstay::policy::Command;
 use std::fs;
 use std::io::{Read, Write};
@@ -54,6 +56,11 @@ pub fn status(serving: Option<&str>) -> wire::Status {
     }
 }
 
+/// A source of metrics that has none to tell.
+fn figures() -> MetricsSource {
+    Arc::new(|| Box::pin(std::future::ready(Some(bytes::Bytes::from_static(b"# EOF\n")))))
+}
+
 /// The sockets of an agent that has no engines: it takes every command for the tier `best`, numbers it, refuses those
 /// for `next`, and knows no other tier.
 pub struct Agent {
@@ -99,7 +106,7 @@ impl Agent {
             Box::pin(std::future::ready(status(serving)))
         });
         let events = Arc::new(Feed::resume([]));
-        let served = Served { status: source, events: Arc::clone(&events), operator, faults };
+        let served = Served { status: source, events: Arc::clone(&events), metrics: figures(), operator, faults };
         let open = runtime.block_on(serve(dir.path(), served)).expect("both sockets open");
         Self { dir, taken, events, _open: open, _runtime: runtime }
     }
@@ -213,7 +220,7 @@ fn a_directory_that_does_not_take_sockets_is_named() {
         let source = Arc::new(|| -> std::pin::Pin<Box<dyn Future<Output = wire::Status> + Send>> {
             Box::pin(std::future::ready(status(None)))
         });
-        let served = Served { status: source, events: Arc::new(Feed::resume([])), operator, faults: None };
+        let served = Served { status: source, events: Arc::new(Feed::resume([])), metrics: figures(), operator, faults: None };
         let error = runtime.block_on(serve(&place, served)).expect_err("there can be no socket");
         assert!(error.to_string().contains(&place.display().to_string()), "{error}");
     }
@@ -253,7 +260,7 @@ fn a_loop_that_does_not_answer_becomes_an_error_and_never_a_client_that_hangs() 
     });
     let open = runtime.block_on(serve(
         dir.path(),
-        Served { status: source, events: Arc::new(Feed::resume([])), operator, faults: None },
+        Served { status: source, events: Arc::new(Feed::resume([])), metrics: figures(), operator, faults: None },
     ));
     let open = open.expect("both sockets open");
     // A stuck loop takes nothing out of its inbox: the first order waits there, the second finds no place.

@@ -3,6 +3,7 @@ mod agent;
 mod cli;
 mod config;
 mod control;
+mod metrics;
 mod proxy;
 mod shim;
 mod simulation;

@@ -3,4 +3,4 @@ mod endings;
 mod faults;
 mod incidents;
 mod operator;
-mod rig;
+pub mod rig;

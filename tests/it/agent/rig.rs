@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -134,7 +135,7 @@ impl Rig {
         assert_eq!(status, 200, "the engine takes its knobs");
     }
 
-    fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         self.status().agent.listen[0].clone()
     }
 
@@ -147,6 +148,24 @@ impl Rig {
     pub fn stream(&self) -> TcpStream {
         let body = r#"{"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
         open(&self.endpoint(), "/v1/chat/completions", body)
+    }
+
+    /// Causes a fault of the agent itself.
+    pub fn fault(&self, name: &str) {
+        let mut stream =
+            UnixStream::connect(self.run_dir().join("control.sock")).expect("the socket is there");
+        write!(stream, "POST /v1/faults/{name} HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n\r\n")
+            .expect("it is taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+    }
+
+    /// Ends an agent that can no longer be asked to; its shims end the engines.
+    pub fn kill(mut self) {
+        self.agent.kill().expect("it lives");
+        let _ = self.ended();
+        until("nothing of it is left", || self.left().is_empty().then_some(()));
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -16,7 +16,9 @@ use arc_swap::ArcSwap;
 use mainstay::clock;
 use mainstay::kinds::{Degrade, Kind};
 use mainstay::policy::{Retry, RunId, Standing, TierId};
-use mainstay::proxy::{self, Limits, Live, Proxy, Report, RouteTable, Tally, TierRoute, Totals, Upstream};
+use mainstay::proxy::{
+    self, Limits, Live, Metrics, Proxy, Report, RouteTable, Tally, TierRoute, Totals, Upstream,
+};
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -83,6 +85,11 @@ fn dead_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// Of a source that can give nothing.
+fn no_metrics() -> Metrics {
+    Metrics { content_type: "text/plain", source: Arc::new(|| Box::pin(std::future::ready(None))) }
+}
+
 /// A running proxy with its chain.
 struct Bed {
     proxy: Proxy,
@@ -110,7 +117,7 @@ impl Bed {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sender, reports) = mpsc::channel(64);
-        let proxy = proxy::start(vec![listener], limits, routes.clone(), sender).unwrap();
+        let proxy = proxy::start(vec![listener], limits, routes.clone(), sender, no_metrics()).unwrap();
         Self { proxy, port, routes, reports, lives }
     }
 

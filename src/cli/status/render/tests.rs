@@ -40,7 +40,14 @@ fn tier(name: &str, health: Health, reason: &str, process: Option<Process>) -> T
         reason: reason.to_owned(),
         since: at(-5),
         check: Check::default(),
-        traffic: Traffic { in_flight: 3, requests: 120, answered: 118, failed_over: 1, cut: 1 },
+        traffic: Traffic {
+            in_flight: 3,
+            requests: 120,
+            answered: 118,
+            failed_over: 1,
+            cut: 1,
+            ..Traffic::default()
+        },
         process,
     }
 }

@@ -1,5 +1,5 @@
-//! How long requests take from one tier to the next: from the instant at which an attempt is known lost (for a refused
-//! connection: its start) to the last request byte written to the next tier.
+//! How long things take that happen once per request.
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -9,14 +9,16 @@ const PER_OCTAVE: u32 = 8;
 const BUCKETS: usize = 32 * PER_OCTAVE as usize;
 const SMALLEST_NS: f64 = 1_000.0;
 
-/// A histogram that never locks and never grows.
+/// A histogram that never locks and never grows: 2 KiB.
 #[derive(Debug)]
-pub(super) struct FailoverTimes {
+pub(super) struct Times {
     buckets: Box<[AtomicU64]>,
+    sum_ns: AtomicU64,
     max_ns: AtomicU64,
 }
 
-/// The failovers so far. Seconds; zero when there were none.
+/// The failovers so far: from the instant at which an attempt is known lost (for a refused connection: its start) to the
+/// last request byte written to the next tier. Seconds; zero when there were none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Failovers {
     pub count: u64,
@@ -25,17 +27,43 @@ pub struct Failovers {
     pub max: f64,
 }
 
-impl Default for FailoverTimes {
+/// The same for programs that add up and subtract: counts between fixed edges.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Histogram {
+    /// The upper edge of each bucket in seconds, and how many values lie in it. The last edge is infinite.
+    pub buckets: Vec<(f64, u64)>,
+    /// Of all values, in seconds.
+    pub sum: f64,
+}
+
+impl Default for Times {
     fn default() -> Self {
-        Self { buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(), max_ns: AtomicU64::new(0) }
+        let buckets = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
+        Self { buckets, sum_ns: AtomicU64::new(0), max_ns: AtomicU64::new(0) }
     }
 }
 
-impl FailoverTimes {
+impl Times {
     pub fn record(&self, took: Duration) {
         let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[bucket_of(ns)].fetch_add(1, Relaxed);
+        self.sum_ns.fetch_add(ns, Relaxed);
         self.max_ns.fetch_max(ns, Relaxed);
+    }
+
+    /// With edges at 1 µs doubled so many times, from the first of `doublings` to the last: those are edges of the fine
+    /// buckets too, so no value is put into the wrong one.
+    pub fn histogram(&self, doublings: RangeInclusive<u32>) -> Histogram {
+        let mut from = 0;
+        let mut bucket = |edge: f64, to: usize| {
+            let count = self.buckets[from..to].iter().map(|bucket| bucket.load(Relaxed)).sum();
+            from = to;
+            (edge, count)
+        };
+        let mut buckets: Vec<_> =
+            doublings.map(|n| bucket(2f64.powi(n as i32) / 1e6, (n * PER_OCTAVE) as usize)).collect();
+        buckets.push(bucket(f64::INFINITY, BUCKETS));
+        Histogram { buckets, sum: self.sum_ns.load(Relaxed) as f64 / 1e9 }
     }
 
     pub fn snapshot(&self) -> Failovers {
@@ -71,12 +99,12 @@ mod tests {
 
     #[test]
     fn nothing_yet() {
-        assert_eq!(FailoverTimes::default().snapshot(), Failovers::default());
+        assert_eq!(Times::default().snapshot(), Failovers::default());
     }
 
     #[test]
     fn percentiles_are_close_and_never_above_the_maximum() {
-        let times = FailoverTimes::default();
+        let times = Times::default();
         for ms in 1..=100 {
             times.record(Duration::from_millis(ms));
         }
@@ -89,9 +117,21 @@ mod tests {
 
     #[test]
     fn extremes_have_a_bucket() {
-        let times = FailoverTimes::default();
+        let times = Times::default();
         times.record(Duration::ZERO);
         times.record(Duration::MAX);
         assert_eq!(times.snapshot().count, 2);
+        assert_eq!(times.histogram(2..=2).buckets, [(4e-6, 1), (f64::INFINITY, 1)]);
+    }
+
+    #[test]
+    fn a_histogram_has_every_value_once_and_below_its_edge() {
+        let times = Times::default();
+        for us in [1, 63, 65, 127, 129, 1_000_000] {
+            times.record(Duration::from_micros(us));
+        }
+        let shown = times.histogram(6..=8);
+        assert_eq!(shown.buckets, [(64e-6, 2), (128e-6, 2), (256e-6, 1), (f64::INFINITY, 1)]);
+        assert!((shown.sum - 1.000_385).abs() < 1e-9, "{shown:?}");
     }
 }
