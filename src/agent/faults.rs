@@ -1,5 +1,6 @@
 //! Faults of the agent itself, for tests only: they exist when it was started with `MAINSTAY_TEST_FAULTS=1`, and are
 //! caused through the control socket.
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Which faults have been caused. In an agent that was not started for tests nobody can.
@@ -13,6 +14,11 @@ impl Faults {
     /// Was this agent started for tests?
     pub fn allowed() -> bool {
         std::env::var_os("MAINSTAY_TEST_FAULTS").is_some_and(|v| v == "1")
+    }
+
+    /// Where a test says that the unit's cgroup is.
+    pub fn cgroup() -> Option<PathBuf> {
+        Self::allowed().then(|| std::env::var_os("MAINSTAY_TEST_CGROUP").map(PathBuf::from))?
     }
 
     /// Causes the fault of this name; false when there is none.

@@ -3,6 +3,7 @@
 //! A spawned shim is handled exactly as an adopted one would be: through its socket. One task per run; it ends when the
 //! run has ended and the loop knows.
 use super::inbox::{News, RunNews, Sender};
+use super::oom::{Kills, Since};
 use super::ports;
 use super::previous::{self, Intent};
 use super::workers;
@@ -40,6 +41,8 @@ pub struct Keeper {
     pub sender: Sender,
     pub orders: mpsc::Receiver<ToShim>,
     pub was_ready: Rc<Cell<bool>>,
+    /// The unit's counter of what the OOM killer took.
+    pub kills: Rc<Kills>,
 }
 
 /// What the keeper has seen of its run.
@@ -54,6 +57,8 @@ struct Seen {
     lines: u64,
     /// CPU time of the tree when it was last looked at.
     ticks: u64,
+    /// Where the kernel's word about memory stood when the run began.
+    memory: Option<Since>,
 }
 
 impl Keeper {
@@ -116,7 +121,7 @@ impl Keeper {
 
     /// Listens to the shim until the run is over, and passes orders on.
     async fn attend(&mut self, shim: &Spawned) {
-        let mut seen = Seen::default();
+        let mut seen = Seen { memory: Some(self.kills.begin()), ..Seen::default() };
         let mut patience = SHIM_OPENS;
         while let Ok(link) = Link::connect(&self.spec.run_dir, patience).await {
             if self.converse(link, &mut seen).await {
@@ -176,7 +181,8 @@ impl Keeper {
             FromShim::Exited(exited) => {
                 seen.exited = true;
                 self.sender.fact(News::Run(self.run, RunNews::Exited)).await;
-                self.tell(EngineEvent::Exited(self.diagnose(&exited, seen))).await;
+                let ending = self.diagnose(&exited, seen).await;
+                self.tell(EngineEvent::Exited(ending)).await;
             }
             FromShim::Ended { left } if left.is_empty() => {
                 self.tell(EngineEvent::Ended(Remains::Nothing)).await;
@@ -246,7 +252,7 @@ impl Keeper {
         }
     }
 
-    fn diagnose(&self, exited: &Exited, seen: &Seen) -> Ending {
+    async fn diagnose(&self, exited: &Exited, seen: &mut Seen) -> Ending {
         let exit = match (exited.code, exited.signal) {
             (Some(code), _) => Exit::Code(code),
             (None, Some(signal)) => Exit::Signal(signal),
@@ -255,15 +261,27 @@ impl Keeper {
         let lines = self.last_lines(DIAGNOSED_LINES);
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let asked = seen.asked || exited.asked.is_some();
-        let was_ready = self.was_ready.get();
+        let out_of_memory = if asked { None } else { self.out_of_memory(seen).await };
         let found = kinds::diagnose(&Evidence {
             kind: Some(self.kind),
             exit: Some(exit),
-            asked,
-            was_ready,
+            asked: Some(asked),
+            was_ready: self.was_ready.get(),
+            out_of_memory: out_of_memory.as_deref(),
             lines: &lines,
         });
         Ending { exit, cause: found.cause, deterministic: found.deterministic, evidence: found.evidence }
+    }
+
+    /// Did the OOM killer take a process of this run? The kernel's own words before the mere count.
+    async fn out_of_memory(&self, seen: &mut Seen) -> Option<String> {
+        let since = seen.memory.take()?;
+        let rose = self.kills.rise(&since);
+        let cgroup =
+            self.spec.cgroup.as_deref().and_then(|path| path.file_name()?.to_str()).map(str::to_owned);
+        let pid = seen.pid.unwrap_or_default();
+        let word = tokio::task::spawn_blocking(move || since.kernels_word(pid, cgroup.as_deref())).await;
+        word.ok().flatten().or(rose)
     }
 
     fn last_lines(&self, n: usize) -> Vec<String> {

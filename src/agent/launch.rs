@@ -11,8 +11,13 @@ use std::time::Duration;
 /// From the first KILL until what is still there is called wedged.
 const REAP_DEADLINE: Duration = Duration::from_secs(30);
 /// What was said to the agent alone.
-const OURS: &[&str] =
-    &["MAINSTAY_TEST_FAULTS", "CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", "STATE_DIRECTORY"];
+const OURS: &[&str] = &[
+    "MAINSTAY_TEST_FAULTS",
+    "MAINSTAY_TEST_CGROUP",
+    "CREDENTIALS_DIRECTORY",
+    "RUNTIME_DIRECTORY",
+    "STATE_DIRECTORY",
+];
 
 /// What one start needs, beside the configuration.
 pub struct Start<'a> {

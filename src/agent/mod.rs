@@ -7,6 +7,7 @@
 //! | `world` | one arm per action; `seat`: one tier as the agent sees it |
 //! | `runs`, `launch`, `keeper` | one run: how it begins, its shim's spec, and the agent's side of its life |
 //! | `previous` | what an earlier agent left |
+//! | `oom` | what the kernel says when it killed a process of ours for memory |
 //! | `probe`, `workers` | health, readiness, counters, trials |
 //! | `inbox`, `signals`, `reaper` | what reaches the loop |
 //! | `picture`, `counters`, `scrape`, `notice`, `log` | what people and programs see |
@@ -19,6 +20,7 @@ mod launch;
 mod lock;
 mod log;
 mod notice;
+mod oom;
 mod picture;
 mod ports;
 mod previous;

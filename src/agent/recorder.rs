@@ -236,7 +236,7 @@ impl OpenRecord {
                 record.cause = ending.cause.name().to_owned();
                 record.evidence = ending.evidence.clone();
                 record.deterministic = ending.deterministic;
-                record.advice = Some(kinds::cause::advice_on(ending.cause).to_owned());
+                record.advice = Some(kinds::counsel(ending.cause).1.to_owned());
                 self.look = Some(Some(*run));
             }
             Notice::Engine { to, why, .. } => match to {
@@ -253,7 +253,7 @@ impl OpenRecord {
                 if let (true, Some(cause)) = (record.evidence.is_none(), cause) {
                     record.cause = cause.name().to_owned();
                     record.evidence = Some(why.clone());
-                    record.advice = Some(kinds::cause::advice_on(*cause).to_owned());
+                    record.advice = Some(kinds::counsel(*cause).1.to_owned());
                 }
             }
             Notice::Exit { .. } => {}

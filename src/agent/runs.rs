@@ -46,6 +46,7 @@ impl World {
             sender: self.sender.clone(),
             orders: to_keeper,
             was_ready: Rc::clone(&was_ready),
+            kills: Rc::clone(&self.kills),
         };
         let live = LiveRun {
             run,

@@ -6,6 +6,7 @@ use super::counters::Counters;
 use super::faults::Faults;
 use super::inbox::{Sender, inbox};
 use super::lock::{Lock, LockError};
+use super::oom::Kills;
 use super::picture::{Identity, Picture};
 use super::ports::Ports;
 use super::probe::Probe;
@@ -410,6 +411,7 @@ fn world(
         ports: Ports::new(config.server.engine_ports, fixed_ports(config), seed),
         lifeline: Rc::new(lifeline),
         cgroup: launch::delegated_cgroup(),
+        kills: Rc::new(Faults::cgroup().map_or_else(Kills::of_own_cgroup, |dir| Kills::of(&dir))),
         boot_id: clock::boot_id(),
         config: Arc::clone(config),
         environment,

@@ -1,6 +1,7 @@
 //! What the agent does for policy: one short arm per action, none of which waits.
 use super::inbox::{FileVerdict, News, RunNews, Sender};
 use super::notice::Names;
+use super::oom::Kills;
 use super::ports::Ports;
 use super::previous::Intent;
 use super::probe::{Probe, Target};
@@ -40,6 +41,8 @@ pub struct World {
     pub run_dir: PathBuf,
     /// The cgroup under which runs get theirs, where there is a delegated one.
     pub cgroup: Option<PathBuf>,
+    /// What the OOM killer took from the unit.
+    pub kills: Rc<Kills>,
     pub boot_id: String,
     pub probe: Probe,
     pub sender: Sender,

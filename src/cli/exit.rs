@@ -14,7 +14,7 @@ pub enum Exit {
     Usage = 2,
     /// `status` only: the agent runs, and no tier can answer.
     NoneCanAnswer = 3,
-    /// The configuration file is not there or cannot be read.
+    /// The configuration file, or the log to explain, is not there or cannot be read.
     Unreadable = 66,
     /// No agent answers at the socket.
     NoAgent = 69,

@@ -5,6 +5,7 @@ use clap::CommandFactory;
 
 /// Name, one line for the index, text.
 const PAGES: &[(&str, &str, &str)] = &[
+    ("causes", "why engines end, and how to have a log explained", include_str!("help/causes.md")),
     ("clients", "what clients of the endpoint see: headers, marks, errors", include_str!("help/clients.md")),
     ("configuration", "every key of the configuration file", include_str!("help/configuration.md")),
     ("failover", "when a request, and when traffic, moves to another tier", include_str!("help/failover.md")),
@@ -46,5 +47,29 @@ fn nearest(topic: &str, program: &clap::Command) -> String {
     match close {
         Some(name) => format!("; did you mean {name:?}?"),
         None => format!("; there is: {}", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds;
+    use crate::policy::Cause;
+
+    /// One space where the page has a line's end.
+    fn flowing(text: &str) -> String {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_page_on_causes_says_what_the_program_does() {
+        let (_, _, page) = PAGES.iter().find(|(name, _, _)| *name == "causes").expect("the page is there");
+        let page = flowing(page);
+        for cause in Cause::ALL {
+            let (action, advice) = kinds::counsel(*cause);
+            let (name, meaning) = (cause.name(), cause.meaning());
+            let entry = format!("{name}: {meaning} mainstay {action} to do {advice}");
+            assert!(page.contains(&flowing(&entry)), "help/causes.md does not say: {entry}");
+        }
     }
 }

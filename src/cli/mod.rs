@@ -5,6 +5,7 @@
 pub mod check;
 pub mod events;
 pub mod exit;
+pub mod explain;
 pub mod help;
 pub mod incidents;
 pub mod logs;
@@ -101,6 +102,8 @@ enum Verb {
     Start { tier: String },
     /// Ask for a tier's engine to be stopped, until it is started by hand or the agent starts anew
     Stop { tier: String },
+    /// Say what an engine's log and exit status tell: the cause, its evidence, and what to do
+    Explain(explain::Options),
     /// Print a page of the manual
     Help { topic: Option<String> },
 }
@@ -138,6 +141,7 @@ fn perform(arguments: Arguments) -> Exit {
         Verb::Restart { tier } => operate::main(&client(), &tier, Command::Restart),
         Verb::Start { tier } => operate::main(&client(), &tier, Command::Start),
         Verb::Stop { tier } => operate::main(&client(), &tier, Command::Stop),
+        Verb::Explain(options) => explain::main(&options),
         Verb::Help { topic } => help::main(topic.as_deref()),
     }
 }

@@ -10,7 +10,9 @@ pub mod probe;
 mod progress;
 mod verdict;
 
-pub use cause::{Diagnosis, Evidence, diagnose, signal_number};
+pub use cause::{
+    Diagnosis, Evidence, counsel, diagnose, guess, killed_by_kernel, kills_rose, signal_name, signal_number,
+};
 pub use degrade::{DEFAULT_NOTICE, Degrade};
 pub use endpoint::{Endpoint, changes_engine};
 pub use launch::{Launch, argv, default_command, environment, owned_flags, served_name};

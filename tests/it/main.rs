@@ -4,6 +4,8 @@ mod cli;
 mod config;
 mod control;
 mod metrics;
+mod corpus;
+mod explain;
 mod proxy;
 mod shim;
 mod simulation;

@@ -86,7 +86,7 @@ constructors! {
     note = Note;
 }
 
-/// A line that only looks bad, whoever prints it.
+/// A line that only looks bad, whoever prints it. In the midst of a table: where nothing before knows better.
 pub(super) const fn benign(
     patterns: &'static [&'static str],
     #[cfg_attr(not(test), expect(unused_variables, reason = "samples are for the tests"))]

@@ -1,4 +1,5 @@
 //! What an exit status says by itself, where the log says nothing (or only that somebody died).
+use super::Evidence;
 use crate::kinds::Kind;
 use crate::policy::{Cause, Exit};
 
@@ -24,7 +25,9 @@ const SIGNALS: &[(i32, &str, Cause)] = &[
     (7, "SIGBUS", Cause::EngineBug),
     (8, "SIGFPE", Cause::EngineBug),
     (9, "SIGKILL", Cause::KilledFromOutside),
+    (10, "SIGUSR1", Cause::KilledFromOutside),
     (11, "SIGSEGV", Cause::EngineBug),
+    (12, "SIGUSR2", Cause::KilledFromOutside),
     (13, "SIGPIPE", Cause::KilledFromOutside),
     (14, "SIGALRM", Cause::KilledFromOutside),
     (15, "SIGTERM", Cause::KilledFromOutside),
@@ -40,14 +43,22 @@ pub fn signal_number(name: &str) -> Option<i32> {
     SIGNALS.iter().find(|(_, name, _)| &name[3..] == wanted).map(|(number, _, _)| *number)
 }
 
+/// The name of this signal, `SIG` included.
+pub fn signal_name(number: i32) -> Option<&'static str> {
+    SIGNALS.iter().find(|(known, _, _)| *known == number).map(|(_, name, _)| *name)
+}
+
 /// What this exit says, given that nobody of ours asked for it. `None` when it says nothing.
-pub(super) fn reading(kind: Option<Kind>, exit: Exit, lines: &[&str]) -> Option<Reading> {
+pub(super) fn reading(evidence: &Evidence, exit: Exit) -> Option<Reading> {
+    let kind = evidence.kind;
     match exit {
+        // It ended in good order. Only who knows that nobody asked for it can call that a failure.
+        Exit::Code(0) if evidence.asked.is_none() => None,
         Exit::Signal(signal) => by_signal(kind, signal),
         // How a shell, and a wrapper written in it, hands on a signal.
         Exit::Code(code @ 129..=192) => by_signal(kind, code - 128),
         Exit::Code(code) if code < 0 => by_signal(kind, -code),
-        Exit::Code(code) => by_code(kind, code, lines),
+        Exit::Code(code) => by_code(kind, code, evidence.lines),
         Exit::Unknown => None,
     }
 }
@@ -131,7 +142,15 @@ mod tests {
 
     #[track_caller]
     fn check(kind: Kind, exit: Exit, expected: Option<(Cause, Option<bool>)>) {
-        let found = reading(Some(kind), exit, &[]).map(|reading| (reading.cause, reading.deterministic));
+        let evidence = Evidence {
+            kind: Some(kind),
+            exit: Some(exit),
+            asked: Some(false),
+            was_ready: false,
+            out_of_memory: None,
+            lines: &[],
+        };
+        let found = reading(&evidence, exit).map(|reading| (reading.cause, reading.deterministic));
         assert_eq!(found, expected, "{kind:?} {exit:?}");
     }
 

@@ -8,7 +8,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     decisive(ALL, GpuHwFault, OPEN, &[
         r"NVRM: Xid .*: (46|48|54|62|63|64|74|79|92|9[45]|110|119|12[01]|136|14[03-9]|150|15[5-8]|16[017-9]|17[0-2])\b",
     ], "NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."),
-    decisive(ALL, GpuHwFault, OPEN, &[r"uncorrectable (ECC|NVLink) error"],
+    decisive(ALL, GpuHwFault, OPEN, &[r"uncorrectable (ECC|NVLink) error", r"ECC_?Uncorrectable"],
         "RuntimeError: CUDA error: uncorrectable ECC error encountered"),
     decisive(ALL, GpuHwFault, OPEN, &[r"fallen off the bus"],
         "NVRM: GPU 0000:65:00.0: GPU has fallen off the bus."),
@@ -19,9 +19,12 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"hardware stack error", r"GPU requires reset", r"row.?remap\w* (failure|failed)",
         r"timeout waiting for RPC from GSP", r"contained ECC", r"uncontained ECC",
     ], "NVRM: Xid: Timeout waiting for RPC from GSP!"),
+    decisive(ALL, GpuHwFault, OPEN, &[r"SXid", r"NVLink .*(fatal|uncorrectable)"],
+        "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"),
     decisive(ALL, Thermal, OPEN, &[
         r"(HW|SW) thermal slowdown\s*: active", r"critical temperature reached", r"thermal shutdown",
-        r"GPU .*over.?temperature", r"shutting? ?down due to (high )?temperature",
+        r"GPU .*over.?temperature", r"(hw|sw)_thermal_slowdown\s*[:,=]\s*active",
+        r"shutting? ?down due to (high )?temperature",
     ], "thermal thermal_zone0: critical temperature reached, shutting down"),
     decisive(ALL, GpuInitFailed, OPEN, &[
         r"RmInitAdapter failed", r"rm_init_adapter failed", r"failed to start the adapter",
@@ -41,7 +44,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"driver version is insufficient", r"NVIDIA driver on your system is too old", r"driver is too old",
         r"unsupported display driver", r"forward compatibility was attempted",
         r"compiled with an unsupported toolchain", r"unsatisfied condition: (cuda|driver)",
-        r"cudaErrorInsufficientDriver", r"cudaErrorUnsupportedPtxVersion", r"cuInit\D+(803|804)\b",
+        r"cudaErrorInsufficientDriver", r"not supported in the installed CUDA driver",
+        r"cudaErrorUnsupportedPtxVersion", r"(cuInit|init failure|device context)\D+(35|803|804)\b",
     ], "RuntimeError: The NVIDIA driver on your system is too old (found version 11040)."),
     specific(ALL, DriverMissing, AGAIN, &[
         r"found no NVIDIA driver", r"libcuda\.so\S*: cannot open shared object",
@@ -53,28 +57,32 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(ALL, GpuInitFailed, OPEN, &[
         r"system not yet initialized", r"CUDA unknown error",
         r"failed to initialize CUDA: (unknown error|initialization error)", r"cudaErrorInitializationError",
-        r"CUDA error: initialization error", r"cuInit\D+(3|802|999)\b", r"cudaErrorSystemNotReady",
+        r"CUDA error: initialization error", r"(cuInit|init failure|device context)\D+(3|802|999)\b",
+        r"cudaErrorSystemNotReady",
         r"Error 3: initialization error",
     ], "Error 802: system not yet initialized (Triggered internally at CUDAFunctions.cpp:109.)"),
     specific(ALL, GpuInitFailed, PASSES, &[
-        r"CUDA-capable device\(s\) is/are busy or unavailable", r"cudaErrorDevicesUnavailable",
+        r"CUDA-capable device\S* (is/)?are busy or unavailable", r"cudaErrorDevicesUnavailable",
     ], "RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
     specific(ALL, GpuInitFailed, OPEN, &[r"unable to determine the device handle for GPU"],
         "Unable to determine the device handle for GPU0: 0000:65:00.0: Unknown Error"),
     specific(ALL, NoGpu, OPEN, &[
         r"no CUDA-capable device", r"No CUDA GPUs are available", r"failed to infer device type",
         r"no HIP GPUs are available", r"no ROCm-capable device", r"invalid device ordinal",
-        r"NVMLError_NotFound", r"cudaErrorNoDevice", r"hipErrorNoDevice", r"cuInit\D+100\b",
-        r"CUDA_ERROR_NO_DEVICE", r"No devices? were found", r"no devices with (CUDA|dedicated)",
-        r"GPU support is disabled",
+        r"NVMLError_NotFound", r"cudaErrorNoDevice", r"hipErrorNoDevice", r"(cuInit|init failure)\D+100\b",
+        r"CUDA_ERROR_NO_DEVICE", r"No devices? (were )?found", r"no devices with (CUDA|dedicated)",
+        r"GPU support is disabled", r"you might not have a CUDA gpu", r"Can't initialize NVML",
+        r"Failed to initialize NVML: Unknown Error", r"device error: .*unknown device",
+        r"CUDA (is|was) not available",
     ], "RuntimeError: No CUDA GPUs are available"),
     specific(ALL, GpuUnsupported, AGAIN, &[
         r"no kernel image is available", r"device kernel image is invalid",
         r"is not compatible with the current PyTorch installation",
         r"no device code compatible with CUDA arch", r"cudaErrorNoKernelImageForDevice",
-        r"invalid device function", r"NoBinaryForGpu", r"named symbol not found",
+        r"invalid device function", r"InvalidDeviceFunction", r"Could not initialize Tensile",
+        r"NoBinaryForGpu", r"named symbol not found",
         r"Unsupported gpu architecture", r"is not defined for option 'gpu-name'", r"for GPU arch\s*:",
-        r"unsupported (AMD |GPU )?arch",
+        r"unsupported (AMD |GPU )?arch", r"CUDA GPU is too old", r"out of resource: shared memory",
     ], "RuntimeError: CUDA error: no kernel image is available for execution on the device"),
     specific(ALL, GpuUnsupported, AGAIN, &[
         r"only supported on GPUs with compute capability", r"not supported for the current GPU",
@@ -83,7 +91,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"not supported on (this|your|the current) (GPU|device|hardware|platform)",
         r"does not support (bfloat16|fp8|bf16)",
         r"fp8\w* .*(not supported|unsupported) .*(arch|GPU|device|sm_?\d+)",
-        r"Unsupported compute capability", r"requires? sm_?\d+", r"is not supported .*sm_?\d+",
+        r"Unsupported compute capability", r"only supports? (GPUs|devices) with", r"requires? sm_?\d+",
+        r"is not supported .*sm_?\d+",
     ],
         "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your \
         Tesla T4 GPU has compute capability 7.5."),
@@ -111,6 +120,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"(CUDA|HIP|XPU|ROCm) out of memory", r"(CUDA|HIP|ROCm|CUBLAS) error:? .{0,20}out of memory",
         r"CUDA_ERROR_OUT_OF_MEMORY", r"(cuda|hip)ErrorMemoryAllocation", r"hipErrorOutOfMemory",
         r"Cuda failure.*out of memory", r"(cuda|hip)Malloc\w* failed", r"torch\.(cuda\.)?OutOfMemoryError",
+        r"Triton Error \[(CUDA|HIP)\]: out of memory", r"(CUDA|HIP) driver error: out of memory",
         r"CUBLAS_STATUS_ALLOC_FAILED", r"CUDNN_STATUS_ALLOC_FAILED", r"Error 2: out of memory",
     ],
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 224.00 MiB. GPU 0 has a total \
@@ -137,6 +147,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"an illegal instruction was", r"misaligned address", r"the launch timed out",
         r"invalid program counter",
         r"cudaError(IllegalAddress|LaunchFailure|Assert|LaunchTimeout|IllegalInstruction)",
+        r"CUDA_ERROR_(ILLEGAL|LAUNCH|ASSERT|MISALIGNED|HARDWARE_STACK)",
         r"CUBLAS_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED|MAPPING_ERROR|INVALID_VALUE|NOT_SUPPORTED)",
         r"CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)", r"HSA_STATUS_ERROR",
         r"Memory access fault by GPU", r"VK_ERROR_DEVICE_LOST", r"ErrorDeviceLost", r"DeviceLostError",
@@ -147,6 +158,9 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Cuda failure .*'(invalid|unknown|unspecified)",
     ], "CUDA error: invalid argument"),
 
+    specific(ALL, CudaFault, PASSES, &[r"amdgpu.* ring \S+ timeout", r"amdgpu.*GPU reset begin"],
+        "amdgpu 0000:03:00.0: amdgpu: GPU reset begin!"),
+
     // The collective library. "unhandled" says that the real reason is printed elsewhere.
     symptom(VLLM, Nccl, OPEN, &[r"unhandled (system|cuda) error", r"ncclUnhandledCudaError"],
         "torch.distributed.DistBackendError: NCCL error in: NCCLUtils.cpp:77, unhandled system error (run \
@@ -154,8 +168,9 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(VLLM, Nccl, OPEN, &[
         r"NCCL (error|failure)", r"nccl(System|Remote|Internal|InvalidUsage|InvalidArgument)\w*",
         r"collective operation timeout", r"ProcessGroupNCCL.*(exception|terminat|timed? ?out|abort)",
-        r"DistBackendError", r"Gloo .*(failed|timed out|timeout)", r"DistNetworkError",
-        r"RCCL (error|WARN)", r"custom_all_reduce.*(error|failed)",
+        r"DistBackendError", r"DistStoreError", r"gloo/(transport|rendezvous)",
+        r"Gloo .*(failed|timed out|timeout)", r"DistNetworkError",
+        r"RCCL (error|WARN)", r"custom_all_reduce.*error",
     ],
         "[rank0]:[E1122 12:00:00 ProcessGroupNCCL.cpp:632] [Rank 0] Watchdog caught collective operation \
         timeout: WorkNCCL(SeqNum=5, OpType=ALLREDUCE)"),
@@ -168,7 +183,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     // It runs, but on the CPU.
     note(OLLAMA, CpuFallback, OPEN, &[
         r"inference compute.*library=cpu", r"no compatible GPUs were discovered",
-        r"failure during GPU discovery", r"offloaded 0/\d+ layers",
+        r"failure during (llama-server )?GPU discovery", r"offloaded 0/\d+ layers",
+        r"msg=offload library=cpu", r"gpu support may not be enabled",
     ],
         "time=2026-11-22T12:00:00Z level=INFO source=types.go:60 msg=\"inference compute\" id=cpu \
         library=cpu compute=\"\" name=cpu"),

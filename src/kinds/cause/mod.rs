@@ -2,26 +2,32 @@
 //!
 //! The wordings are data (`gpu`, `model`, `host`, `engine`), each with a real line that its test holds it to. A log is
 //! read like this:
-//! 1. Lines that only look bad, and those of a quiet level, are left out.
-//! 2. Of the rest, only the last burst counts: an engine that went on for long after a line did not die of it.
-//! 3. The strongest class of wording in the burst decides, and within it the *earliest* line: the root is printed
+//! 1. What journald, containers and others put before each line is taken off.
+//! 2. Lines that only look bad, and those of a quiet level, are left out.
+//! 3. Of the rest, only the last burst counts: an engine that went on for long after a line did not die of it.
+//! 4. The strongest class of wording in the burst decides, and within it the *earliest* line: the root is printed
 //!    before what follows from it. Warnings stand behind errors.
-//! 4. What is left open, the exit status answers (`exit`).
+//! 5. What is left open, the exit status answers (`exit`), and what the kernel says of its memory (`oom`).
 mod advice;
 mod engine;
 mod entry;
 mod exit;
 mod gpu;
+mod guess;
 mod host;
 mod line;
 mod model;
+mod oom;
 
 use crate::kinds::Kind;
 use crate::policy::{Cause, Exit};
 use entry::{Entry, Weight};
-pub use exit::signal_number;
+pub use exit::{signal_name, signal_number};
+pub use guess::guess;
 use line::Level;
+pub use oom::{killed_by_kernel, kills_rose};
 use regex::bytes::{RegexSet, RegexSetBuilder};
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// Everything that a diagnosis is made from.
@@ -31,10 +37,12 @@ pub struct Evidence<'a> {
     pub kind: Option<Kind>,
     /// `None`: it has not ended, or nobody says how.
     pub exit: Option<Exit>,
-    /// Was it mainstay that stopped it?
-    pub asked: bool,
+    /// Was it mainstay that stopped it? `None`: nobody knows, as with a log from elsewhere.
+    pub asked: Option<bool>,
     /// Was this run ever ready? Then the same start does not always fail.
     pub was_ready: bool,
+    /// What the kernel says about running out of memory during this run: `killed_by_kernel` or `kills_rose`.
+    pub out_of_memory: Option<&'a str>,
     /// The last lines of both its streams, oldest first.
     pub lines: &'a [&'a str],
 }
@@ -54,18 +62,24 @@ pub struct Diagnosis {
     pub advice: &'static str,
 }
 
-/// A burst ends where this many lines say nothing bad: longer than any traceback between two lines that do.
+/// A burst ends where this many lines show that the engine went on: more than are printed on the way down.
 const BURST_GAP: usize = 120;
 /// Longest evidence, in characters.
 const EVIDENCE_MAX: usize = 400;
 
 /// Reads the cause from exit and log. Total: it always has an answer, if only "unknown".
 pub fn diagnose(evidence: &Evidence) -> Diagnosis {
-    if evidence.asked {
+    if evidence.asked == Some(true) {
         return told(Cause::Asked, None, None, Some(false));
     }
-    let found = root(evidence.kind, evidence.lines, evidence.exit.is_some());
-    let by_exit = evidence.exit.and_then(|exit| exit::reading(evidence.kind, exit, evidence.lines));
+    let lines: Vec<Cow<str>> = evidence.lines.iter().map(|line| line::bare(line)).collect();
+    let found = root(evidence, &lines);
+    let by_exit = evidence.exit.and_then(|exit| exit::reading(evidence, exit));
+    if let Some(word) = evidence.out_of_memory
+        && oom::explains(evidence.exit, found.map(|found| found.entry))
+    {
+        return told(Cause::HostOom, Some(word.to_owned()), None, None);
+    }
     let exit_knows = by_exit.as_ref().is_some_and(|reading| reading.is_certain);
     let diagnosis = match (found, by_exit) {
         // Somebody else's notice of a death says less than the exit status of the dead.
@@ -77,7 +91,7 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
             told(found.entry.cause, Some(readable(line)), Some(found.line), found.entry.deterministic)
         }
         (None, Some(reading)) => from_exit(reading),
-        (None, None) => silent(evidence),
+        (None, None) => silent(evidence, &lines),
     };
     // It has started once, so the same start can succeed.
     let proven = evidence.was_ready && diagnosis.deterministic == Some(true);
@@ -87,13 +101,14 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
 /// The cause that one line alone speaks of, and whether the same start will fail the same way; `None` when it speaks
 /// of none. For an error text that came with an answer instead of a log.
 pub fn of_line(kind: Option<Kind>, line: &str) -> Option<(Cause, Option<bool>)> {
-    let entry = catalogue().entry(kind, line)?;
+    let entry = catalogue().entry(kind, &line::bare(line))?;
     Some((entry.cause, entry.deterministic))
 }
 
-/// What an operator can do about a cause.
-pub fn advice_on(cause: Cause) -> &'static str {
-    advice::on(cause).advice
+/// What mainstay does about a cause, and what an operator can do.
+pub fn counsel(cause: Cause) -> (&'static str, &'static str) {
+    let counsel = advice::on(cause);
+    (counsel.action, counsel.advice)
 }
 
 fn told(
@@ -110,14 +125,15 @@ fn from_exit(reading: exit::Reading) -> Diagnosis {
     told(reading.cause, Some(readable(&reading.evidence)), reading.line, reading.deterministic)
 }
 
-/// No wording is known. Without an exit, lines that do not even look bad are fine.
-fn silent(evidence: &Evidence) -> Diagnosis {
-    let loud =
-        |(_, line): &(usize, &&str)| line::looks_bad(line) && !catalogue().is_benign(evidence.kind, line);
-    let suspicious = evidence.lines.iter().enumerate().find(loud);
-    match suspicious {
-        Some((at, line)) => told(Cause::Unknown, Some(readable(line)), Some(at), None),
-        None if evidence.exit.is_none() => told(Cause::None, None, None, None),
+/// No wording is known. Where nothing says that it ended badly, lines that do not even look bad are fine.
+fn silent(evidence: &Evidence, lines: &[Cow<str>]) -> Diagnosis {
+    let loud = |line: &Cow<str>| line::looks_bad(line) && !catalogue().is_benign(evidence.kind, line);
+    let served = lines.iter().rposition(|line| line::says_ready(line)).unwrap_or(0);
+    let of_kernel = |at: usize| line::is_of_kernel(evidence.lines[at]);
+    let ended_well = evidence.asked.is_none() && evidence.exit == Some(Exit::Code(0));
+    match (served..lines.len()).find(|at| loud(&lines[*at]) && !of_kernel(*at)) {
+        Some(at) => told(Cause::Unknown, Some(readable(evidence.lines[at])), Some(at), None),
+        None if evidence.exit.is_none() || ended_well => told(Cause::None, None, None, None),
         None => told(Cause::Unknown, None, None, None),
     }
 }
@@ -131,6 +147,11 @@ struct Finding {
 }
 
 impl Finding {
+    /// Does it stay true while the engine serves?
+    fn lasts(&self) -> bool {
+        matches!(self.entry.weight, Weight::Decisive | Weight::Note)
+    }
+
     /// Smaller is more telling. A warning was survived when it was printed, so it stands behind news of a death.
     fn rank(&self) -> (u8, usize) {
         let class = match (self.entry.weight, self.level) {
@@ -147,13 +168,15 @@ impl Finding {
 }
 
 /// The most telling line of the last burst.
-fn root(kind: Option<Kind>, lines: &[&str], has_ended: bool) -> Option<Finding> {
+/// `lines` are those of the evidence, bare.
+fn root(evidence: &Evidence, lines: &[Cow<str>]) -> Option<Finding> {
+    let has_ended = evidence.exit.is_some();
     let mut findings: Vec<Finding> = lines
         .iter()
         .enumerate()
         .filter_map(|(at, line)| {
             let level = line::level(line);
-            let entry = catalogue().entry(kind, line)?;
+            let entry = catalogue().entry(evidence.kind, line)?;
             (level != Level::Quiet || may_be_quiet(entry)).then_some(Finding { line: at, entry, level })
         })
         // What an engine lives with is not what it died of.
@@ -165,13 +188,20 @@ fn root(kind: Option<Kind>, lines: &[&str], has_ended: bool) -> Option<Finding> 
     {
         findings.retain(|finding| finding.line >= begin);
     }
+    // What was printed before the engine served did not end it. Broken hardware stays broken. (Ollama serves all the
+    // while, and each of its runners says that it does.)
+    if let Some(ready) = lines.iter().rposition(|line| line::says_ready(line))
+        && evidence.kind.or_else(|| guess(evidence.lines)) != Some(Kind::Ollama)
+    {
+        findings.retain(|finding| finding.line > ready || finding.lasts());
+    }
     let last = findings.last()?.line;
-    if has_ended && lines.len() - last > BURST_GAP {
+    if has_ended && signs_of_life(&lines[last + 1..]) >= BURST_GAP {
         return None;
     }
     let mut burst_begins = last;
     for finding in findings.iter().rev() {
-        if burst_begins - finding.line > BURST_GAP {
+        if signs_of_life(&lines[finding.line..burst_begins]) > BURST_GAP {
             break;
         }
         burst_begins = finding.line;
@@ -179,13 +209,19 @@ fn root(kind: Option<Kind>, lines: &[&str], has_ended: bool) -> Option<Finding> 
     findings.into_iter().filter(|finding| finding.line >= burst_begins).min_by_key(Finding::rank)
 }
 
+fn signs_of_life(lines: &[Cow<str>]) -> usize {
+    lines.iter().filter(|line| line::shows_life(line)).count()
+}
+
 /// Wordings that engines and kernel print at a quiet level although they matter.
 fn may_be_quiet(entry: &Entry) -> bool {
     matches!(entry.weight, Weight::Decisive | Weight::Note) || entry.cause == Cause::Hang
 }
 
+/// For people: without colours and control characters, and not too long.
 fn readable(line: &str) -> String {
     let plain = line::without_colours(line);
+    let plain: String = plain.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut text: String = plain.trim().chars().take(EVIDENCE_MAX).collect();
     if plain.trim().chars().count() > EVIDENCE_MAX {
         text.push('…');
@@ -209,7 +245,8 @@ const PART: usize = 8;
 fn catalogue() -> &'static Catalogue {
     static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
     CATALOGUE.get_or_init(|| {
-        let tables = [engine::BENIGN, gpu::ENTRIES, model::ENTRIES, host::ENTRIES, engine::ENTRIES];
+        let tables =
+            [engine::BENIGN, host::LIMITS, gpu::ENTRIES, model::ENTRIES, host::ENTRIES, engine::ENTRIES];
         let entries: Vec<&Entry> = tables.into_iter().flatten().collect();
         Catalogue { parts: entries.chunks(PART).map(Part::compiled).collect() }
     })
@@ -227,7 +264,7 @@ impl Part {
 }
 
 impl Catalogue {
-    /// What a line speaks of: the first entry that knows it, or nothing when it only looks bad.
+    /// What a bare line speaks of: the first entry that knows it, or nothing when it only looks bad.
     fn entry(&self, kind: Option<Kind>, line: &str) -> Option<&'static Entry> {
         self.first(kind, line).filter(|entry| entry.weight != Weight::Benign)
     }
@@ -237,9 +274,8 @@ impl Catalogue {
     }
 
     fn first(&self, kind: Option<Kind>, line: &str) -> Option<&'static Entry> {
-        let plain = line::without_colours(line);
         self.parts.iter().find_map(|part| {
-            let matches = part.set.matches(plain.as_bytes());
+            let matches = part.set.matches(line.as_bytes());
             matches.into_iter().map(|at| part.entries[at]).find(|entry| entry.engines.hold(kind))
         })
     }

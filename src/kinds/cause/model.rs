@@ -9,7 +9,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     decisive(ALL, AuthGated, AGAIN, &[
         r"GatedRepoError", r"access to model .* is restricted", r"access (a |to a )?gated repo",
         r"is gated", r"must (be|have) (authenticated|access) .*to access",
-        r"Your request to access .* (is|has been)",
+        r"Your request to access .* (is|has been)", r"access to this repo.* restricted", r"requires approval",
     ], "OSError: You are trying to access a gated repo."),
     decisive(ALL, ModelMissing, AGAIN, &[r"RepositoryNotFoundError", r"Repository not found for url"],
         "huggingface_hub.errors.RepositoryNotFoundError: 401 Client Error. (Request ID: Root=1-2)"),
@@ -27,6 +27,9 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"HFValidationError", r"Repo id must", r"cannot find any model weights",
         r"does not appear to have a file named", r"RevisionNotFoundError", r"EntryNotFoundError: 404",
         r"cannot find an appropriate cached snapshot", r"outgoing traffic has been disabled",
+        r"404 Client Error", r"Incorrect path_or_model_id",
+        r"Can't load (the configuration|tokenizer|image processor)",
+        r"Couldn't instantiate the backend tokenizer", r"No supported config format found", r"Cannot find the config file for",
         r"OfflineModeIsEnabled", r"No such file or directory: '\S*(config\.json|tokenizer\S*)'",
     ],
         "OSError: org/nope is not a local folder and is not a valid model identifier listed on \
@@ -48,18 +51,20 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(GGML, ModelMissing, AGAIN, &[
         r"failed to open GGUF file", r"failed to open \S+\.gguf\S*: No such file",
         r"not available in cache \(offline", r"failed to (fetch model metadata|resolve the model)",
-        r"no such (model )?file", r"model (path|file) .*(does not exist|not found)",
+        r"no such model file", r"failed to open .*No such file",
+        r"model (path|file) .*(does not exist|not found)",
         r"GGUF file .*not found",
     ], "gguf_init_from_file: failed to open GGUF file 'models/nope.gguf' (No such file or directory)"),
     specific(OLLAMA, ModelMissing, AGAIN, &[
-        r"model \\?['\x22]\S+['\x22] not found", r"pull model manifest: file does not exist",
+        r"model \\?['\x22]\S+['\x22] not found", r"pull model manifest: file does not exist", r"try pulling it",
         r"model not found", r"manifest unknown",
     ], "{\"error\":\"model 'nope' not found\"}"),
 
     specific(ALL, ModelCorrupt, AGAIN, &[
         r"SafetensorError", r"HeaderTooLarge", r"MetadataIncompleteBuffer", r"InvalidHeader",
         r"deserializing header", r"invalid load key", r"UnpicklingError", r"PytorchStreamReader failed",
-        r"is not a valid JSON file", r"consistency check failed",
+        r"is not a valid JSON file", r"consistency check failed", r"JSONDecodeError",
+        r"Unable to load weights from pytorch checkpoint", r"EOFError: Ran out of input",
         r"No such file or directory: '\S*\.(safetensors|bin|pt)\S*'",
     ], "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer"),
     specific(GGML, ModelCorrupt, AGAIN, &[
@@ -78,13 +83,17 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Unrecognized configuration class", r"Tokenizer class \S+ does not exist", r"untagged enum",
         r"no module or parameter named", r"Unknown quantization method",
         r"model type .* (is )?not supported", r"Cannot find model module", r"has no vLLM implementation",
+        r"GGUF model with architecture",
+        r"KeyError: '\S*layers\.\d+\.\S+'", r"weights were not initialized from checkpoint",
+        r"'\w+Config' object has no attribute", r"Unknown RoPE scaling", r"head size \d+ is not supported",
         r"not supported by (ROCm|vLLM)", r"Unknown architecture", r"No valid attention backend",
     ],
         "ValueError: Model architectures ['FooForCausalLM'] are not supported for now. Supported \
         architectures: dict_keys(["),
     specific(GGML, ModelUnsupported, AGAIN, &[
         r"(unknown|unsupported) model architecture", r"unknown pre-tokenizer type", r"unknown tokenizer",
-        r"wrong number of tensors", r"missing tensor '", r"has wrong shape; expected",
+        r"wrong number of tensors", r"missing tensor '", r"check_tensor_dims: tensor",
+        r"only supports up to version", r"has wrong shape; expected",
         r"has invalid ggml type", r"is no longer supported", r"unsupported (GGUF|model|file type|vocab)",
         r"key not found in model", r"cannot find tokenizer (merges|vocab)", r"invalid vocab",
         r"unsupported tensor type", r"GGUF version \d+ (is )?(un|not )supported",
@@ -101,7 +110,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     // The loader gave up, for a reason that it printed before.
     symptom(GGML, ModelCorrupt, OPEN, &[r"error loading model: "],
         "llama_model_load: error loading model: something new"),
-    symptom(LLAMA, ModelMissing, OPEN, &[
+    symptom(GGML, ModelMissing, OPEN, &[
         r"failed to load model", r"unable to load model", r"exiting due to model loading error",
     ], "srv  llama_server: exiting due to model loading error"),
 
@@ -110,7 +119,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"maximum context length", r"exceeds the available context size", r"exceed_context_size_error",
         r"longer than the (context length|maximum model length)", r"truncating input prompt",
         r"input (prompt )?exceeds", r"Context size has been exceeded", r"exceeds maximum context",
-        r"context window is full",
+        r"context window is full", r"is too long and exceeds",
     ],
         "srv    send_error: task 3, error: request (12015 tokens) exceeds the available context size \
         (4096 tokens), try increasing it"),

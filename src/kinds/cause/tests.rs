@@ -1,8 +1,15 @@
 use super::*;
 
+mod totality;
+
 fn diagnosis(kind: Option<Kind>, exit: Option<Exit>, log: &str) -> Diagnosis {
     let lines: Vec<&str> = log.lines().collect();
-    diagnose(&Evidence { kind, exit, asked: false, was_ready: false, lines: &lines })
+    diagnose(&evidence(kind, exit, &lines))
+}
+
+/// A run of which it is known that nobody asked for its end.
+fn evidence<'a>(kind: Option<Kind>, exit: Option<Exit>, lines: &'a [&'a str]) -> Evidence<'a> {
+    Evidence { kind, exit, asked: Some(false), was_ready: false, out_of_memory: None, lines }
 }
 
 #[track_caller]
@@ -143,7 +150,7 @@ fn vllms_failures_to_start_are_told_apart() {
         "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n  Value error, User-specified max_model_len (999999) is greater than the derived max_model_len",
         Cause::BadArgument,
         Some(true),
-        "ValidationError",
+        "max_model_len",
     );
     check(1, "OSError: [Errno 98] Address already in use", Cause::PortInUse, Some(false), "Errno 98");
     check(
@@ -187,7 +194,7 @@ fn the_end_of_vllms_core_is_a_failure_although_it_exits_with_0() {
         "(EngineCore pid=8) ERROR 11-22 12:00:00 [core.py:1] EngineCore encountered a fatal error.\n\
          (EngineCore pid=8) ERROR 11-22 12:00:00 [core.py:1] KeyError: 'x'\n{CORE_KILLED}"
     );
-    check(Kind::Vllm, Exit::Code(0), &own_fault, Cause::EngineBug, None, "fatal error");
+    check(Kind::Vllm, Exit::Code(0), &own_fault, Cause::EngineBug, None, "KeyError");
     let gpu = format!(
         "(EngineCore pid=8) ERROR 11-22 12:00:00 [core.py:1] EngineCore encountered a fatal error.\n\
          (EngineCore pid=8) ERROR 11-22 12:00:00 [core.py:1] torch.AcceleratorError: CUDA error: an illegal memory access was encountered\n\
@@ -272,26 +279,14 @@ fn a_signal_that_nothing_explains_came_from_outside() {
 #[test]
 fn what_was_asked_for_needs_no_explanation() {
     let lines = ["torch.OutOfMemoryError: CUDA out of memory."];
-    let evidence = Evidence {
-        kind: Some(Kind::Vllm),
-        exit: Some(Exit::Signal(9)),
-        asked: true,
-        was_ready: true,
-        lines: &lines,
-    };
-    assert_eq!(diagnose(&evidence).cause, Cause::Asked);
+    let killed = evidence(Some(Kind::Vllm), Some(Exit::Signal(9)), &lines);
+    assert_eq!(diagnose(&Evidence { asked: Some(true), ..killed }).cause, Cause::Asked);
 }
 
 #[test]
 fn a_run_that_was_ready_proves_that_the_start_can_work() {
     let lines = ["ModuleNotFoundError: No module named 'x'"];
-    let evidence = Evidence {
-        kind: Some(Kind::Vllm),
-        exit: Some(Exit::Code(1)),
-        asked: false,
-        was_ready: false,
-        lines: &lines,
-    };
+    let evidence = evidence(Some(Kind::Vllm), Some(Exit::Code(1)), &lines);
     assert_eq!(diagnose(&evidence).deterministic, Some(true));
     assert_eq!(diagnose(&Evidence { was_ready: true, ..evidence }).deterministic, None);
 }
@@ -369,4 +364,77 @@ fn evidence_is_short_and_plain() {
     let found = diagnosis(Some(Kind::LlamaServer), Some(Exit::Signal(6)), &long);
     let evidence = found.evidence.unwrap();
     assert!(evidence.starts_with("GGML_ASSERT") && evidence.chars().count() == EVIDENCE_MAX + 1);
+}
+
+#[test]
+fn an_orderly_end_is_a_fault_only_to_who_knows_that_nobody_asked() {
+    for (kind, log) in [
+        (Kind::LlamaServer, "srv    operator(): cleaning up before exit..."),
+        (Kind::Vllm, "INFO:     Shutting down\nINFO:     Finished server process [7]"),
+        (Kind::Ollama, ""),
+    ] {
+        let lines: Vec<&str> = log.lines().collect();
+        let known = evidence(Some(kind), Some(Exit::Code(0)), &lines);
+        assert_eq!(diagnose(&known).cause, Cause::KilledFromOutside, "{kind:?}");
+        assert_eq!(diagnose(&Evidence { asked: None, ..known }).cause, Cause::None, "{kind:?}");
+    }
+}
+
+#[test]
+fn the_kernels_word_explains_a_kill_and_nothing_else() {
+    let word = "memory.events: oom_kill 3 → 4";
+    let check = |exit, log: &str, expected| {
+        let lines: Vec<&str> = log.lines().collect();
+        let heard = Evidence { out_of_memory: Some(word), ..evidence(Some(Kind::Vllm), Some(exit), &lines) };
+        let found = diagnose(&heard);
+        assert_eq!(found.cause, expected, "{exit:?} {log}");
+        assert_eq!(found.evidence.as_deref() == Some(word), expected == Cause::HostOom, "{found:#?}");
+    };
+    check(Exit::Signal(9), "", Cause::HostOom);
+    check(Exit::Code(137), "", Cause::HostOom);
+    check(Exit::Code(0), CORE_KILLED, Cause::HostOom);
+    check(Exit::Signal(15), "", Cause::KilledFromOutside);
+    check(Exit::Code(1), "OSError: [Errno 98] Address already in use", Cause::PortInUse);
+    check(Exit::Signal(9), "kernel: NVRM: Xid (PCI:0000:65:00): 79, GPU lost", Cause::GpuHwFault);
+}
+
+#[test]
+fn frames_and_usage_between_two_lines_do_not_part_them() {
+    let usage = "-c,    --ctx-size N        size of the prompt context\n".repeat(4 * BURST_GAP);
+    let log = format!("error while handling argument \"-c\": stoi\n{usage}");
+    check(Kind::LlamaServer, Exit::Code(1), &log, Cause::BadArgument, Some(true), "stoi");
+    let frames =
+        "(EngineCore pid=8) ERROR 11-22 [core.py:1]   File \"x.py\", line 1, in f\n".repeat(4 * BURST_GAP);
+    let log = format!(
+        "torch.OutOfMemoryError: CUDA out of memory.\n{frames}RuntimeError: Engine core initialization failed."
+    );
+    check(Kind::Vllm, Exit::Code(1), &log, Cause::GpuOom, None, "CUDA out of memory");
+}
+
+#[test]
+fn what_an_engine_survived_until_it_served_did_not_end_it() {
+    let start = "ERROR 11-22 12:00:00 [x.py:1] ModuleNotFoundError: No module named 'triton.x'\n\
+                 INFO:     Application startup complete.\n";
+    assert_eq!(diagnosis(Some(Kind::Vllm), None, start).cause, Cause::None);
+    let broken = "kernel: NVRM: Xid (PCI:0000:65:00): 79, GPU has fallen off the bus.\n";
+    assert_eq!(diagnosis(None, None, &format!("{broken}{start}")).cause, Cause::GpuHwFault);
+    // Ollama serves all the while, and each of its runners says that it does.
+    let ollama = "time=x level=WARN source=llama_server.go:1196 msg=\"llama-server process no longer running\" \
+                  sys=9 string=\"signal: killed\"\nsrv  llama_server: listening on http://127.0.0.1:1";
+    assert_eq!(diagnosis(Some(Kind::Ollama), None, ollama).cause, Cause::KilledFromOutside);
+    assert_eq!(diagnosis(None, None, ollama).cause, Cause::KilledFromOutside);
+}
+
+#[test]
+fn the_error_of_a_request_is_no_fault_of_the_engine() {
+    let refused = "(APIServer pid=1) ERROR 11-22 12:05:00 [serving_chat.py:190] Error in preprocessing prompt inputs\n\
+        (APIServer pid=1) ERROR 11-22 12:05:00 [serving_chat.py:190] jinja2.exceptions.TemplateError: Roles must alternate";
+    assert_eq!(diagnosis(Some(Kind::Vllm), None, refused).cause, Cause::None);
+}
+
+#[test]
+fn the_kernels_small_troubles_are_nobodys() {
+    let boot = "[    2.2] nvidia: module verification failed: signature and/or required key missing\n\
+                Nov 22 12:00:00 host1 kernel: ACPI: _OSC evaluation failed: AE_NOT_FOUND";
+    assert_eq!(diagnosis(None, None, boot).cause, Cause::None);
 }

@@ -79,6 +79,11 @@ impl Rig {
         self.dir.path().join("run")
     }
 
+    /// What the agent takes for its unit's cgroup; it is not there unless a test makes it.
+    pub fn cgroup(&self) -> PathBuf {
+        self.dir.path().join("cgroup")
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
     }
@@ -196,6 +201,7 @@ fn spawn(dir: &Path) -> Child {
         .args(["run", "--config"])
         .arg(dir.join("mainstay.toml"))
         .env("MAINSTAY_TEST_FAULTS", "1")
+        .env("MAINSTAY_TEST_CGROUP", dir.join("cgroup"))
         .stdin(Stdio::null())
         .stderr(log)
         .spawn()

@@ -1,0 +1,42 @@
+//! Why a run ended, as status tells it: kills that look alike from the shim are told apart.
+use super::rig::{Rig, tier};
+use mainstay::control::wire::LastExit;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+
+const QUICK: &str = "stop_grace = \"1s\"\nrestart = { first = \"0s\", base = \"100ms\" }";
+
+/// The kernel's counter of processes that it killed for memory.
+fn count_kills(rig: &Rig, kills: u64) {
+    fs::create_dir_all(rig.cgroup()).expect("a directory");
+    let text = format!("low 0\nhigh 0\nmax 0\noom 0\noom_kill {kills}\n");
+    fs::write(rig.cgroup().join("memory.events"), text).expect("a counter");
+}
+
+/// KILL to the engine, and what was made of it once the next run serves.
+fn killed(rig: &Rig) -> LastExit {
+    let process = rig.process("only");
+    let pid = i32::try_from(process.pid.expect("it runs")).expect("a pid");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it may be killed");
+    let exit = rig.until_process("this run has ended", "only", |p| {
+        p.last_exit.clone().filter(|exit| Some(exit.run) == process.run)
+    });
+    rig.until_serving("only");
+    exit
+}
+
+#[test]
+fn a_kill_for_memory_is_told_from_a_kill_by_somebody() {
+    let rig = Rig::start(&[tier("only", "", QUICK)]);
+    rig.until_serving("only");
+    count_kills(&rig, 3);
+    let exit = killed(&rig);
+    assert_eq!(exit.cause, "killed-from-outside", "how the counter stood before that run is not known");
+    assert!(exit.evidence.expect("there is some").contains("SIGKILL"));
+    count_kills(&rig, 4);
+    let exit = killed(&rig);
+    assert_eq!(exit.cause, "host-oom");
+    assert_eq!(exit.evidence.as_deref(), Some("memory.events: oom_kill 3 → 4"));
+    assert_eq!(killed(&rig).cause, "killed-from-outside", "the counter has not risen again");
+}
