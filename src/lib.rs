@@ -10,5 +10,6 @@ pub mod heart;
 pub mod kinds;
 pub mod policy;
 pub mod proxy;
+pub mod redact;
 pub mod shim;
 pub mod systemd;

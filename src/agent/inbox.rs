@@ -3,8 +3,10 @@
 //! Facts (exits, an operator's orders, the ends of tickets) wait for a place and are never dropped; the data plane's
 //! reports come through a door of their own and are dropped when the loop is behind, because a later one says the same.
 use crate::control::Order;
-use crate::policy::{Event, RunId};
+use crate::policy::{Ending, EngineEvent, Event, Outcome, Prepared, RunId};
 use crate::proxy::Report;
+use crate::redact::Redactor;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// Facts that may wait for the loop. Their producers wait when it is full.
@@ -63,13 +65,18 @@ pub enum RunNews {
     },
 }
 
+/// The way in for facts. What others wrote is freed of secrets on it, so that policy never has one to tell.
 #[derive(Clone, Debug)]
-pub struct Sender(mpsc::Sender<News>);
+pub struct Sender {
+    queue: mpsc::Sender<News>,
+    redactor: Arc<Redactor>,
+}
 
 impl Sender {
     /// Delivers a fact; waits for a place. When the loop has ended nobody needs it any more.
-    pub async fn fact(&self, news: News) {
-        let _ = self.0.send(news).await;
+    pub async fn fact(&self, mut news: News) {
+        texts(&mut news).into_iter().for_each(|text| self.redactor.clean(text));
+        let _ = self.queue.send(news).await;
     }
 
     pub async fn event(&self, event: Event) {
@@ -77,7 +84,24 @@ impl Sender {
     }
 }
 
-pub fn inbox() -> (Sender, mpsc::Receiver<News>) {
-    let (sender, receiver) = mpsc::channel(WAITING_MAX);
-    (Sender(sender), receiver)
+pub fn inbox(redactor: Arc<Redactor>) -> (Sender, mpsc::Receiver<News>) {
+    let (queue, receiver) = mpsc::channel(WAITING_MAX);
+    (Sender { queue, redactor }, receiver)
+}
+
+/// Everything in a fact that an engine, the operating system or an operator's file may have worded.
+fn texts(news: &mut News) -> Vec<&mut String> {
+    match news {
+        News::Event(Event::Engine(_, EngineEvent::SpawnFailed { evidence, .. }))
+        | News::Event(Event::Engine(_, EngineEvent::Exited(Ending { evidence: Some(evidence), .. })))
+        | News::Event(Event::Done(_, Outcome::Prepared(Prepared::Impossible { evidence, .. })))
+        | News::Report(Report::Misconfigured { evidence, .. }) => vec![evidence],
+        News::FileChecked(FileVerdict::Wrong(problems)) => problems.iter_mut().collect(),
+        News::Event(_)
+        | News::Run(..)
+        | News::Order(_)
+        | News::Report(Report::Refused { .. })
+        | News::CheckFile
+        | News::FileChecked(FileVerdict::Unchanged | FileVerdict::Good) => vec![],
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! A spawned shim is handled exactly as an adopted one would be: through its socket. One task per run; it ends when the
 //! run has ended and the loop knows.
+use super::echo::Echo;
 use super::inbox::{News, RunNews, Sender};
 use super::oom::{Kills, Since};
 use super::ports;
@@ -43,6 +44,8 @@ pub struct Keeper {
     pub was_ready: Rc<Cell<bool>>,
     /// The unit's counter of what the OOM killer took.
     pub kills: Rc<Kills>,
+    /// Shows what the engine prints, where somebody wants that.
+    pub echo: Option<Echo>,
 }
 
 /// What the keeper has seen of its run.
@@ -157,7 +160,10 @@ impl Keeper {
     }
 
     /// True when the run is over and its shim released.
-    async fn hear(&self, said: FromShim, seen: &mut Seen, link: &mut Link) -> bool {
+    async fn hear(&mut self, said: FromShim, seen: &mut Seen, link: &mut Link) -> bool {
+        if !matches!(said, FromShim::Hello(_) | FromShim::Started { .. }) {
+            self.show_output();
+        }
         match said {
             FromShim::Hello(hello) => {
                 seen.pid = hello.pid;
@@ -236,6 +242,12 @@ impl Keeper {
         if ticks != seen.ticks {
             seen.ticks = ticks;
             self.tell(EngineEvent::Activity).await;
+        }
+    }
+
+    fn show_output(&mut self) {
+        if let Some(echo) = &mut self.echo {
+            echo.turn(&self.spec.run_dir.join(shim::LOG), &self.spec.tier, self.run.number);
         }
     }
 

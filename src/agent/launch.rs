@@ -28,16 +28,15 @@ pub struct Start<'a> {
     pub intent: &'a Intent,
     /// The cgroup to make runs under, where there is a delegated one.
     pub cgroup: Option<&'a Path>,
+    pub secrets: &'a [String],
+    /// journald's socket, where that is to have the engine's lines.
+    pub journal: Option<&'a Path>,
 }
 
 /// The spec of a run of `tier`.
 pub fn spec(tier: &Tier, local: &Local, agent: &Agent, start: Start<'_>) -> Spec {
     let tmp = start.dir.join(shim::TMP).display().to_string();
-    // What is not text cannot be meant for an engine.
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let inherited: BTreeMap<String, String> =
-        variables.filter(|(name, _)| !OURS.contains(&name.as_str())).collect();
+    let inherited = inherited();
     let home = home(&inherited, agent);
     let typed: BTreeMap<String, String> =
         local.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
@@ -68,11 +67,21 @@ pub fn spec(tier: &Tier, local: &Local, agent: &Agent, start: Start<'_>) -> Spec
         cgroup: start.cgroup.map(|parent| parent.join(format!("run-{}-{}", tier.name, start.run.number))),
         run_dir: start.dir,
         port: Some(start.port),
+        secrets: start.secrets.to_vec(),
+        journal: start.journal.map(Path::to_owned),
         nice: local.nice,
         oom_score_adj: local.oom_score_adj,
         stop_grace_ms: u64::try_from(local.stop_grace.as_millis()).unwrap_or(u64::MAX),
         reap_deadline_ms: u64::try_from(REAP_DEADLINE.as_millis()).unwrap_or(u64::MAX),
     }
+}
+
+/// What engines get of the agent's own environment.
+pub fn inherited() -> BTreeMap<String, String> {
+    // What is not text cannot be meant for an engine.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    variables.filter(|(name, _)| !OURS.contains(&name.as_str())).collect()
 }
 
 /// Engines want a home that they may write to (Ollama does not start without one); a system user's is often neither

@@ -1,9 +1,16 @@
-//! The agent's own log: one line per state change on stderr, as text or JSON.
+//! The agent's own log: one line per state change on stderr, as text or JSON; and, where no journal takes them, the lines
+//! of engines.
 //!
 //! A reader of stderr that stops reading must never stop the loop, so lines go through a bounded channel to a thread of
-//! their own; what does not fit is dropped, and the next line that does fit says how many were lost.
+//! their own; what does not fit is dropped, and the next line that does fit says how many were lost. Secrets are blacked
+//! out on the way in, whoever logs them.
+use super::echo;
+use crate::clock;
+use crate::redact::Redactor;
+use crate::shim::ring::{Line, Stream};
+use serde_json::json;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,6 +18,8 @@ use tracing::level_filters::LevelFilter;
 
 /// Lines that may wait for a slow reader.
 const WAITING_MAX: usize = 1024;
+/// Bytes of engines' lines that may wait for it.
+const ENGINES_WAITING_MAX: usize = 512 * 1024;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +30,8 @@ pub enum Format {
 
 enum Entry {
     Line(Vec<u8>),
+    /// Lines of an engine.
+    Engine(Vec<u8>),
     /// Everything before it has been written once the sender hears from this.
     Mark(SyncSender<()>),
 }
@@ -30,6 +41,7 @@ enum Entry {
 struct Lines {
     queue: SyncSender<Entry>,
     dropped: Arc<AtomicU64>,
+    redactor: Arc<Redactor>,
 }
 
 impl Write for Lines {
@@ -39,7 +51,7 @@ impl Write for Lines {
         if lost > 0 {
             whole.extend_from_slice(format!("({lost} lines of this log were dropped)\n").as_bytes());
         }
-        whole.extend_from_slice(line);
+        whole.extend_from_slice(&self.redactor.bytes(line));
         if self.queue.try_send(Entry::Line(whole)).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
             self.dropped.fetch_add(lost + 1, Ordering::Relaxed);
@@ -59,42 +71,109 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-static QUEUE: OnceLock<SyncSender<Entry>> = OnceLock::new();
+/// The way to the writer thread for those who have no tracing to go by.
+struct Writer {
+    queue: SyncSender<Entry>,
+    format: Format,
+    /// Bytes of engines' lines that wait.
+    waiting: Arc<AtomicUsize>,
+}
+
+static WRITER: OnceLock<Writer> = OnceLock::new();
 
 /// Starts the log. Times are left out when the journal takes the lines: it has its own.
-pub fn start(level: LevelFilter, format: Format) {
+pub fn start(level: LevelFilter, format: Format, redactor: Arc<Redactor>) {
     let (queue, lines) = sync_channel(WAITING_MAX);
-    let _ = QUEUE.set(queue.clone());
-    let spawned = std::thread::Builder::new().name("log".into()).spawn(move || write_out(&lines));
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let _ = WRITER.set(Writer { queue: queue.clone(), format, waiting: Arc::clone(&waiting) });
+    let spawned = std::thread::Builder::new().name("log".into()).spawn(move || write_out(&lines, &waiting));
     if spawned.is_err() {
         return;
     }
-    let writer = Lines { queue, dropped: Arc::new(AtomicU64::new(0)) };
+    let writer = Lines { queue, dropped: Arc::new(AtomicU64::new(0)), redactor };
     let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_ansi(false);
     let builder = builder.with_writer(move || writer.clone());
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    match (format, journal) {
+    match (format, echo::is_journal()) {
         (Format::Json, _) => builder.json().flatten_event(true).init(),
         (Format::Text, true) => builder.without_time().init(),
         (Format::Text, false) => builder.init(),
     }
 }
 
-fn write_out(entries: &Receiver<Entry>) {
+fn write_out(entries: &Receiver<Entry>, waiting: &AtomicUsize) {
     while let Ok(entry) = entries.recv() {
         match entry {
             Entry::Line(line) => drop(io::stderr().write_all(&line)),
+            Entry::Engine(lines) => {
+                drop(io::stderr().write_all(&lines));
+                waiting.fetch_sub(lines.len(), Ordering::Relaxed);
+            }
             Entry::Mark(written) => drop(written.send(())),
         }
+    }
+}
+
+/// Passes lines of an engine on, which its shim has freed of secrets; before them were `skipped` others. Never waits: false
+/// when there was no room for them.
+pub fn engine(tier: &str, run: u64, skipped: u64, lines: &[Line]) -> bool {
+    let Some(writer) = WRITER.get() else { return false };
+    if lines.is_empty() && skipped == 0 {
+        return true;
+    }
+    let mut text = Vec::new();
+    if skipped > 0 {
+        let note = format!("{skipped} lines were skipped, see `mainstay logs {tier}`");
+        let at_ms = lines.first().map_or_else(clock::wall_ms, |line| line.at_ms);
+        writer.format.engine(&mut text, tier, run, at_ms, Stream::Note, note.as_bytes());
+    }
+    for line in lines {
+        writer.format.engine(&mut text, tier, run, line.at_ms, line.stream, &line.bytes);
+    }
+    let len = text.len();
+    let before = writer.waiting.fetch_add(len, Ordering::Relaxed);
+    let taken = before + len <= ENGINES_WAITING_MAX && writer.queue.try_send(Entry::Engine(text)).is_ok();
+    if !taken {
+        writer.waiting.fetch_sub(len, Ordering::Relaxed);
+    }
+    taken
+}
+
+impl Format {
+    /// One line of an engine, as `tier | line`, or as an object like those of the agent itself.
+    fn engine(self, text: &mut Vec<u8>, tier: &str, run: u64, at_ms: i64, stream: Stream, line: &[u8]) {
+        let stream = match stream {
+            Stream::Out => "stdout",
+            Stream::Err => "stderr",
+            Stream::Note => "mainstay",
+        };
+        match self {
+            Self::Text => {
+                text.extend_from_slice(tier.as_bytes());
+                text.extend_from_slice(b" | ");
+                if stream == "mainstay" {
+                    text.extend_from_slice(b"mainstay: ");
+                }
+                text.extend_from_slice(line);
+            }
+            Self::Json => {
+                let (timestamp, message) = (clock::rfc3339(at_ms), String::from_utf8_lossy(line));
+                let object = json!({
+                    "timestamp": timestamp, "level": "INFO", "message": message, "tier": tier, "run": run,
+                    "stream": stream,
+                });
+                text.extend_from_slice(object.to_string().as_bytes());
+            }
+        }
+        text.push(b'\n');
     }
 }
 
 /// Waits until what was logged has been written, for the last words before an exit; not for ever, because the reader
 /// of stderr may have stopped.
 pub fn settle() {
-    let Some(queue) = QUEUE.get() else { return };
+    let Some(writer) = WRITER.get() else { return };
     let (written, heard) = sync_channel(1);
-    if queue.try_send(Entry::Mark(written)).is_ok() {
+    if writer.queue.try_send(Entry::Mark(written)).is_ok() {
         let _ = heard.recv_timeout(Duration::from_millis(500));
     }
 }

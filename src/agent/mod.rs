@@ -10,9 +10,12 @@
 //! | `oom` | what the kernel says when it killed a process of ours for memory |
 //! | `probe`, `workers` | health, readiness, counters, trials |
 //! | `inbox`, `signals`, `reaper` | what reaches the loop |
-//! | `picture`, `counters`, `scrape`, `notice`, `log` | what people and programs see |
+//! | `picture`, `counters`, `scrape`, `notice`, `log`, `echo` | what people and programs see |
+//! | `recorder`, `scene` | incidents: their records, and how the machine was |
+//! | `secrets` | what nobody may see |
 //! | `ports`, `lock`, `settings`, `faults` | the small things |
 mod counters;
+mod echo;
 mod faults;
 mod inbox;
 mod keeper;
@@ -31,6 +34,7 @@ mod runs;
 mod scene;
 mod scrape;
 mod seat;
+mod secrets;
 mod settings;
 mod signals;
 mod start;

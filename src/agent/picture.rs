@@ -10,6 +10,7 @@ use crate::control::process::{Gauge, Reading};
 use crate::control::wire::{self, AgentState, GpuProbe};
 use crate::policy::{EngineState, HostState, HostStatus, TierStatus};
 use crate::proxy::{Failovers, Live, Proxy, Totals};
+use crate::redact::Redactor;
 use crate::systemd::{Notifier, status_text};
 use arc_swap::ArcSwapOption;
 use std::collections::BTreeSet;
@@ -58,11 +59,12 @@ pub struct Picture {
     gauge: Gauge,
     proxy: Arc<Proxy>,
     notifier: Notifier,
+    redactor: Arc<Redactor>,
     told_systemd: Mutex<String>,
 }
 
 impl Picture {
-    pub fn new(identity: Identity, proxy: Arc<Proxy>, notifier: Notifier) -> Self {
+    pub fn new(identity: Identity, proxy: Arc<Proxy>, notifier: Notifier, redactor: Arc<Redactor>) -> Self {
         Self {
             identity,
             view: ArcSwapOption::empty(),
@@ -70,6 +72,7 @@ impl Picture {
             gauge: Gauge::default(),
             proxy,
             notifier,
+            redactor,
             told_systemd: Mutex::new(String::new()),
         }
     }
@@ -136,6 +139,11 @@ impl Picture {
             .enumerate()
             .map(|(rank, (tier, known))| tier.on_the_wire(rank, known, &reading))
             .collect();
+        // What engines said is clean when it gets here (see `inbox`); this is what the operator typed.
+        for tier in &mut status.tiers {
+            let typed = tier.model.iter_mut().chain(&mut tier.url).chain([&mut tier.reason]);
+            typed.for_each(|text| self.redactor.clean(text));
+        }
         status
     }
 

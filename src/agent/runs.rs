@@ -33,8 +33,15 @@ impl World {
         debug_assert_eq!(intended, run, "policy saves the intent in the step that starts the run");
         let port = local.port.or_else(|| self.ports.take(clock::now()));
         let dir = previous::run_path(&self.run_dir, &tier.name, run.number);
-        let start =
-            Start { run, port: port.unwrap_or(0), dir, intent: &intent, cgroup: self.cgroup.as_deref() };
+        let start = Start {
+            run,
+            port: port.unwrap_or(0),
+            dir,
+            intent: &intent,
+            cgroup: self.cgroup.as_deref(),
+            secrets: &self.secrets,
+            journal: self.engine_log.journal(),
+        };
         let (orders, to_keeper) = mpsc::channel(ORDERS_MAX);
         let was_ready = Rc::new(Cell::new(false));
         let keeper = Keeper {
@@ -47,6 +54,7 @@ impl World {
             orders: to_keeper,
             was_ready: Rc::clone(&was_ready),
             kills: Rc::clone(&self.kills),
+            echo: self.engine_log.echo(),
         };
         let live = LiveRun {
             run,

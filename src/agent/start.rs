@@ -3,6 +3,7 @@
 //! The order matters. The lock comes before anything that another agent could be using; the listeners before READY=1;
 //! the engines last, because nothing that they need may still fail.
 use super::counters::Counters;
+use super::echo::EngineLog;
 use super::faults::Faults;
 use super::inbox::{Sender, inbox};
 use super::lock::{Lock, LockError};
@@ -15,7 +16,7 @@ use super::seat::Seat;
 use super::signals::Signals;
 use super::turn::{Agent, Doors};
 use super::world::World;
-use super::{launch, log, previous, reaper, scrape, settings};
+use super::{launch, log, previous, reaper, scrape, secrets, settings};
 use crate::alert::{Clerk, Journal, Record, Store};
 use crate::clock;
 use crate::config::{Config, Environment, LogFormat, LogLevel};
@@ -25,6 +26,7 @@ use crate::heart::Heart;
 use crate::policy::incident::LetterSettings;
 use crate::policy::{Host, Saved};
 use crate::proxy::{self, Metrics, Proxy, RouteTable};
+use crate::redact::Redactor;
 use crate::shim::Lifeline;
 use crate::systemd::{Notifier, Watchdog, watchdog};
 use arc_swap::ArcSwap;
@@ -75,10 +77,18 @@ impl fmt::Display for StartError {
 
 /// Runs the agent until it is told to stop and every engine has ended.
 pub fn run(config: Config, environment: Environment) -> Result<(), StartError> {
-    log::start(level(config.agent.log), format(config.agent.log_format));
-    let outcome = prepare(config, environment).and_then(Prepared::run);
+    let secrets = secrets::known(&config);
+    let redactor = Arc::new(Redactor::new(&secrets));
+    log::start(level(config.agent.log), format(config.agent.log_format), Arc::clone(&redactor));
+    let outcome = prepare(config, environment, Hidden { secrets, redactor }).and_then(Prepared::run);
     log::settle();
     outcome
+}
+
+/// The secrets, and what blacks them out.
+struct Hidden {
+    secrets: Vec<String>,
+    redactor: Arc<Redactor>,
 }
 
 fn level(level: LogLevel) -> LevelFilter {
@@ -117,10 +127,11 @@ struct Prepared {
     listen: Vec<SocketAddr>,
     listeners: Vec<TcpListener>,
     lifeline: Lifeline,
+    hidden: Hidden,
     _lock: Lock,
 }
 
-fn prepare(config: Config, environment: Environment) -> Result<Prepared, StartError> {
+fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<Prepared, StartError> {
     let (run_dir, state_dir) = (&config.agent.run_dir, &config.agent.state_dir);
     for dir in [run_dir, state_dir] {
         std::fs::create_dir_all(dir).map_err(failed(format_args!("cannot make {}", dir.display())))?;
@@ -137,7 +148,7 @@ fn prepare(config: Config, environment: Environment) -> Result<Prepared, StartEr
     let listen = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let lifeline = Lifeline::new().map_err(failed("cannot make the lifeline"))?;
     let config = Arc::new(config);
-    Ok(Prepared { config, environment, notifier, listen, listeners, lifeline, _lock: lock })
+    Ok(Prepared { config, environment, notifier, listen, listeners, lifeline, hidden, _lock: lock })
 }
 
 /// A panic in a connection's task ends that connection only; anywhere else a part of the agent would be dead while the
@@ -219,7 +230,9 @@ impl Prepared {
             state_dir: self.config.agent.state_dir.display().to_string(),
             watchdog: limit,
         };
-        let picture = Arc::new(Picture::new(identity, Arc::clone(&proxy), self.notifier.clone()));
+        let redactor = Arc::clone(&self.hidden.redactor);
+        let picture = Picture::new(identity, Arc::clone(&proxy), self.notifier.clone(), redactor);
+        let picture = Arc::new(picture);
         let (operator, orders) = mpsc::channel(WAITING_MAX);
         let (events, records) = past(&self.config.agent.state_dir);
         let heart = Heart::new("policy loop");
@@ -228,9 +241,11 @@ impl Prepared {
         let sockets = open_sockets(&self.config.agent.run_dir, served, scrapes)?;
         start_watchdog(limit, &self.notifier, &heart, &proxy)?;
 
-        let (sender, facts) = inbox();
+        let redactor = self.hidden.redactor;
+        let (sender, facts) = inbox(Arc::clone(&redactor));
         tokio::task::spawn_local(signals.pass_on(sender.clone()));
-        let (world, host, first) = world(&self.config, self.environment, self.lifeline, sender, table)?;
+        let (world, host, first) =
+            world(&self.config, self.environment, self.lifeline, self.hidden.secrets, sender, table)?;
         let clerk = clerk(&self.config.agent.state_dir)?;
         let recorder = Recorder::resume(LetterSettings::none(), &world, records, clerk.clone());
         let listen: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
@@ -247,6 +262,7 @@ impl Prepared {
             proxy,
             notifier: self.notifier,
             events,
+            redactor,
             recorder,
             counters: Arc::new(Counters::default()),
             operator_seq: 0,
@@ -388,6 +404,7 @@ fn world(
     config: &Arc<Config>,
     environment: Environment,
     lifeline: Lifeline,
+    secrets: Vec<String>,
     sender: Sender,
     table: Arc<ArcSwap<RouteTable>>,
 ) -> Result<(World, Host, Vec<crate::policy::Action>), StartError> {
@@ -413,6 +430,8 @@ fn world(
         cgroup: launch::delegated_cgroup(),
         kills: Rc::new(Faults::cgroup().map_or_else(Kills::of_own_cgroup, |dir| Kills::of(&dir))),
         boot_id: clock::boot_id(),
+        secrets,
+        engine_log: EngineLog::choose(config.agent.engine_log),
         config: Arc::clone(config),
         environment,
         run_dir,

@@ -18,6 +18,7 @@ use crate::policy::{
     Action, Command, EngineState, Event as Fact, Host, HostState, Moment, Notice, TierEvent, TierId,
 };
 use crate::proxy::{Code, Proxy, Report};
+use crate::redact::Redactor;
 use crate::systemd::Notifier;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub struct Agent {
     pub proxy: Arc<Proxy>,
     pub notifier: Notifier,
     pub events: Arc<Feed>,
+    pub redactor: Arc<Redactor>,
     pub recorder: Recorder,
     pub counters: Arc<Counters>,
     /// The number of the last event that an operator caused.
@@ -179,7 +181,9 @@ impl Agent {
 
     /// Numbers an event, and shows it to whoever follows; the clerk writes it down.
     pub fn announce(&mut self, event: Event) -> Event {
-        let event = Event { seq: self.events.last() + 1, at: clock::rfc3339(clock::wall_ms()), ..event };
+        let (seq, at) = (self.events.last() + 1, clock::rfc3339(clock::wall_ms()));
+        let mut event = Event { seq, at, ..event };
+        self.redactor.clean(&mut event.text);
         notice::log(&event);
         let line = self.events.publish(&event);
         self.recorder.clerk().give(Job::Event(line.to_string()));

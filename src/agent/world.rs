@@ -1,4 +1,5 @@
 //! What the agent does for policy: one short arm per action, none of which waits.
+use super::echo::EngineLog;
 use super::inbox::{FileVerdict, News, RunNews, Sender};
 use super::notice::Names;
 use super::oom::Kills;
@@ -44,6 +45,9 @@ pub struct World {
     /// What the OOM killer took from the unit.
     pub kills: Rc<Kills>,
     pub boot_id: String,
+    /// Values that must not be seen in what a run writes.
+    pub secrets: Vec<String>,
+    pub engine_log: EngineLog,
     pub probe: Probe,
     pub sender: Sender,
     pub table: Arc<ArcSwap<RouteTable>>,

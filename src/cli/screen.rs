@@ -1,5 +1,6 @@
 //! What is written on is a terminal, or it is not: width, colours, and output that may end early.
 use super::exit::Exit;
+use crate::redact::Redactor;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -57,9 +58,10 @@ pub fn wait_for_reader_to_go(pause: Duration) -> bool {
     }
 }
 
-/// Lines on the standard error, as they are. When that cannot be written there is nobody to tell.
+/// Lines on the standard error, as they are but for what looks like a secret: a message about a wrong value may quote
+/// it. When that cannot be written there is nobody to tell.
 pub fn report(lines: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{lines}");
+    let _ = writeln!(io::stderr(), "{}", Redactor::of_forms().text(&lines.to_string()));
 }
 
 /// One line on the standard error, under the program's name.

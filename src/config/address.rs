@@ -62,6 +62,14 @@ pub(super) fn port_range(given: &Given<'_>) -> Result<(u16, u16), Wrong> {
 /// `http://HOST[:PORT][/BASE]`.
 pub(super) fn url(given: &Given<'_>) -> Result<Url, Wrong> {
     let text = text(given)?;
+    // First of all, because what stands before an `@` may be a password and is not shown.
+    if text
+        .split("://")
+        .last()
+        .is_some_and(|rest| rest.split(['/', '?', '#']).next().is_some_and(|a| a.contains('@')))
+    {
+        return Err(given.wrong_unshown("holds a user name", "write the key into `api_key` instead"));
+    }
     // `Uri` takes a bare `host:port` as well, and drops a fragment.
     let Some((scheme, _)) = text.split_once("://") else {
         return Err(given.wrong("which has no http:// in front", URL_FORM));
@@ -75,9 +83,6 @@ pub(super) fn url(given: &Given<'_>) -> Result<Url, Wrong> {
     let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
         return Err(given.wrong("which names no host", URL_FORM));
     };
-    if authority.as_str().contains('@') {
-        return Err(given.wrong_unshown("holds a user name", "write the key into `api_key` instead"));
-    }
     if uri.query().is_some() || text.contains('#') {
         return Err(given.wrong("with a query or fragment", URL_FORM));
     }

@@ -1,7 +1,7 @@
 //! `[agent]`: directories and log.
 use super::section::Section;
 use super::tier::Tier;
-use super::value::{Wrong, absolute_path, one_of};
+use super::value::{Wrong, absolute_path, flag, one_of};
 use std::path::{Path, PathBuf};
 
 /// In bytes; the kernel's room for a socket's path, without the NUL at its end.
@@ -13,6 +13,8 @@ pub struct Agent {
     pub state_dir: PathBuf,
     pub log: LogLevel,
     pub log_format: LogFormat,
+    /// What engines print goes to the agent's own log as well.
+    pub engine_log: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +48,7 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
         state_dir: directory(&mut section, "state_dir", environment.state_dir(), "/var/lib/mainstay"),
         log: section.read("log", one_of(&levels)).unwrap_or(Info),
         log_format: section.read("log_format", one_of(&formats)).unwrap_or(LogFormat::Text),
+        engine_log: section.read("engine_log", flag).unwrap_or(true),
     };
     let header_at = section.is_written().then_some(section.at);
     let run_dir_at = section.take("run_dir").map(|given| given.at).or(header_at);

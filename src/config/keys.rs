@@ -19,7 +19,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 9] = [
             "any_model",
         ],
     ),
-    ("[agent]", &["run_dir", "state_dir", "log", "log_format"]),
+    ("[agent]", &["run_dir", "state_dir", "log", "log_format", "engine_log"]),
     (
         "[[tier]]",
         &[

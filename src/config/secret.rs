@@ -15,16 +15,30 @@ const SOURCES: &str = r#"write { file = "/…" } or { credential = "…" }"#;
 
 /// Text that `Debug` never prints.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret {
+    text: String,
+    kept: bool,
+}
 
 impl Secret {
+    /// As it was typed.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), kept: false }
+    }
+
+    /// From a file or credential.
+    fn kept(text: String) -> Self {
+        Self { text, kept: true }
+    }
+
+    /// It came from a file or credential, so it is a secret whatever its name is.
+    pub fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// The text itself; for the one place that needs it.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
@@ -40,7 +54,7 @@ pub(super) fn plain_or_kept(given: &Given<'_>, environment: &Environment) -> Res
         DeValue::String(text) if text.contains('\0') => {
             Err(given.wrong_unshown("holds a NUL byte", "remove the NUL"))
         }
-        DeValue::String(text) => Ok(Secret(text.clone().into_owned())),
+        DeValue::String(text) => Ok(Secret::new(text.clone().into_owned())),
         DeValue::Table(source) => kept(given, source, environment),
         _ => {
             Err(given.of_wrong_type(&format!("write a string in quotes, or {}", &SOURCES["write ".len()..])))
@@ -58,7 +72,7 @@ pub(super) fn api_key(given: &Given<'_>, environment: &Environment) -> Result<Se
         }
         _ => return Err(given.of_wrong_type(SOURCES)),
     };
-    if !secret.0.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !secret.text.bytes().all(|byte| byte.is_ascii_graphic()) {
         let remedy = "keep just the key in there, on one line";
         return Err(given.wrong_unshown("holds spaces or characters that no HTTP header can carry", remedy));
     }
@@ -100,7 +114,7 @@ fn from_credential(given: &Given<'_>, name: &str, environment: &Environment) -> 
         let remedy = format!("add LoadCredential={name}:/… to the unit");
         given.wrong_unshown(format!("needs the credential `{name}`, which {why}"), remedy)
     })?;
-    Ok(Secret(text))
+    Ok(Secret::kept(text))
 }
 
 fn from_file(given: &Given<'_>, path: &Path) -> Result<Secret, Wrong> {
@@ -115,7 +129,7 @@ fn from_file(given: &Given<'_>, path: &Path) -> Result<Secret, Wrong> {
         let why = format!("is kept in {shown}, which everybody may read");
         return Err(given.wrong_unshown(why, format!("chmod o-rwx {shown}")));
     }
-    Ok(Secret(text))
+    Ok(Secret::kept(text))
 }
 
 /// The text without the newline at its end, and the file's mode; or what is wrong with the file.

@@ -124,6 +124,8 @@ mod tests {
             run_dir: "/run/x".into(),
             cgroup: None,
             port: None,
+            secrets: vec![],
+            journal: None,
             nice: 0,
             oom_score_adj: 0,
             stop_grace_ms: 0,

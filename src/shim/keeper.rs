@@ -8,8 +8,9 @@ use super::engine::{self, StartError};
 use super::life::{Life, Stop};
 use super::protocol::{Asked, Exited, FromShim, Hello, LIFELINE_VAR, LOG, PROTO, Spec, TMP, ToShim};
 use super::pump::Pump;
-use super::ring::{Stream, Writer};
+use super::ring::Writer;
 use super::shm::Shm;
+use super::sink::Sink;
 use super::sweep::Sweep;
 use super::sys;
 use crate::clock;
@@ -55,7 +56,7 @@ struct Keeper {
     signals: SignalFd,
     lifeline: Option<OwnedFd>,
     clients: Clients,
-    ring: Writer,
+    sink: Sink,
     pump: Option<Pump>,
     /// The engine's main process, or why there is none.
     engine: Result<u32, StartError>,
@@ -111,11 +112,12 @@ impl Keeper {
 
     /// Starts the engine, with whatever of its surroundings can be had.
     fn start(mut spec: Spec, lifeline: OwnedFd, signals: SignalFd, clients: Clients) -> Self {
-        let mut ring = Writer::create(&spec.run_dir.join(LOG)).unwrap_or_else(|_| Writer::without_file());
+        let ring = Writer::create(&spec.run_dir.join(LOG)).unwrap_or_else(|_| Writer::without_file());
+        let mut sink = Sink::new(ring, &mut spec);
         let cgroup = spec.cgroup.take().and_then(|path| match RunCgroup::create(path) {
             Ok(cgroup) => Some(cgroup),
             Err(e) => {
-                note(&mut ring, &format!("no cgroup for this run: {e}"));
+                sink.note(&format!("no cgroup for this run: {e}"));
                 None
             }
         });
@@ -125,7 +127,10 @@ impl Keeper {
                 let life = Life::new(Duration::from_millis(spec.reap_deadline_ms));
                 (Ok(engine.pid), Some(Pump::new(engine.out, engine.err)), life)
             }
-            Err(e) => (Err(e), None, Life::failed(clock::now())),
+            Err(e) => {
+                let message = sink.without_secrets(&e.message);
+                (Err(StartError { message, ..e }), None, Life::failed(clock::now()))
+            }
         };
         // Only the engine needed it, and it holds secrets.
         spec.env.clear();
@@ -136,7 +141,7 @@ impl Keeper {
             signals,
             lifeline: Some(lifeline),
             clients,
-            ring,
+            sink,
             pump,
             engine,
             reaped: None,
@@ -152,7 +157,7 @@ impl Keeper {
         };
         if let Err(StartError { message, .. }) = &keeper.engine {
             keeper.next_census = None;
-            note(&mut keeper.ring, message);
+            keeper.sink.note(message);
             keeper.tidy_up();
             keeper.write_record();
         }
@@ -167,7 +172,7 @@ impl Keeper {
                 self.hear_signals(now);
             }
             if let Some(pump) = &mut self.pump {
-                ready.pipes.iter().for_each(|which| pump.turn(now, *which, &mut self.ring));
+                ready.pipes.iter().for_each(|which| pump.turn(now, *which, &mut self.sink));
             }
             if ready.lifeline {
                 self.hear_lifeline(now);
@@ -184,9 +189,10 @@ impl Keeper {
             if ready.sweep || self.sweep.as_ref().is_some_and(|sweep| now >= sweep.deadline) {
                 self.hear_sweep(now);
             }
-            if let Some(activity) = self.pump.as_mut().and_then(|pump| pump.tick(now, &mut self.ring)) {
+            if let Some(activity) = self.pump.as_mut().and_then(|pump| pump.tick(now, &mut self.sink)) {
                 self.clients.send(&activity);
             }
+            self.sink.tick(now);
             if let Some((at, pause)) = self.next_census.filter(|(at, _)| now >= *at) {
                 self.next_census = Some((at + pause, (pause * 2).min(CENSUS_MAX)));
                 if self.shm.is_worth_a_look() {
@@ -238,6 +244,7 @@ impl Keeper {
         let deadlines = [
             self.life.deadline(),
             self.pump.as_ref().and_then(Pump::deadline),
+            self.sink.deadline(),
             self.sweep.as_ref().map(|sweep| sweep.deadline),
             self.next_census.map(|(at, _)| at),
         ];
@@ -280,7 +287,7 @@ impl Keeper {
             self.perform(steps);
         }
         if stop {
-            note(&mut self.ring, "the shim was sent TERM");
+            self.sink.note("the shim was sent TERM");
             let grace = Duration::from_millis(self.spec.stop_grace_ms);
             let steps = self.life.abandoned(now, grace, Asked::Signal);
             self.perform(steps);
@@ -295,7 +302,7 @@ impl Keeper {
         };
         if end {
             self.lifeline = None;
-            note(&mut self.ring, "the agent is gone: stopping");
+            self.sink.note("the agent is gone: stopping");
             let grace = Duration::from_millis(self.spec.stop_grace_ms);
             let steps = self.life.abandoned(now, grace, Asked::Lifeline);
             self.perform(steps);
@@ -334,19 +341,14 @@ impl Keeper {
         let answer = sweep.answer();
         if !answer.whole {
             // What is below us was looked at without its help; for the rest there is no better knowledge to be had.
-            note(&mut self.ring, "the last look at all processes did not come to an end");
+            self.sink.note("the last look at all processes did not come to an end");
         }
         if !answer.removed.is_empty() {
-            note(&mut self.ring, &format!("removed from /dev/shm: {}", answer.removed.join(" ")));
+            self.sink.note(&format!("removed from /dev/shm: {}", answer.removed.join(" ")));
         }
         let steps = self.life.swept(now, answer.found);
         self.perform(steps);
     }
-}
-
-fn note(ring: &mut Writer, text: &str) {
-    ring.push(clock::wall_ms(), Stream::Note, text.as_bytes());
-    ring.flush();
 }
 
 fn kill_process(pid: u32, signal: rustix::process::Signal) {

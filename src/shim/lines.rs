@@ -4,10 +4,20 @@ use std::time::Duration;
 
 /// Longest line that is kept, in bytes; what follows is dropped up to the line's end.
 pub(super) const LINE_MAX: usize = 16 * 1024;
-pub(super) const CUT_MARK: &[u8] = b" [mainstay: rest of the line dropped]";
 
 /// A line that ends in `\r` is about to be painted over. One of them a second tells as much as all of them.
 const REPAINT_EVERY: Duration = Duration::from_secs(1);
+
+/// How a line came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By a line end: it is all there.
+    Whole,
+    /// Nothing more came for a while, or will ever come.
+    Open,
+    /// What followed was dropped.
+    Cut,
+}
 
 /// Splits one stream. Memory is bounded by [`LINE_MAX`] whatever comes in.
 #[derive(Debug, Default)]
@@ -23,14 +33,14 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
-    /// Takes bytes in, and gives each line that is complete to `line`, without its line end.
-    pub fn feed(&mut self, now: Moment, bytes: &[u8], line: &mut impl FnMut(&[u8])) {
+    /// Takes bytes in, and gives each line that is complete to `line`, without its line end, and how it ended.
+    pub fn feed(&mut self, now: Moment, bytes: &[u8], line: &mut impl FnMut(&[u8], End)) {
         let mut rest = bytes;
         if self.after_return && !rest.is_empty() {
             self.after_return = false;
             if rest[0] == b'\n' {
                 rest = &rest[1..];
-                self.end(line);
+                self.end(End::Whole, line);
             } else {
                 self.repaint(now, line);
             }
@@ -40,16 +50,16 @@ impl Splitter {
             let returned = rest[at] == b'\r';
             rest = tail;
             if !returned && self.partial.is_empty() && !self.resuming && head.len() <= LINE_MAX {
-                line(head);
+                line(head, End::Whole);
                 continue;
             }
             self.take(head);
             match (returned, rest.first()) {
-                (false, _) => self.end(line),
+                (false, _) => self.end(End::Whole, line),
                 (true, None) => self.after_return = true,
                 (true, Some(b'\n')) => {
                     rest = &rest[1..];
-                    self.end(line);
+                    self.end(End::Whole, line);
                 }
                 (true, Some(_)) => self.repaint(now, line),
             }
@@ -59,7 +69,7 @@ impl Splitter {
 
     /// Counts the line ends of bytes that are not kept. The line that was being read, and the one that the skipping
     /// will stop in, are given up.
-    pub fn skip(&mut self, bytes: &[u8], line: &mut impl FnMut(&[u8])) -> u64 {
+    pub fn skip(&mut self, bytes: &[u8], line: &mut impl FnMut(&[u8], End)) -> u64 {
         if !self.resuming {
             self.cut = !self.partial.is_empty();
             self.flush(line);
@@ -68,16 +78,16 @@ impl Splitter {
         bytes.iter().filter(|b| **b == b'\n').count() as u64
     }
 
-    /// Something is there that no line end has completed.
-    pub fn holds_partial(&self) -> bool {
-        !self.partial.is_empty()
+    /// What is there that no line end has completed.
+    pub fn partial(&self) -> &[u8] {
+        &self.partial
     }
 
     /// Gives out what is there as a line of its own: nothing more will come, or nothing has come for a while.
-    pub fn flush(&mut self, line: &mut impl FnMut(&[u8])) {
+    pub fn flush(&mut self, line: &mut impl FnMut(&[u8], End)) {
         self.after_return = false;
         if !self.partial.is_empty() {
-            self.end(line);
+            self.end(End::Open, line);
         }
     }
 
@@ -90,22 +100,19 @@ impl Splitter {
         self.cut = bytes.len() > room;
     }
 
-    fn end(&mut self, line: &mut impl FnMut(&[u8])) {
+    fn end(&mut self, end: End, line: &mut impl FnMut(&[u8], End)) {
         if std::mem::take(&mut self.resuming) {
             return;
         }
-        if std::mem::take(&mut self.cut) {
-            self.partial.extend_from_slice(CUT_MARK);
-        }
-        line(&self.partial);
+        line(&self.partial, if std::mem::take(&mut self.cut) { End::Cut } else { end });
         self.partial.clear();
     }
 
-    fn repaint(&mut self, now: Moment, line: &mut impl FnMut(&[u8])) {
+    fn repaint(&mut self, now: Moment, line: &mut impl FnMut(&[u8], End)) {
         let due = self.last_repaint.is_none_or(|last| now.since(last) >= REPAINT_EVERY);
         if due && !self.partial.is_empty() {
             self.last_repaint = Some(now);
-            self.end(line);
+            self.end(End::Whole, line);
         } else {
             self.partial.clear();
             self.cut = false;
@@ -120,17 +127,21 @@ mod tests {
 
     /// Feeds chunks `step` apart, flushes, and compares the lines that came out.
     fn check(step: Duration, chunks: &[&[u8]], expected: &[&[u8]]) {
-        let (mut splitter, mut got) = (Splitter::default(), Vec::<Vec<u8>>::new());
+        let expected: Vec<(&[u8], End)> = expected.iter().map(|line| (*line, End::Whole)).collect();
+        check_ends(step, chunks, &expected);
+    }
+
+    /// The same, with how each ended.
+    fn check_ends(step: Duration, chunks: &[&[u8]], expected: &[(&[u8], End)]) {
+        let (mut splitter, mut got) = (Splitter::default(), Vec::new());
         let mut now = Moment::from_nanos(0);
+        let show = |line: &[u8], end| (String::from_utf8_lossy(line).into_owned(), end);
         for chunk in chunks {
-            splitter.feed(now, chunk, &mut |line| got.push(line.to_vec()));
+            splitter.feed(now, chunk, &mut |line, end| got.push(show(line, end)));
             now = now + step;
         }
-        splitter.flush(&mut |line| got.push(line.to_vec()));
-        let show = |lines: &[Vec<u8>]| {
-            lines.iter().map(|l| String::from_utf8_lossy(l).into_owned()).collect::<Vec<_>>()
-        };
-        assert_eq!(show(&got), show(&expected.iter().map(|l| l.to_vec()).collect::<Vec<_>>()));
+        splitter.flush(&mut |line, end| got.push(show(line, end)));
+        assert_eq!(got, expected.iter().map(|(line, end)| show(line, *end)).collect::<Vec<_>>());
     }
 
     const AT_ONCE: Duration = Duration::ZERO;
@@ -139,7 +150,7 @@ mod tests {
     fn lines_are_whole_wherever_the_chunks_are_cut() {
         check(AT_ONCE, &[b"one\ntwo\n"], &[b"one", b"two"]);
         check(AT_ONCE, &[b"on", b"e\ntw", b"o", b"\n"], &[b"one", b"two"]);
-        check(AT_ONCE, &[b"no end"], &[b"no end"]);
+        check_ends(AT_ONCE, &[b"no end"], &[(b"no end", End::Open)]);
         check(AT_ONCE, &[b"\n\na\n"], &[b"", b"", b"a"]);
         check(AT_ONCE, &[b"dos\r\nline\r", b"\nend\n"], &[b"dos", b"line", b"end"]);
         check(AT_ONCE, &[b"bad \xff\xfe utf\n"], &[b"bad \xff\xfe utf"]);
@@ -156,22 +167,23 @@ mod tests {
     #[test]
     fn a_long_line_is_cut_and_the_next_one_is_whole() {
         let long = vec![b'x'; LINE_MAX + 1];
-        let kept = [&long[..LINE_MAX], CUT_MARK].concat();
-        check(AT_ONCE, &[&long, b"yyy\nnext\n"], &[&kept, b"next"]);
+        let expected: [(&[u8], End); 2] = [(&long[..LINE_MAX], End::Cut), (b"next", End::Whole)];
+        check_ends(AT_ONCE, &[&long, b"yyy\nnext\n"], &expected);
         check(AT_ONCE, &[&long[..LINE_MAX], b"\nnext\n"], &[&long[..LINE_MAX], b"next"]);
         let mut input = long.clone();
         input.extend_from_slice(b"\nnext\n");
-        check(AT_ONCE, &[&input], &[&kept, b"next"]);
+        check_ends(AT_ONCE, &[&input], &expected);
     }
 
     #[test]
     fn skipping_counts_lines_and_resumes_at_a_line_start() {
-        let (mut splitter, mut got) = (Splitter::default(), Vec::<Vec<u8>>::new());
-        let mut line = |l: &[u8]| got.push(l.to_vec());
+        let (mut splitter, mut got) = (Splitter::default(), Vec::new());
+        let mut line = |l: &[u8], end| got.push((l.to_vec(), end));
         let now = Moment::from_nanos(0);
         splitter.feed(now, b"kept\nhalf", &mut line);
         assert_eq!(splitter.skip(b" gone\ngone\ngo", &mut line), 2);
         splitter.feed(now, b"ne\nkept too\n", &mut line);
-        assert_eq!(got, [b"kept".to_vec(), [b"half", CUT_MARK].concat(), b"kept too".to_vec()]);
+        let expected = [("kept", End::Whole), ("half", End::Cut), ("kept too", End::Whole)];
+        assert_eq!(got, expected.map(|(line, end)| (line.as_bytes().to_vec(), end)));
     }
 }

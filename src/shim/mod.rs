@@ -10,6 +10,7 @@
 //! | `life` | shim, PURE | from TERM to "ended": what to do next, and by when |
 //! | `engine` | shim | everything an engine starts with |
 //! | `pump`, `lines` | shim | pipes → lines, without ever making the engine wait |
+//! | `sink`, `journal` | shim | where lines go: secrets blacked out, then into the ring and to journald |
 //! | `ring` | both | the log file: written by the shim, read by whoever wants to |
 //! | `record` | both | `exit.json` |
 //! | `tree`, `cgroup`, `listeners` | both | which processes and listeners belong to a run |
@@ -21,6 +22,7 @@
 mod cgroup;
 mod clients;
 mod engine;
+mod journal;
 mod keeper;
 pub mod leftovers;
 mod life;
@@ -32,6 +34,7 @@ mod pump;
 mod record;
 pub mod ring;
 mod shm;
+mod sink;
 mod spawn;
 mod sweep;
 mod sys;

@@ -51,6 +51,12 @@ pub struct Spec {
     /// Where the engine listens: it must be free of the engine's listener before the run has ended.
     #[serde(default)]
     pub port: Option<u16>,
+    /// Values that must not be seen in anything that the shim writes or says.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+    /// Where the engine's lines go too, in journald's own protocol: its datagram socket. Absent: nowhere.
+    #[serde(default)]
+    pub journal: Option<PathBuf>,
     #[serde(default)]
     pub nice: i32,
     #[serde(default)]
@@ -61,14 +67,14 @@ pub struct Spec {
     pub reap_deadline_ms: u64,
 }
 
-/// Shows the names of the environment only: its values are secrets.
+/// Shows the program and the names of the environment only: arguments and values may be secrets.
 impl fmt::Debug for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spec")
             .field("tier", &self.tier)
             .field("run", &self.run)
             .field("nonce", &self.nonce)
-            .field("argv", &self.argv)
+            .field("program", &self.argv.first())
             .field("env", &self.env.keys())
             .field("run_dir", &self.run_dir)
             .finish_non_exhaustive()
@@ -204,8 +210,8 @@ mod tests {
 
     #[test]
     fn a_spec_does_not_show_its_secrets_and_needs_only_what_it_must() {
-        let json = r#"{"proto":1,"tier":"t","run":3,"nonce":"n","boot_id":"b","argv":["x"],"run_dir":"/r",
-                       "env":{"TOKEN":"a-secret"},"stop_grace_ms":1,"reap_deadline_ms":2,"later":true}"#;
+        let json = r#"{"proto":1,"tier":"t","run":3,"nonce":"n","boot_id":"b","argv":["x","a-secret"],"run_dir":"/r",
+                       "env":{"TOKEN":"a-secret"},"secrets":["a-secret"],"stop_grace_ms":1,"reap_deadline_ms":2,"later":true}"#;
         let spec: Spec = serde_json::from_str(json).unwrap();
         assert_eq!((spec.nice, spec.port, &spec.cgroup), (0, None, &None));
         let shown = format!("{spec:?}");

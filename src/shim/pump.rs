@@ -1,9 +1,10 @@
-//! Engine output → ring. The pipes are drained whatever happens: an engine whose pipe is full stops, one whose reader is
+//! Engine output → lines. The pipes are drained whatever happens: an engine whose pipe is full stops, one whose reader is
 //! gone dies. When lines come faster than they can be kept, the older ones are read over and counted, so that the ring
 //! holds the newest; and no turn takes more than its share, so that commands are heard in a flood.
 use super::lines::Splitter;
 use super::protocol::FromShim;
-use super::ring::{Stream, Writer};
+use super::ring::Stream;
+use super::sink::Sink;
 use crate::clock;
 use crate::policy::Moment;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,8 +30,16 @@ struct Pipe {
     /// What the kernel gave.
     len: usize,
     last_read: Moment,
+    /// The line that has no end yet may end in half a secret: it is shown with the rest of it only.
+    held: bool,
     /// Bytes read since it was last seen empty.
     burst: usize,
+}
+
+impl Pipe {
+    fn shows_partial(&self) -> bool {
+        !self.held && !self.splitter.partial().is_empty()
+    }
 }
 
 #[derive(Debug)]
@@ -54,7 +63,7 @@ impl Pump {
             let _ = rustix::pipe::fcntl_setpipe_size(&fd, PIPE_LEN);
             let len = rustix::pipe::fcntl_getpipe_size(&fd).unwrap_or(READ_LEN);
             let (splitter, last_read) = (Splitter::default(), Moment::default());
-            Pipe { fd: Some(fd), stream, splitter, len, last_read, burst: 0 }
+            Pipe { fd: Some(fd), stream, splitter, len, last_read, held: false, burst: 0 }
         };
         Self {
             pipes: [pipe(out, Stream::Out), pipe(err, Stream::Err)],
@@ -74,32 +83,32 @@ impl Pump {
     }
 
     /// One turn's share of one pipe.
-    pub fn turn(&mut self, now: Moment, which: usize, ring: &mut Writer) {
+    pub fn turn(&mut self, now: Moment, which: usize, sink: &mut Sink) {
         let half = self.pipes[which].len / 2;
         let mut over = self.waiting(which).saturating_sub(half);
         for _ in 0..READS_PER_TURN {
             // Still half full after so much: we are behind. Read over what is older than the last half pipe.
             let skip = over > 0 && self.pipes[which].burst > BURST_KEPT;
-            match self.read(now, which, READ_LEN, skip, ring) {
+            match self.read(now, which, READ_LEN, skip, sink) {
                 Some(len) => over = over.saturating_sub(len),
                 None => break,
             }
         }
-        ring.flush();
+        sink.flush();
     }
 
     /// Takes what the engine had written before it ended, all of it, and nothing that others add meanwhile.
-    pub fn drain(&mut self, now: Moment, ring: &mut Writer) {
+    pub fn drain(&mut self, now: Moment, sink: &mut Sink) {
         for which in 0..self.pipes.len() {
             let mut waiting = self.waiting(which);
             while waiting > 0 {
-                let Some(len) = self.read(now, which, waiting.min(READ_LEN), false, ring) else { break };
+                let Some(len) = self.read(now, which, waiting.min(READ_LEN), false, sink) else { break };
                 waiting -= len;
             }
-            self.flush_partial(which, ring);
+            self.flush_partial(which, sink);
         }
-        self.say_dropped(ring);
-        ring.flush();
+        self.say_dropped(sink);
+        sink.flush();
     }
 
     /// Lets go of the pipes: the run has ended, and whoever still holds the other ends is none of ours.
@@ -109,17 +118,20 @@ impl Pump {
     }
 
     /// Does what is due by now: shows lines without an end, notes dropped lines, and gives the message on activity.
-    pub fn tick(&mut self, now: Moment, ring: &mut Writer) -> Option<FromShim> {
+    pub fn tick(&mut self, now: Moment, sink: &mut Sink) -> Option<FromShim> {
         for which in 0..self.pipes.len() {
-            let pipe = &self.pipes[which];
-            if pipe.splitter.holds_partial() && now.since(pipe.last_read) >= PARTIAL_AFTER {
-                self.flush_partial(which, ring);
+            let pipe = &mut self.pipes[which];
+            if pipe.shows_partial() && now.since(pipe.last_read) >= PARTIAL_AFTER {
+                pipe.held = sink.may_go_on(pipe.splitter.partial());
+                if !pipe.held {
+                    self.flush_partial(which, sink);
+                }
             }
         }
         if self.unsaid_since.is_some_and(|since| now.since(since) >= ACTIVITY_EVERY) {
-            self.say_dropped(ring);
+            self.say_dropped(sink);
         }
-        ring.flush();
+        sink.flush();
         let due = match self.told {
             None => self.bytes > 0,
             Some((bytes, at)) => self.bytes > bytes && now.since(at) >= ACTIVITY_EVERY,
@@ -137,7 +149,7 @@ impl Pump {
 
     /// When [`Pump::tick`] has something to do, without any more output.
     pub fn deadline(&self) -> Option<Moment> {
-        let partial = self.pipes.iter().filter(|pipe| pipe.splitter.holds_partial());
+        let partial = self.pipes.iter().filter(|pipe| pipe.shows_partial());
         let partial = partial.map(|pipe| pipe.last_read + PARTIAL_AFTER).min();
         let note = self.unsaid_since.map(|since| since + ACTIVITY_EVERY);
         let told = self.told.filter(|(bytes, _)| self.bytes > *bytes).map(|(_, at)| at + ACTIVITY_EVERY);
@@ -150,14 +162,7 @@ impl Pump {
     }
 
     /// One read. `None`: nothing more is there now, or ever.
-    fn read(
-        &mut self,
-        now: Moment,
-        which: usize,
-        max: usize,
-        skip: bool,
-        ring: &mut Writer,
-    ) -> Option<usize> {
+    fn read(&mut self, now: Moment, which: usize, max: usize, skip: bool, sink: &mut Sink) -> Option<usize> {
         let pipe = &mut self.pipes[which];
         let answer = rustix::io::read(pipe.fd.as_ref()?, &mut self.buffer[..max]);
         let len = match answer {
@@ -168,45 +173,45 @@ impl Pump {
             }
             Ok(_) | Err(_) => {
                 pipe.fd = None;
-                self.flush_partial(which, ring);
+                self.flush_partial(which, sink);
                 return None;
             }
         };
         pipe.last_read = now;
+        pipe.held = false;
         pipe.burst = pipe.burst.saturating_add(len);
         self.bytes += len as u64;
         let (at_ms, stream, lines) = (clock::wall_ms(), pipe.stream, &mut self.lines);
         let bytes = &self.buffer[..len];
-        let mut line = |line: &[u8]| {
+        let mut line = |line: &[u8], end| {
             *lines += 1;
-            ring.push(at_ms, stream, line);
+            sink.line(at_ms, stream, line, end);
         };
         if skip {
             let dropped = pipe.splitter.skip(bytes, &mut line);
             self.lines += dropped;
             self.unsaid += dropped;
             self.unsaid_since.get_or_insert(now);
-            ring.count_dropped(dropped);
+            sink.count_dropped(dropped);
         } else {
             pipe.splitter.feed(now, bytes, &mut line);
         }
         Some(len)
     }
 
-    fn flush_partial(&mut self, which: usize, ring: &mut Writer) {
+    fn flush_partial(&mut self, which: usize, sink: &mut Sink) {
         let (pipe, lines) = (&mut self.pipes[which], &mut self.lines);
         let (at_ms, stream) = (clock::wall_ms(), pipe.stream);
-        pipe.splitter.flush(&mut |line| {
+        pipe.splitter.flush(&mut |line, end| {
             *lines += 1;
-            ring.push(at_ms, stream, line);
+            sink.line(at_ms, stream, line, end);
         });
     }
 
-    fn say_dropped(&mut self, ring: &mut Writer) {
+    fn say_dropped(&mut self, sink: &mut Sink) {
         let (lines, since) = (std::mem::take(&mut self.unsaid), self.unsaid_since.take());
         if since.is_some() {
-            let note = format!("{lines} lines dropped: they came faster than they could be kept");
-            ring.push(clock::wall_ms(), Stream::Note, note.as_bytes());
+            sink.note(&format!("{lines} lines dropped: they came faster than they could be kept"));
         }
     }
 }
@@ -214,7 +219,7 @@ impl Pump {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shim::ring::Reader;
+    use crate::shim::ring::{Reader, Writer};
     use std::io::Write;
 
     const NOW: Moment = Moment::from_nanos(1);
@@ -222,7 +227,7 @@ mod tests {
     struct Rig {
         _dir: tempfile::TempDir,
         pump: Pump,
-        ring: Writer,
+        sink: Sink,
         reader: Reader,
         engine: std::fs::File,
         _err: OwnedFd,
@@ -231,14 +236,14 @@ mod tests {
     fn rig() -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let ring = Writer::create(&path).unwrap();
+        let sink = Sink::of(Writer::create(&path).unwrap());
         let (out, engine) = rustix::pipe::pipe().unwrap();
         let (err, err_write) = rustix::pipe::pipe().unwrap();
         let pump = Pump::new(out, err);
         // The engine's end blocks; a test must not.
         rustix::io::ioctl_fionbio(&engine, true).unwrap();
         let reader = Reader::open(&path).unwrap();
-        Rig { _dir: dir, pump, ring, reader, engine: engine.into(), _err: err_write }
+        Rig { _dir: dir, pump, sink, reader, engine: engine.into(), _err: err_write }
     }
 
     impl Rig {
@@ -263,7 +268,7 @@ mod tests {
         rig.fill(0);
         let before = rig.waiting();
         assert!(before > READ_LEN * READS_PER_TURN, "the pipe is too small for this test: {before}");
-        rig.pump.turn(NOW, 0, &mut rig.ring);
+        rig.pump.turn(NOW, 0, &mut rig.sink);
         assert_eq!(rig.waiting(), before - READ_LEN * READS_PER_TURN);
     }
 
@@ -272,13 +277,13 @@ mod tests {
     fn in_a_lasting_flood_old_lines_are_counted_and_the_newest_are_kept() {
         let mut rig = rig();
         let mut lines = rig.fill(0);
-        rig.pump.drain(NOW, &mut rig.ring);
+        rig.pump.drain(NOW, &mut rig.sink);
         assert_eq!(rig.reader.totals().unwrap().dropped, 0, "a whole pipe at once is kept");
         for _ in 0..20 {
             lines = rig.fill(lines);
-            rig.pump.turn(NOW, 0, &mut rig.ring);
+            rig.pump.turn(NOW, 0, &mut rig.sink);
         }
-        rig.pump.drain(NOW, &mut rig.ring);
+        rig.pump.drain(NOW, &mut rig.sink);
         let totals = rig.reader.totals().unwrap();
         assert!(totals.dropped > lines / 4, "{totals:?} of {lines}");
         let kept = rig.reader.last(usize::MAX).unwrap();

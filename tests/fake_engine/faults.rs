@@ -79,6 +79,10 @@ pub fn at_start(shared: &Shared) {
     Box::leak(vec![1_u8; knobs.alloc_mib << 20].into_boxed_slice());
 
     let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+    if knobs.confess {
+        let said = std::env::args().chain(std::env::vars().map(|(name, value)| format!("{name}={value}")));
+        said.for_each(|line| drop(writeln!(out, "{line}").and_then(|()| writeln!(err, "I was told {line}"))));
+    }
     knobs.print_err.iter().for_each(|line| drop(writeln!(err, "{line}")));
     knobs.print.iter().for_each(|line| drop(writeln!(out, "{line}")));
     for n in 0..knobs.repaints {

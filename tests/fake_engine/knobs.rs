@@ -16,6 +16,8 @@ pub struct Knobs {
     pub print_err: Vec<String>,
     /// Text without a line end, on standard output, after all else.
     pub partial: String,
+    /// Says its arguments and its whole environment, on both.
+    pub confess: bool,
     /// This many lines of 1 MiB.
     pub long_lines: u32,
     /// This many repaints of a progress bar, and its end.

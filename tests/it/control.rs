@@ -106,7 +106,8 @@ impl Agent {
             Box::pin(std::future::ready(status(serving)))
         });
         let events = Arc::new(Feed::resume([]));
-        let served = Served { status: source, events: Arc::clone(&events), metrics: figures(), operator, faults };
+        let served =
+            Served { status: source, events: Arc::clone(&events), metrics: figures(), operator, faults };
         let open = runtime.block_on(serve(dir.path(), served)).expect("both sockets open");
         Self { dir, taken, events, _open: open, _runtime: runtime }
     }
@@ -220,7 +221,13 @@ fn a_directory_that_does_not_take_sockets_is_named() {
         let source = Arc::new(|| -> std::pin::Pin<Box<dyn Future<Output = wire::Status> + Send>> {
             Box::pin(std::future::ready(status(None)))
         });
-        let served = Served { status: source, events: Arc::new(Feed::resume([])), metrics: figures(), operator, faults: None };
+        let served = Served {
+            status: source,
+            events: Arc::new(Feed::resume([])),
+            metrics: figures(),
+            operator,
+            faults: None,
+        };
         let error = runtime.block_on(serve(&place, served)).expect_err("there can be no socket");
         assert!(error.to_string().contains(&place.display().to_string()), "{error}");
     }
@@ -260,7 +267,13 @@ fn a_loop_that_does_not_answer_becomes_an_error_and_never_a_client_that_hangs() 
     });
     let open = runtime.block_on(serve(
         dir.path(),
-        Served { status: source, events: Arc::new(Feed::resume([])), metrics: figures(), operator, faults: None },
+        Served {
+            status: source,
+            events: Arc::new(Feed::resume([])),
+            metrics: figures(),
+            operator,
+            faults: None,
+        },
     ));
     let open = open.expect("both sockets open");
     // A stuck loop takes nothing out of its inbox: the first order waits there, the second finds no place.

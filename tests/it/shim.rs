@@ -49,6 +49,8 @@ fn spec(dir: &TempDir, knobs: &[&str]) -> Spec {
         run_dir: dir.path().join("run"),
         cgroup: None,
         port: None,
+        secrets: vec![],
+        journal: None,
         nice: 0,
         oom_score_adj: 0,
         stop_grace_ms: 200,

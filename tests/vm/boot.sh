@@ -20,6 +20,7 @@ unit_is() { is "$(unit "$1")" "$2"; }
 others() { [ "$(unit MainPID)" != 0 ] && [ "$(unit MainPID)" != "$1" ]; }
 gone() { [ ! -e "/proc/$1" ]; }
 log_has() { journalctl -b --no-pager -u mainstay.service | grep -qiE "$1"; }
+engine_log_has() { journalctl -b --no-pager -t mainstay-cpu -o "$1" | grep -qE "$2"; }
 answers() { # a chat completion with text in it
     python3 - <<'PYTHON' 2>/dev/null
 import json, urllib.request
@@ -46,6 +47,10 @@ install -m 755 mainstay /usr/bin/mainstay
 mkdir -p /opt/engine /etc/mainstay
 install -m 644 engine/* /opt/engine/ && chmod 755 /opt/engine/llama-server
 install -m 644 mainstay.toml /etc/mainstay/mainstay.toml
+secret=planted-6f1c-secret
+install -m 600 /dev/null /etc/mainstay/key && echo "$secret" >/etc/mainstay/key
+mkdir -p /etc/systemd/system/mainstay.service.d
+printf '[Service]\nLoadCredential=key:/etc/mainstay/key\n' >/etc/systemd/system/mainstay.service.d/key.conf
 groupadd -f -r video && groupadd -f -r render
 useradd --system --home-dir /var/lib/mainstay --shell /usr/sbin/nologin mainstay
 
@@ -57,6 +62,15 @@ check "the endpoint answers" within 90 answers
 check "the agent runs as its own user" is "$(ps -o user= -p "$(unit MainPID)")" mainstay
 check "STATUS= names the serving tier" within 30 eval 'unit StatusText | grep -q cpu'
 check "status says so too, and exits 0" mainstay status
+
+check "the engine's lines are in the journal under its tier's name" within 30 engine_log_has cat 'listening|model'
+check "with the tier and run in fields of their own" engine_log_has export '^MAINSTAY_RUN=1$'
+check "and belong to the unit" engine_log_has export '^_SYSTEMD_UNIT=mainstay.service$'
+check "once: the agent does not pass them on too" is "$(journalctl -b --no-pager -o cat -t mainstay | grep -c '^cpu | ')" 0
+check "the engine was given the credential" grep -qz "^PLANTED=$secret" "/proc/$(pgrep -x llama-server)/environ"
+check "and said it, blacked out" within 30 engine_log_has cat 'was given \[redacted\]'
+check "it is nowhere in the journal" is "$(journalctl -b --no-pager -o export | grep -c "$secret")" 0
+check "nor in the runtime directory" is "$(grep -rlaF "$secret" /run/mainstay | wc -l)" 0
 
 agent=$(unit MainPID) engine=$(pgrep -x llama-server)
 systemctl kill --kill-whom=main -s KILL mainstay.service

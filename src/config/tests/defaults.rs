@@ -32,6 +32,7 @@ fn what_is_not_written_has_the_contracts_defaults() {
             state_dir: PathBuf::from("/var/lib/mainstay"),
             log: LogLevel::Info,
             log_format: LogFormat::Text,
+            engine_log: true,
         }
     );
 }
@@ -113,7 +114,7 @@ fn defaults_follow_the_engine() {
 fn what_is_written_is_what_counts() {
     let config = config(
         "[server]\nlisten = ['0.0.0.0:1', '[::1]:0']\nengine_ports = '30000-30009'\ncors_origins = ['*']\nany_model = true\n\
-         [agent]\nrun_dir = '/r'\nstate_dir = '/s'\nlog = 'debug'\nlog_format = 'json'\n\
+         [agent]\nrun_dir = '/r'\nstate_dir = '/s'\nlog = 'debug'\nlog_format = 'json'\nengine_log = false\n\
          [[tier]]\nname = 'a'\nengine = 'vllm'\nmodel = 'm'\naliases = ['b', 'c']\ncommand = ['/opt/v', 'x']\nargs = ['--a', '']\n\
          env = { A = 'b' }\ndir = '/d'\ngpus = [1, 'GPU-0a1b-2c']\nport = 9000\nstart = 'on-demand'\nstop_grace = '1s'\n\
          max_concurrent = 4\nnice = -5\noom_score_adj = 500\nhealth.slow = '3s'\nsilence = '1s'\nsuspect = '2s'\n\
@@ -124,6 +125,7 @@ fn what_is_written_is_what_counts() {
     assert_eq!((config.server.engine_ports, config.server.any_model), ((30_000, 30_009), true));
     assert_eq!(config.server.cors_origins, ["*"]);
     assert_eq!((config.agent.log, config.agent.log_format), (LogLevel::Debug, LogFormat::Json));
+    assert!(!config.agent.engine_log);
     assert_eq!((config.agent.run_dir, config.agent.state_dir), ("/r".into(), "/s".into()));
     let tier = &config.tiers[0];
     let local = tier.local().expect("a local tier");

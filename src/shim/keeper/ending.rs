@@ -1,5 +1,5 @@
 //! What the keeper does in an end: the steps that `life` decides on, and what is recorded of them.
-use super::{Keeper, kill_process, note};
+use super::{Keeper, kill_process};
 use crate::clock;
 use crate::policy::Moment;
 use crate::shim::cgroup::RunCgroup;
@@ -67,7 +67,7 @@ impl Keeper {
                 vec![]
             }
             Err(e) => {
-                note(&mut self.ring, &format!("cannot take a last look at all processes: {e}"));
+                self.sink.note(&format!("cannot take a last look at all processes: {e}"));
                 self.life.swept(now, Swept::default())
             }
         }
@@ -97,10 +97,10 @@ impl Keeper {
     pub(super) fn kill_workers(&mut self, names: &[String]) {
         let Ok(main) = self.engine else { return };
         for worker in tree::descendants(main, &[]).iter().filter(|process| names.contains(&process.comm)) {
-            note(&mut self.ring, &format!("KILL to worker {} ({})", worker.pid, worker.comm));
+            self.sink.note(&format!("KILL to worker {} ({})", worker.pid, worker.comm));
             worker.kill();
         }
-        self.ring.flush();
+        self.sink.flush();
     }
 
     /// Remembers which listeners are the engine's, while somebody of it is there to be asked.
@@ -130,7 +130,7 @@ impl Keeper {
                 kill_process(hung, Signal::KILL);
                 self.hung.push(hung);
             }
-            Err(e) => note(&mut self.ring, &format!("cannot look who uses /dev/shm: {e}")),
+            Err(e) => self.sink.note(&format!("cannot look who uses /dev/shm: {e}")),
         }
     }
 
@@ -146,7 +146,7 @@ impl Keeper {
         self.note_listeners();
         self.take_last_census();
         if let Some(pump) = &mut self.pump {
-            pump.drain(now, &mut self.ring);
+            pump.drain(now, &mut self.sink);
         }
         let exited = exited(reaped.raw, self.life.asked());
         self.exited = Some(exited.clone());
@@ -156,7 +156,7 @@ impl Keeper {
 
     fn say_ended(&mut self, left: Vec<u32>) {
         if let Some(pump) = &mut self.pump {
-            pump.drain(clock::now(), &mut self.ring);
+            pump.drain(clock::now(), &mut self.sink);
             if left.is_empty() {
                 pump.close();
             }
@@ -166,7 +166,7 @@ impl Keeper {
                 cgroup.remove();
             }
         } else {
-            note(&mut self.ring, &format!("these withstand KILL: {left:?}"));
+            self.sink.note(&format!("these withstand KILL: {left:?}"));
         }
         self.ended = Some((left.clone(), clock::wall_ms()));
         self.write_record();
@@ -183,7 +183,7 @@ impl Keeper {
 
     pub(super) fn write_record(&mut self) {
         let usage = self.reaped;
-        let last_lines = self.ring.tail(LAST_LINES_MAX);
+        let last_lines = self.sink.tail(LAST_LINES_MAX);
         let record = ExitRecord {
             run: self.spec.run,
             nonce: self.spec.nonce.clone(),
@@ -197,11 +197,11 @@ impl Keeper {
             started_ms: self.started_ms,
             ended_ms: self.ended.as_ref().filter(|(left, _)| left.is_empty()).map(|(_, at_ms)| *at_ms),
             left: self.ended.as_ref().map(|(left, _)| left.clone()).unwrap_or_default(),
-            lines_dropped: self.ring.totals().dropped,
+            lines_dropped: self.sink.totals().dropped,
             last_lines: last_lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect(),
         };
         if let Err(e) = record.write(&self.spec.run_dir) {
-            note(&mut self.ring, &format!("cannot write the exit record: {e}"));
+            self.sink.note(&format!("cannot write the exit record: {e}"));
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Follow {
     pub lines: Vec<Line>,
     /// Where to go on.
     pub next: u64,
+    /// Lines that the log ever had up to there, those that were dropped or overwritten too.
+    pub so_far: u64,
     /// Lines between the offset asked for and the first one here had been overwritten.
     pub missed: bool,
 }
@@ -43,7 +45,7 @@ impl Reader {
     /// The last `n` lines, oldest first.
     pub fn last(&self, n: usize) -> io::Result<Vec<Line>> {
         let mut last = VecDeque::new();
-        self.each(0, |line| {
+        self.each(0, u64::MAX, |line| {
             if last.len() == n {
                 last.pop_front();
             }
@@ -57,17 +59,25 @@ impl Reader {
     /// Everything that is there from offset `from` on: 0, or an earlier answer's `next`. A beginning that was
     /// overwritten is left out, and said so.
     pub fn follow(&self, from: u64) -> io::Result<Follow> {
-        let mut lines = Vec::new();
-        let (next, missed) = self.each(from, |line| lines.push(line))?;
-        Ok(Follow { lines, next, missed })
+        self.newest(from, u64::MAX)
     }
 
-    /// Gives each whole line from `from` on to `take`, and says where to go on and whether the beginning was gone.
-    fn each(&self, from: u64, mut take: impl FnMut(Line)) -> io::Result<(u64, bool)> {
-        let Header { capacity, totals: Totals { end, .. } } = self.header()?;
+    /// [`Self::follow`], but no more than the newest `bytes_max` bytes of the file: what lies before them is missed.
+    pub fn newest(&self, from: u64, bytes_max: u64) -> io::Result<Follow> {
+        let mut lines = Vec::new();
+        let (totals, missed) = self.each(from, bytes_max, |line| lines.push(line))?;
+        Ok(Follow { lines, next: totals.end, so_far: totals.lines + totals.dropped, missed })
+    }
+
+    /// Gives each whole line from `from` on to `take`, of the newest `bytes_max` bytes; tells how far the log was then, and
+    /// whether the beginning was left out.
+    fn each(&self, from: u64, bytes_max: u64, mut take: impl FnMut(Line)) -> io::Result<(Totals, bool)> {
+        let Header { capacity, totals } = self.header()?;
+        let end = totals.end;
         // A log that ends before the offset is another one than the caller knew.
         let from = if from > end { 0 } else { from.next_multiple_of(ALIGN as u64) };
-        let begin = from.max(oldest(end, capacity));
+        let newest = end.saturating_sub(bytes_max).next_multiple_of(ALIGN as u64);
+        let begin = from.max(oldest(end, capacity)).max(newest.min(end));
         let bytes = self.read(begin, end, capacity)?;
         // The writer went on meanwhile, and may be in the middle of a batch: what that can touch does not count.
         let begin_now = begin.max(oldest(self.header()?.totals.end, capacity));
@@ -85,7 +95,7 @@ impl Reader {
                 None => offset += ALIGN as u64,
             }
         }
-        Ok((end, begin_now > from))
+        Ok((totals, begin_now > from))
     }
 
     fn read(&self, begin: u64, end: u64, capacity: u64) -> io::Result<Vec<u8>> {

@@ -4,4 +4,6 @@ mod endings;
 mod faults;
 mod incidents;
 mod operator;
+mod output;
 pub mod rig;
+mod secrets;

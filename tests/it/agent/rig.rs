@@ -42,15 +42,19 @@ impl Rig {
 
     /// `server` are further lines of `[server]`.
     pub fn start_with(server: &str, tiers: &[String]) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        Self::start_in(tempfile::tempdir().expect("a directory"), server, "", tiers, &[])
+    }
+
+    /// In a directory that the test has prepared, with further lines of `[agent]` and variables of the agent's own.
+    pub fn start_in(dir: TempDir, server: &str, agent: &str, tiers: &[String], env: &[(&str, &str)]) -> Self {
         let (run, state) = (dir.path().join("run"), dir.path().join("state"));
         let head = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\ndrain = \"20s\"\n{server}\n[agent]\nrun_dir = \"{}\"\nstate_dir = \"{}\"\n",
+            "[server]\nlisten = [\"127.0.0.1:0\"]\ndrain = \"20s\"\n{server}\n[agent]\nrun_dir = \"{}\"\nstate_dir = \"{}\"\n{agent}\n",
             run.display(),
             state.display()
         );
         fs::write(dir.path().join("mainstay.toml"), head + &tiers.concat()).expect("a configuration");
-        let agent = spawn(dir.path());
+        let agent = spawn(dir.path(), env);
         let mut rig = Self { dir, agent };
         rig.awake();
         rig
@@ -58,7 +62,7 @@ impl Rig {
 
     /// Another agent over the same directory, when this one has ended.
     pub fn start_again(&mut self) {
-        self.agent = spawn(self.dir.path());
+        self.agent = spawn(self.dir.path(), &[]);
         self.awake();
     }
 
@@ -86,6 +90,14 @@ impl Rig {
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.agent.id()
     }
 
     pub fn client(&self) -> Client {
@@ -195,13 +207,14 @@ impl Rig {
     }
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, env: &[(&str, &str)]) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("agent.log")).expect("a log");
     Command::new(mainstay())
         .args(["run", "--config"])
         .arg(dir.join("mainstay.toml"))
         .env("MAINSTAY_TEST_FAULTS", "1")
         .env("MAINSTAY_TEST_CGROUP", dir.join("cgroup"))
+        .envs(env.iter().copied())
         .stdin(Stdio::null())
         .stderr(log)
         .spawn()

@@ -1,5 +1,6 @@
 //! The engine's output: always read, never in the engine's way, never more than bounded.
 use super::*;
+use crate::support::haystack::Haystack;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -100,4 +101,105 @@ async fn a_line_without_an_end_is_shown_while_the_engine_lives_and_after_it_died
     let mut run = Run::of(&["partial=Killed while", "exit_signal=9", "bind_after=3600"]).await;
     run.ended().await;
     assert_eq!(run.record().last_lines, ["Killed while"]);
+}
+
+const SECRET: &str = "s3cr3t-of-thirty-bytes-qzwxkvj";
+
+/// No part of the secret that tells anything may be in anything that the shim leaves behind.
+fn shows_nothing(run: &Run) {
+    let mut hay = Haystack::default();
+    hay.add_files(&run.spec.run_dir);
+    hay.add("the log", run.log().join("\n"));
+    let parts = [&SECRET[..8], &SECRET[8..16], &SECRET[20..]];
+    let found = hay.finds(&parts);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Seen to fail with `bytes` in place of `cut_off` in `Sink::line`.
+#[tokio::test]
+async fn a_line_that_is_cut_within_a_secret_keeps_no_half_of_it() {
+    for room in [5, 12, 29] {
+        let line = format!("{}{SECRET} and more", "x".repeat(16 * 1024 - room));
+        let print = format!("print=[\"{line}\"]");
+        let mut run = Run::with(&[&print], |spec| spec.secrets = vec![SECRET.to_owned()]).await;
+        run.listening().await;
+        let cut = run.log().into_iter().find(|line| line.starts_with("xxxx")).expect("the line is there");
+        assert!(cut.ends_with("x[redacted] [mainstay: rest of the line dropped]"), "{}", &cut[16_000..]);
+        shows_nothing(&run);
+    }
+}
+
+/// Seen to fail without `Pipe::held`, and with `bytes` in place of `cut_off`.
+#[tokio::test]
+async fn a_secret_that_is_written_in_two_parts_is_never_shown_by_halves() {
+    let half = format!("partial=the key is {}", &SECRET[..15]);
+    let mut run = Run::with(&[&half, "bind_after=3600"], |spec| spec.secrets = vec![SECRET.to_owned()]).await;
+    run.started().await;
+    // Past the time after which an unfinished line is shown: there is nothing to be awaited.
+    run.hear(|message| matches!(message, FromShim::Activity { .. }).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!run.log().iter().any(|line| line.starts_with("the key")), "{:?}", run.log());
+    run.send(ToShim::Kill).await;
+    run.ended().await;
+    assert_eq!(run.record().last_lines, ["the key is [redacted]"]);
+    shows_nothing(&run);
+}
+
+#[tokio::test]
+async fn lines_go_to_the_journal_under_the_tiers_name_and_without_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let journald = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    journald.set_read_timeout(Some(PATIENCE)).unwrap();
+    let said = format!(r#"print_err=["WARN 11-23 token {SECRET}"]"#);
+    let mut run = Run::with(&[&said], |spec| {
+        spec.secrets = vec![SECRET.to_owned()];
+        spec.journal = Some(path.clone());
+    })
+    .await;
+    run.listening().await;
+    let mut message = [0; 64 * 1024];
+    let mut next = || {
+        let len = journald.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..len]).into_owned()
+    };
+    let both = [next(), next()];
+    let warning = both.iter().find(|message| message.contains("WARN")).expect("the line is there");
+    assert!(
+        warning.starts_with(
+            "SYSLOG_IDENTIFIER=mainstay-primary\nMAINSTAY_TIER=primary\nMAINSTAY_RUN=7\nPRIORITY=4\n"
+        ),
+        "{warning}"
+    );
+    assert!(warning.ends_with("WARN 11-23 token [redacted]\n"), "{warning}");
+    shows_nothing(&run);
+}
+
+/// A journald that hangs, is gone and comes back: the engine writes on, and the journal is told what it missed.
+/// Seen to fail (it hangs) with a socket that waits.
+#[tokio::test]
+async fn a_journal_that_hangs_or_is_gone_stops_no_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    // Nobody reads it.
+    let hung = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let mut run = Run::with(&[], |spec| spec.journal = Some(path.clone())).await;
+    let (_, port) = run.listening().await;
+    ask(port, "POST", "/knobs", r#"{"flood": true}"#);
+    until("the engine writes on", || (flooded(port) > 10 << 20).then_some(()));
+    drop(hung);
+    let before = flooded(port);
+    until("and on", || (flooded(port) > before + (10 << 20)).then_some(()));
+    std::fs::remove_file(&path).unwrap();
+    ask(port, "POST", "/knobs", r#"{"flood": false}"#);
+    let back = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    back.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut message = [0; 64 * 1024];
+    let text = until("the journal is told", || {
+        let len = back.recv(&mut message).expect("a message");
+        let text = String::from_utf8_lossy(&message[..len]).into_owned();
+        text.contains("are not in the journal").then_some(text)
+    });
+    assert!(text.contains("PRIORITY=4") && text.contains("mainstay logs"), "{text}");
+    assert!(process::rss_anon_kib(run.shim.pid) <= 1024);
 }

@@ -1,4 +1,5 @@
 //! What tests of several rooms need: the built programs, conditions that are awaited, a look at processes.
+pub mod haystack;
 pub mod process;
 
 use mainstay::clock;
