@@ -6,6 +6,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+mod descriptors;
+pub mod gpu;
 pub mod heart;
 pub mod kinds;
 pub mod policy;

@@ -11,9 +11,10 @@ use std::time::Duration;
 /// From the first KILL until what is still there is called wedged.
 const REAP_DEADLINE: Duration = Duration::from_secs(30);
 /// What was said to the agent alone.
-const OURS: &[&str] = &[
+pub(super) const OURS: &[&str] = &[
     "MAINSTAY_TEST_FAULTS",
     "MAINSTAY_TEST_CGROUP",
+    "MAINSTAY_TEST_GPU_HURRY",
     "CREDENTIALS_DIRECTORY",
     "RUNTIME_DIRECTORY",
     "STATE_DIRECTORY",

@@ -13,10 +13,12 @@
 //! | `picture`, `counters`, `scrape`, `notice`, `log`, `echo` | what people and programs see |
 //! | `recorder`, `scene` | incidents: their records, and how the machine was |
 //! | `secrets` | what nobody may see |
+//! | `gpus` | what is watched and shown of the GPUs |
 //! | `ports`, `lock`, `settings`, `faults` | the small things |
 mod counters;
 mod echo;
 mod faults;
+mod gpus;
 mod inbox;
 mod keeper;
 mod launch;

@@ -4,15 +4,17 @@
 //! The loop puts the first two here after each turn; the control sockets are served on a thread of their own, so a
 //! stuck loop can still be looked at.
 use super::counters::Counters;
+use super::gpus;
 use super::world::World;
 use crate::clock;
 use crate::control::process::{Gauge, Reading};
-use crate::control::wire::{self, AgentState, GpuProbe};
+use crate::control::wire::{self, AgentState};
+use crate::gpu;
 use crate::policy::{EngineState, HostState, HostStatus, TierStatus};
 use crate::proxy::{Failovers, Live, Proxy, Totals};
 use crate::redact::Redactor;
 use crate::systemd::{Notifier, status_text};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -60,11 +62,19 @@ pub struct Picture {
     proxy: Arc<Proxy>,
     notifier: Notifier,
     redactor: Arc<Redactor>,
+    /// `None`: nobody looks at GPUs.
+    gpus: Option<Arc<ArcSwap<gpu::Picture>>>,
     told_systemd: Mutex<String>,
 }
 
 impl Picture {
-    pub fn new(identity: Identity, proxy: Arc<Proxy>, notifier: Notifier, redactor: Arc<Redactor>) -> Self {
+    pub fn new(
+        identity: Identity,
+        proxy: Arc<Proxy>,
+        notifier: Notifier,
+        gpus: Option<Arc<ArcSwap<gpu::Picture>>>,
+        redactor: Arc<Redactor>,
+    ) -> Self {
         Self {
             identity,
             view: ArcSwapOption::empty(),
@@ -73,6 +83,7 @@ impl Picture {
             proxy,
             notifier,
             redactor,
+            gpus,
             told_systemd: Mutex::new(String::new()),
         }
     }
@@ -119,13 +130,21 @@ impl Picture {
             view.iter().flat_map(|view| view.tiers.iter().filter_map(|tier| tier.shim_pid)).collect();
         let reading = self.gauge.read(roots).await;
         let failovers = self.proxy.failovers();
+        let shims: Vec<(u32, &str)> = view
+            .iter()
+            .flat_map(|view| &view.tiers)
+            .filter_map(|tier| Some((tier.shim_pid?, tier.name.as_str())))
+            .collect();
+        let gpus = self.gpus.as_ref().map(|gpus| gpus.load());
+        let (gpu_probe, gpus) =
+            gpus::on_the_wire(gpus.as_ref().map(|it| &***it), gpus::owner(&reading, &shims));
         let mut status = wire::Status {
             schema: wire::SCHEMA,
             agent: self.agent(view.as_deref()),
             serving: None,
             tiers: Vec::new(),
-            gpu_probe: GpuProbe::off(),
-            gpus: Vec::new(),
+            gpu_probe,
+            gpus,
             host: reading.host,
             failover_seconds: distribution(&failovers),
         };

@@ -14,18 +14,35 @@ pub fn become_subreaper() -> std::io::Result<()> {
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Waits until no child is left, for `limit` at most: shims leave on their own right after their runs have ended, and
-/// systemd would take one that outlives the agent for something to be killed.
-pub async fn alone(limit: Duration) {
+/// systemd would take one that outlives the agent for something to be killed. `left_behind` is not waited for: nothing
+/// ends it.
+pub async fn alone(limit: Duration, left_behind: Option<u32>) {
     let last_child = async {
         loop {
             reap();
             if waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT).is_err() {
                 return;
             }
+            if left_behind.is_some_and(|pid| !has_children_but(pid)) {
+                return;
+            }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
     let _ = tokio::time::timeout(limit, last_child).await;
+}
+
+/// Does the agent have another child than this one? The kernel has no such question, so all processes are looked at; it
+/// is asked only when something cannot be ended.
+fn has_children_but(left_behind: u32) -> bool {
+    let own = std::process::id().to_string();
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let others = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    others.filter(|pid| *pid != left_behind).any(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // "pid (name) state ppid …", where the name may hold anything.
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)) == Some(own.as_str())
+    })
 }
 
 /// Reaps all children that have ended. To be called on every SIGCHLD; signals merge, hence the loop.

@@ -16,7 +16,7 @@ use super::seat::Seat;
 use super::signals::Signals;
 use super::turn::{Agent, Doors};
 use super::world::World;
-use super::{launch, log, previous, reaper, scrape, secrets, settings};
+use super::{gpus, launch, log, previous, reaper, scrape, secrets, settings};
 use crate::alert::{Clerk, Journal, Record, Store};
 use crate::clock;
 use crate::config::{Config, Environment, LogFormat, LogLevel};
@@ -230,8 +230,11 @@ impl Prepared {
             state_dir: self.config.agent.state_dir.display().to_string(),
             watchdog: limit,
         };
+        // Its first turn comes when this function waits for the first time, so it delays nothing that follows.
+        let gpus = gpus::watch(&self.config);
+        let shown = gpus.as_ref().map(crate::gpu::Probe::picture);
         let redactor = Arc::clone(&self.hidden.redactor);
-        let picture = Picture::new(identity, Arc::clone(&proxy), self.notifier.clone(), redactor);
+        let picture = Picture::new(identity, Arc::clone(&proxy), self.notifier.clone(), shown, redactor);
         let picture = Arc::new(picture);
         let (operator, orders) = mpsc::channel(WAITING_MAX);
         let (events, records) = past(&self.config.agent.state_dir);
@@ -273,7 +276,14 @@ impl Prepared {
         agent.announce(Event { kind: "started".to_owned(), text, ..Event::default() });
         let proxy = agent.run(first).await;
         let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
-        reaper::alone(LAST_WORDS).await;
+        let left_behind = match gpus {
+            Some(probe) => probe.stop().await,
+            None => None,
+        };
+        if let Some(pid) = left_behind {
+            tracing::warn!(pid, "the GPU probe cannot be ended; it is left behind");
+        }
+        reaper::alone(LAST_WORDS, left_behind).await;
         sockets.close();
         clerk.settle();
         tracing::info!("every engine has ended");

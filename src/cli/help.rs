@@ -9,6 +9,7 @@ const PAGES: &[(&str, &str, &str)] = &[
     ("clients", "what clients of the endpoint see: headers, marks, errors", include_str!("help/clients.md")),
     ("configuration", "every key of the configuration file", include_str!("help/configuration.md")),
     ("failover", "when a request, and when traffic, moves to another tier", include_str!("help/failover.md")),
+    ("gpus", "what is known of the GPUs, and what the words mean", include_str!("help/gpus.md")),
     ("metrics", "what `GET /metrics` says, for Prometheus", include_str!("help/metrics.md")),
 ];
 

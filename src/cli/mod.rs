@@ -1,11 +1,13 @@
 //! The command line: each subcommand in a file of its own, every exit status in `exit`.
 //!
-//! `mainstay shim` never gets as far as the argument parser: the shim is one of many on a host, lives as long as its
-//! engine, and has to stay tiny.
+//! `mainstay shim` and `mainstay gpu-probe` never get as far as the argument parser: a shim is one of many on a host,
+//! lives as long as its engine, and has to stay tiny; neither is for people.
 pub mod check;
 pub mod events;
 pub mod exit;
 pub mod explain;
+pub mod gpu_probe;
+pub mod gpus;
 pub mod help;
 pub mod incidents;
 pub mod logs;
@@ -57,6 +59,12 @@ enum Verb {
         /// Again every second, until Ctrl-C
         #[arg(long)]
         watch: bool,
+    },
+    /// Show each GPU: temperature, memory and who holds it, power, and what slows it down
+    Gpus {
+        /// Print what the agent says, as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Print what a tier's engine wrote, across restarts
     Logs {
@@ -114,6 +122,9 @@ pub fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|verb| verb == "shim") {
         return shim::main(&arguments[2..]);
     }
+    if arguments.get(1).is_some_and(|verb| verb == "gpu-probe") {
+        return gpu_probe::main();
+    }
     match Arguments::try_parse_from(arguments) {
         Ok(arguments) => perform(arguments).into(),
         Err(refused) => {
@@ -132,6 +143,7 @@ fn perform(arguments: Arguments) -> Exit {
         Verb::Run { config } => run::main(&config, flag),
         Verb::Check { config } => check::main(&config),
         Verb::Status { json, watch } => status::main(&client(), json, watch),
+        Verb::Gpus { json } => gpus::main(&client(), json),
         Verb::Logs { tier, follow, lines } => logs::main(&place::here(flag), &tier, lines, follow),
         Verb::Events { follow, json } => events::main(&client(), follow, json),
         Verb::Incidents { json, state_dir } => incidents::list(&client(), state_dir.as_deref(), json),

@@ -1,6 +1,6 @@
 //! `mainstay status`: the agent's picture of itself, for people or (`--json`) for programs. The exit status says the
 //! same in one number.
-pub mod paint;
+pub(super) mod paint;
 mod render;
 mod tier;
 

@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 /// Sections and inline tables with their keys, in the contract's order.
-pub(super) const SECTIONS: [(&str, &[&str]); 9] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 10] = [
     (
         "[server]",
         &[
@@ -20,6 +20,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 9] = [
         ],
     ),
     ("[agent]", &["run_dir", "state_dir", "log", "log_format", "engine_log"]),
+    ("[gpu]", &["probe"]),
     (
         "[[tier]]",
         &[

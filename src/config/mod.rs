@@ -13,6 +13,7 @@ mod agent;
 mod chain;
 mod document;
 mod environment;
+mod gpu;
 mod keys;
 mod limits;
 mod local;
@@ -27,6 +28,7 @@ mod value;
 
 pub use agent::{Agent, LogFormat, LogLevel};
 pub use environment::Environment;
+pub use gpu::Gpu;
 pub use limits::Timeouts;
 pub use local::{Local, Pull};
 pub use problem::{Problem, Refusal};
@@ -53,6 +55,7 @@ pub struct Config {
     pub path: PathBuf,
     pub server: Server,
     pub agent: Agent,
+    pub gpu: Gpu,
     /// Best first; never empty.
     pub tiers: Vec<Tier>,
 }
@@ -87,10 +90,11 @@ pub fn parse(file_name: &str, text: &str, environment: &Environment) -> Result<C
 fn whole(mut root: Section<'_>, file_name: &str) -> Config {
     let server = server::read(root.table("server", "[server]"));
     let agent = agent::read(root.table("agent", "[agent]"));
+    let gpu = gpu::read(root.table("gpu", "[gpu]"));
     let tiers = chain::read(&mut root, &server, &agent);
     refuse_unbuilt(&mut root);
     root.finish();
-    Config { path: absolute(Path::new(file_name)), server: server.server, agent: agent.agent, tiers }
+    Config { path: absolute(Path::new(file_name)), server: server.server, agent: agent.agent, gpu, tiers }
 }
 
 impl Config {
@@ -109,9 +113,6 @@ impl Config {
 
 /// Sections of the contract whose part is not built yet: refused, never accepted and ignored.
 fn refuse_unbuilt(root: &mut Section<'_>) {
-    if let Some(gpu) = root.take("gpu") {
-        root.context.problems.add(gpu.header_at(), "[gpu] is not supported yet", "remove it");
-    }
     let Some(alert) = root.take("alert") else { return };
     let mail = match alert.value {
         DeValue::Table(table) => table.get("mail"),

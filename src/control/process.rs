@@ -26,6 +26,8 @@ pub struct Usage {
 pub struct Reading {
     /// By root process. A root that does not live has no entry.
     pub trees: BTreeMap<u32, Usage>,
+    /// By root process: itself and all its descendants.
+    pub members: BTreeMap<u32, BTreeSet<u32>>,
     pub host: wire::Host,
 }
 
@@ -72,7 +74,7 @@ fn look(roots: &BTreeSet<u32>) -> Reading {
         load: System::load_average().ok().map(|load| load.one),
     };
     if roots.is_empty() {
-        return Reading { trees: BTreeMap::new(), host };
+        return Reading { host, ..Reading::default() };
     }
     system.refresh_processes_specifics(
         ProcessesToUpdate::All,
@@ -89,17 +91,13 @@ fn look(roots: &BTreeSet<u32>) -> Reading {
         let process = system.process(Pid::from_u32(pid))?;
         Some(Usage { rss: process.memory(), cpu_s: process.accumulated_cpu_time() as f64 / 1e3 })
     };
-    let trees = roots.iter().filter_map(|&root| Some((root, tree(root, &children, &usage)?))).collect();
-    Reading { trees, host }
+    let members: BTreeMap<u32, _> = roots.iter().map(|&root| (root, tree(root, &children))).collect();
+    let trees = members.iter().filter_map(|(&root, tree)| Some((root, sum(root, tree, &usage)?))).collect();
+    Reading { trees, members, host }
 }
 
-/// The sum over `root` and everything below it; `None` when `root` is not there.
-fn tree(
-    root: u32,
-    children: &BTreeMap<u32, Vec<u32>>,
-    usage: &impl Fn(u32) -> Option<Usage>,
-) -> Option<Usage> {
-    let mut sum = usage(root)?;
+/// `root` and everything below it.
+fn tree(root: u32, children: &BTreeMap<u32, Vec<u32>>) -> BTreeSet<u32> {
     // The table is made of many small reads while processes come and go, so a reused pid can close a circle in it.
     let mut seen = BTreeSet::from([root]);
     let mut open = vec![root];
@@ -107,14 +105,20 @@ fn tree(
         for &child in children.get(&parent).into_iter().flatten() {
             if seen.insert(child) {
                 open.push(child);
-                if let Some(of_child) = usage(child) {
-                    sum.rss = sum.rss.saturating_add(of_child.rss);
-                    sum.cpu_s += of_child.cpu_s;
-                }
             }
         }
     }
-    Some(sum)
+    seen
+}
+
+/// What the processes of a tree use together; `None` when its root is not there.
+fn sum(root: u32, tree: &BTreeSet<u32>, usage: &impl Fn(u32) -> Option<Usage>) -> Option<Usage> {
+    usage(root)?;
+    let all = tree.iter().filter_map(|&pid| usage(pid));
+    Some(all.fold(Usage::default(), |sum, of| Usage {
+        rss: sum.rss.saturating_add(of.rss),
+        cpu_s: sum.cpu_s + of.cpu_s,
+    }))
 }
 
 /// What this process itself uses, without its descendants.

@@ -9,9 +9,11 @@ mod chain;
 mod chance;
 mod engine;
 mod event;
+mod gpu;
 mod host;
 mod ids;
 pub mod incident;
+mod prober;
 mod settings;
 mod silence;
 mod status;
@@ -26,8 +28,13 @@ pub use event::{
     CheckFailure, Checked, Command, Ending, EngineEvent, Event, Exit, Outcome, Prepared, Remains, STAND_IN,
     Sample, Shutdown, TierEvent,
 };
+pub use gpu::{
+    GPUS_MAX, GpuFault, GpuFigures, GpuIdentity, GpuProcess, GpuReading, GpuStatus, GpuVerdict, Gpus,
+    Throttle,
+};
 pub use host::Host;
 pub use ids::{EngineId, Moment, RunId, Ticket, TierId};
+pub use prober::{Pace, ProbeAction, ProbeEvent, ProbeState, ProbeStatus, Prober, Said};
 pub use settings::{
     Check, EngineSettings, Place, Restart, Saved, Settings, StartMode, Startup, TierSettings,
 };

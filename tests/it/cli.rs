@@ -122,7 +122,7 @@ fn a_wrong_command_line_is_status_2_and_asking_for_help_is_none() {
 
 #[test]
 fn pages_of_the_manual_fit_a_terminal() {
-    for topic in ["clients", "configuration", "failover"] {
+    for topic in ["clients", "configuration", "failover", "gpus"] {
         let (_, page, _) = run(mainstay(&["help", topic]));
         for line in page.lines() {
             assert!(line.chars().count() <= 80, "{topic}: {line}");

@@ -5,6 +5,7 @@ mod config;
 mod control;
 mod corpus;
 mod explain;
+mod gpu;
 mod metrics;
 mod proxy;
 mod shim;

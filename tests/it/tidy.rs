@@ -18,20 +18,25 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("clock", &["policy"]),
         ("heart", &["policy", "clock"]),
         ("redact", &[]),
+        ("descriptors", &[]),
         ("config", &["policy", "kinds"]),
-        ("shim", &["policy", "kinds", "clock", "redact"]),
+        ("shim", &["policy", "kinds", "clock", "redact", "descriptors"]),
         ("proxy", &["policy", "kinds", "clock", "heart"]),
         ("control", &["policy", "kinds", "clock"]),
         ("systemd", &["policy", "clock", "heart"]),
+        ("gpu", &["policy", "kinds", "clock", "descriptors"]),
         ("alert", &["policy", "clock"]),
         (
             "agent",
             &[
                 "policy", "kinds", "clock", "heart", "redact", "config", "shim", "proxy", "control",
-                "systemd", "alert",
+                "systemd", "gpu", "alert",
             ],
         ),
-        ("cli", &["policy", "kinds", "clock", "redact", "config", "shim", "control", "alert", "agent"]),
+        (
+            "cli",
+            &["policy", "kinds", "clock", "redact", "config", "shim", "control", "gpu", "alert", "agent"],
+        ),
         ("main", &["cli"]),
         ("lib", &[]),
     ])

@@ -1,7 +1,8 @@
 //! A status as text: pure, so that a test can show every line of it.
 use super::paint::{Colour, bytes, fit, instant, paint, span};
 use super::tier::{self, Row};
-use crate::control::wire::{AgentState, Distribution, Host, Status};
+use crate::cli::gpus;
+use crate::control::wire::{AgentState, Distribution, GpuProbeState, GpuVerdict, Host, Status};
 
 /// The longest name that keeps its table within 80 columns.
 const LONGEST_NAME: usize = 20;
@@ -64,7 +65,25 @@ fn agent_facts(status: &Status, now_ms: i64) -> Vec<(&'static str, String, Colou
     }
     facts.extend(failovers(&status.failover_seconds).map(|fact| ("Failover", fact, Colour::Plain)));
     facts.extend(host(&status.host).map(|fact| ("Host", fact, Colour::Plain)));
+    facts.extend(graphics(status, now_ms).map(|(fact, mark)| ("GPUs", fact, mark)));
     facts
+}
+
+/// Nothing where nobody looks, or where there is nothing to see yet.
+fn graphics(status: &Status, now_ms: i64) -> Option<(String, Colour)> {
+    match status.gpu_probe.state {
+        GpuProbeState::Ok => {}
+        GpuProbeState::Off | GpuProbeState::Starting => return None,
+        GpuProbeState::NoDriver | GpuProbeState::Unresponsive | GpuProbeState::Wedged => {
+            return Some(gpus::sentence(&status.gpu_probe, now_ms));
+        }
+    }
+    let (good, bad): (Vec<_>, Vec<_>) = status.gpus.iter().partition(|gpu| gpu.verdict == GpuVerdict::Ok);
+    let Some(first) = bad.first() else { return Some((format!("{} ok", good.len()), Colour::Plain)) };
+    let (index, verdict, why) = (first.index, first.verdict.name(), &first.reason);
+    let rest =
+        if bad.len() > 1 { format!("; {} more: `mainstay gpus`", bad.len() - 1) } else { String::new() };
+    Some((format!("{} ok; GPU {index} {verdict}: {why}{rest}", good.len()), Colour::Yellow))
 }
 
 fn failovers(seconds: &Distribution) -> Option<String> {

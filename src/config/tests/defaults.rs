@@ -35,6 +35,7 @@ fn what_is_not_written_has_the_contracts_defaults() {
             engine_log: true,
         }
     );
+    assert_eq!(config.gpu, Gpu { probe: true });
 }
 
 #[test]
@@ -114,6 +115,7 @@ fn defaults_follow_the_engine() {
 fn what_is_written_is_what_counts() {
     let config = config(
         "[server]\nlisten = ['0.0.0.0:1', '[::1]:0']\nengine_ports = '30000-30009'\ncors_origins = ['*']\nany_model = true\n\
+         [gpu]\nprobe = false\n\
          [agent]\nrun_dir = '/r'\nstate_dir = '/s'\nlog = 'debug'\nlog_format = 'json'\nengine_log = false\n\
          [[tier]]\nname = 'a'\nengine = 'vllm'\nmodel = 'm'\naliases = ['b', 'c']\ncommand = ['/opt/v', 'x']\nargs = ['--a', '']\n\
          env = { A = 'b' }\ndir = '/d'\ngpus = [1, 'GPU-0a1b-2c']\nport = 9000\nstart = 'on-demand'\nstop_grace = '1s'\n\
@@ -124,6 +126,7 @@ fn what_is_written_is_what_counts() {
     assert_eq!(addresses, ["0.0.0.0:1", "[::1]:0"]);
     assert_eq!((config.server.engine_ports, config.server.any_model), ((30_000, 30_009), true));
     assert_eq!(config.server.cors_origins, ["*"]);
+    assert_eq!(config.gpu, Gpu { probe: false });
     assert_eq!((config.agent.log, config.agent.log_format), (LogLevel::Debug, LogFormat::Json));
     assert!(!config.agent.engine_log);
     assert_eq!((config.agent.run_dir, config.agent.state_dir), ("/r".into(), "/s".into()));
@@ -150,7 +153,7 @@ fn what_is_written_is_what_counts() {
 fn the_list_of_keys_is_whole() {
     let reference = include_str!("../../../config/mainstay.toml");
     let (reference, _) = reference.split_once("# [alert.mail]").expect("the reference shows [alert.mail]");
-    for (section, keys) in &keys::SECTIONS[..8] {
+    for (section, keys) in &keys::SECTIONS[..9] {
         for key in *keys {
             let is_shown = reference.lines().any(|line| line.contains(&format!("{key} = ")));
             assert!(is_shown, "the reference does not show `{key}` of {section}");

@@ -50,13 +50,14 @@ fn sections_have_their_form() {
 
 #[test]
 fn parts_that_are_not_built_are_refused() {
-    let (mail, gpu) =
-        ("[alert.mail] is not supported yet; remove it", "[gpu] is not supported yet; remove it");
+    let mail = "[alert.mail] is not supported yet; remove it";
+    let fence = "`fence` is not supported yet; remove it";
+    let log = "`kernel_log` is not supported yet; remove it";
     check(
-        &format!("{FIRST}[alert.mail]\nrelay = 'smtp://x'\n[gpu]\nprobe = 3"),
-        &format!("5:1: {mail}\n7:1: {gpu}"),
+        &format!("{FIRST}[alert.mail]\nrelay = 'smtp://x'\n[gpu]\nfence = 3\nkernel_log = ''"),
+        &format!("5:1: {mail}\n8:1: {fence}\n9:1: {log}"),
     );
-    check(&format!("alert = {{}}\ngpu.fence = true\n{FIRST}"), &format!("1:1: {mail}\n2:1: {gpu}"));
+    check(&format!("alert = {{}}\ngpu.fence = true\n{FIRST}"), &format!("1:1: {mail}\n2:5: {fence}"));
     check(&format!("{FIRST}[alert]\nmail = {{}}"), &format!("6:8: {mail}"));
 }
 

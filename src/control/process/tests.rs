@@ -7,7 +7,7 @@ fn a_tree_is_summed_over_every_descendant_and_ends_even_in_a_circle() {
         let children: BTreeMap<u32, Vec<u32>> = links.iter().map(|(p, c)| (*p, c.to_vec())).collect();
         // Process n of this world uses 10ⁿ bytes, and only 0 to 5 are alive.
         let usage = |pid: u32| (pid <= 5).then(|| Usage { rss: 10u64.pow(pid), cpu_s: 1.0 });
-        let sum = tree(root, &children, &usage);
+        let sum = sum(root, &tree(root, &children), &usage);
         assert_eq!(sum.map(|u| u.rss), expected, "root {root} in {links:?}");
     };
     check(1, &[], Some(10));

@@ -78,7 +78,7 @@ fn each_change_of_state_is_one_line() {
     text.until_state("only", ProcessState::Held);
     let log = text.log();
     let line = log.lines().find(|line| line.contains("to=\"held\"")).expect("the change is told");
-    for part in ["WARN engine", "tier=\"only\"", "run=3", "from=\"", "why=\""] {
+    for part in ["WARN held", "tier=\"only\"", "run=3", "from=\"", "why=\""] {
         assert!(line.contains(part), "{part} in {line}");
     }
 

@@ -32,6 +32,7 @@ pub fn tier(name: &str, knobs: &str, keys: &str) -> String {
 pub struct Rig {
     dir: TempDir,
     agent: Child,
+    env: Vec<(String, String)>,
 }
 
 impl Rig {
@@ -45,8 +46,14 @@ impl Rig {
         Self::start_in(tempfile::tempdir().expect("a directory"), server, "", tiers, &[])
     }
 
+    /// `env` are further variables of the agent.
+    pub fn start_with_env(env: &[(&str, &str)], server: &str, tiers: &[String]) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a directory"), server, "", tiers, env)
+    }
+
     /// In a directory that the test has prepared, with further lines of `[agent]` and variables of the agent's own.
     pub fn start_in(dir: TempDir, server: &str, agent: &str, tiers: &[String], env: &[(&str, &str)]) -> Self {
+        let env: Vec<_> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let (run, state) = (dir.path().join("run"), dir.path().join("state"));
         let head = format!(
             "[server]\nlisten = [\"127.0.0.1:0\"]\ndrain = \"20s\"\n{server}\n[agent]\nrun_dir = \"{}\"\nstate_dir = \"{}\"\n{agent}\n",
@@ -54,15 +61,15 @@ impl Rig {
             state.display()
         );
         fs::write(dir.path().join("mainstay.toml"), head + &tiers.concat()).expect("a configuration");
-        let agent = spawn(dir.path(), env);
-        let mut rig = Self { dir, agent };
+        let agent = spawn(dir.path(), &env);
+        let mut rig = Self { dir, agent, env };
         rig.awake();
         rig
     }
 
     /// Another agent over the same directory, when this one has ended.
     pub fn start_again(&mut self) {
-        self.agent = spawn(self.dir.path(), &[]);
+        self.agent = spawn(self.dir.path(), &self.env);
         self.awake();
     }
 
@@ -207,14 +214,14 @@ impl Rig {
     }
 }
 
-fn spawn(dir: &Path, env: &[(&str, &str)]) -> Child {
+fn spawn(dir: &Path, env: &[(String, String)]) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("agent.log")).expect("a log");
     Command::new(mainstay())
         .args(["run", "--config"])
         .arg(dir.join("mainstay.toml"))
         .env("MAINSTAY_TEST_FAULTS", "1")
         .env("MAINSTAY_TEST_CGROUP", dir.join("cgroup"))
-        .envs(env.iter().copied())
+        .envs(env.iter().map(|(k, v)| (k, v)))
         .stdin(Stdio::null())
         .stderr(log)
         .spawn()

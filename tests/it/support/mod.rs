@@ -22,6 +22,14 @@ pub fn fake_engine() -> PathBuf {
     path
 }
 
+/// The fake driver library, an example of this package like the fake engine.
+pub fn fake_nvml() -> PathBuf {
+    let profile = mainstay().parent().expect("a program lies in a directory");
+    let path = profile.join("examples/libfake_nvml.so");
+    assert!(path.exists(), "build it first: cargo build --example fake_nvml");
+    path
+}
+
 /// Waits until `condition` gives something. The pause between two looks is no part of what is tested.
 #[track_caller]
 pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::control::wire::{
-    Agent, Check, GpuProbe, Health, LastExit, Process, ProcessState, Progress, SCHEMA, Tier, Traffic,
+    Agent, Check, Gpu, GpuProbe, Health, LastExit, Process, ProcessState, Progress, SCHEMA, Tier, Traffic,
 };
 
 /// 2026-11-22T21:47:00Z
@@ -271,4 +271,49 @@ fn what_is_not_known_is_left_out() {
     for word in ["Host", "Failover", "watchdog", "Problem"] {
         assert!(!text.contains(word), "{word} in {text}");
     }
+}
+
+#[test]
+fn one_line_tells_of_the_gpus_where_there_is_something_to_tell() {
+    let gpu = |index, verdict, reason: &str| Gpu {
+        index,
+        uuid: None,
+        pci: None,
+        name: None,
+        verdict,
+        reason: reason.to_owned(),
+        since: at(-5),
+        temperature_c: None,
+        memory_used: None,
+        memory_total: None,
+        utilization: None,
+        power_w: None,
+        throttle: None,
+        throttle_share: None,
+        ecc: None,
+        xids: Vec::new(),
+        processes: None,
+    };
+    let check = |state, gpus: Vec<Gpu>, expected: Option<&str>| {
+        let mut picture = status(Some("a"), Vec::new());
+        let (since, reason) = (Some(at(-75)), Some("because".to_owned()));
+        picture.gpu_probe = GpuProbe { state, driver: None, since, reason };
+        picture.gpus = gpus;
+        let text = render(&picture, NOW, 80, false);
+        let line = text.lines().find_map(|line| line.strip_prefix("     GPUs: "));
+        assert_eq!(line, expected);
+    };
+    let good = || gpu(0, GpuVerdict::Ok, "nothing is wrong");
+    let lost = || gpu(1, GpuVerdict::Unknown, "it fell off the bus");
+    check(GpuProbeState::Off, vec![], None);
+    check(GpuProbeState::Starting, vec![], None);
+    check(GpuProbeState::Ok, vec![good(), good()], Some("2 ok"));
+    check(GpuProbeState::Ok, vec![good(), lost()], Some("1 ok; GPU 1 unknown: it fell off the bus"));
+    check(
+        GpuProbeState::Ok,
+        vec![lost(), lost()],
+        Some("0 ok; GPU 1 unknown: it fell off the bus; 1 more: `mainstay gpus`"),
+    );
+    check(GpuProbeState::NoDriver, vec![], Some("no driver: because"));
+    check(GpuProbeState::Wedged, vec![lost()], Some("wedged for 1min 15s: because"));
 }

@@ -1,0 +1,108 @@
+//! The GPUs, as the agent watches and shows them.
+use super::faults::Faults;
+use super::launch;
+use crate::clock;
+use crate::config::Config;
+use crate::control::process::Reading;
+use crate::control::wire;
+use crate::gpu::{Picture, Probe};
+use crate::policy::{GpuFigures, GpuProcess, GpuStatus, GpuVerdict, Pace, ProbeState};
+use crate::systemd;
+use std::ffi::OsString;
+
+/// Divides the pauses between probes, for a test that sees a hundred of them crash.
+const HURRY: &str = "MAINSTAY_TEST_GPU_HURRY";
+
+/// Begins to watch the GPUs, if that is wanted.
+pub fn watch(config: &Config) -> Option<Probe> {
+    config.gpu.probe.then(|| Probe::start(pace(), environment()))
+}
+
+fn pace() -> Pace {
+    let pace = Pace::default();
+    let hurry = std::env::var(HURRY).ok().filter(|_| Faults::allowed());
+    match hurry.and_then(|n| n.parse::<u32>().ok()).filter(|n| *n > 0) {
+        Some(n) => Pace { again: pace.again / n, again_max: pace.again_max / n, ..pace },
+        None => pace,
+    }
+}
+
+/// The agent's environment, so that the driver's library is found where the operator says it is, without what was said
+/// to the agent alone.
+fn environment() -> Vec<(OsString, OsString)> {
+    let withheld = |name: &OsString| systemd::OURS_ALONE.iter().chain(launch::OURS).any(|ours| name == ours);
+    std::env::vars_os().filter(|(name, _)| !withheld(name)).collect()
+}
+
+/// `gpu_probe` and `gpus` of a status. `None`: nobody looks at GPUs. `owner` names the tier to which a process belongs.
+pub fn on_the_wire(
+    picture: Option<&Picture>,
+    owner: impl Fn(u32) -> Option<String>,
+) -> (wire::GpuProbe, Vec<wire::Gpu>) {
+    let Some(Picture { probe, gpus, .. }) = picture else { return (wire::GpuProbe::off(), Vec::new()) };
+    let stale = picture.is_some_and(|picture| picture.is_stale(clock::now()));
+    let state = match probe.state {
+        ProbeState::Ok if stale => wire::GpuProbeState::Unresponsive,
+        ProbeState::Ok => wire::GpuProbeState::Ok,
+        ProbeState::Starting => wire::GpuProbeState::Starting,
+        ProbeState::NoDriver => wire::GpuProbeState::NoDriver,
+        ProbeState::Unresponsive => wire::GpuProbeState::Unresponsive,
+        ProbeState::Wedged => wire::GpuProbeState::Wedged,
+    };
+    let reason = if stale { STALE.to_owned() } else { probe.reason.clone() };
+    let shown = wire::GpuProbe {
+        state,
+        driver: probe.driver.clone(),
+        since: Some(clock::rfc3339_of(probe.since)),
+        reason: Some(reason),
+    };
+    (shown, gpus.iter().map(|gpu| one(gpu, stale, &owner)).collect())
+}
+
+const STALE: &str = "the agent itself has not looked for too long";
+
+fn one(gpu: &GpuStatus, stale: bool, owner: &impl Fn(u32) -> Option<String>) -> wire::Gpu {
+    let unknown = GpuFigures::default();
+    let figures = if stale { &unknown } else { &gpu.figures };
+    let verdict = match gpu.verdict {
+        GpuVerdict::Ok | GpuVerdict::Note if stale => wire::GpuVerdict::Unknown,
+        GpuVerdict::Ok => wire::GpuVerdict::Ok,
+        GpuVerdict::Note => wire::GpuVerdict::Note,
+        GpuVerdict::Unknown => wire::GpuVerdict::Unknown,
+    };
+    let holder = |process: &GpuProcess| wire::GpuHolder {
+        pid: process.pid,
+        memory: process.memory,
+        tier: owner(process.pid),
+    };
+    let ecc = wire::Ecc { corrected: figures.ecc_corrected, uncorrected: figures.ecc_uncorrected };
+    wire::Gpu {
+        index: gpu.index,
+        uuid: gpu.identity.uuid.clone(),
+        pci: gpu.identity.pci.clone(),
+        name: gpu.identity.name.clone(),
+        verdict,
+        reason: if stale { STALE.to_owned() } else { gpu.reason.clone() },
+        since: clock::rfc3339_of(gpu.since),
+        temperature_c: figures.temperature_c.map(f64::from),
+        memory_used: figures.memory_used,
+        memory_total: figures.memory_total,
+        utilization: figures.utilization,
+        power_w: figures.power_w,
+        throttle: figures.throttle.as_ref().map(|all| all.iter().map(|it| it.name().to_owned()).collect()),
+        throttle_share: gpu.throttle_share.filter(|_| !stale),
+        ecc: (ecc.corrected.is_some() || ecc.uncorrected.is_some()).then_some(ecc),
+        xids: Vec::new(),
+        processes: figures.processes.as_ref().map(|all| all.iter().map(holder).collect()),
+    }
+}
+
+/// The tier to whose run a process belongs, by the shims' process trees.
+pub fn owner<'a>(reading: &'a Reading, shims: &'a [(u32, &'a str)]) -> impl Fn(u32) -> Option<String> + 'a {
+    move |pid| {
+        let (_, tier) = shims
+            .iter()
+            .find(|(shim, _)| reading.members.get(shim).is_some_and(|tree| tree.contains(&pid)))?;
+        Some((*tier).to_owned())
+    }
+}
