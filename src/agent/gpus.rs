@@ -59,6 +59,40 @@ pub fn on_the_wire(
     (shown, gpus.iter().map(|gpu| one(gpu, stale, &owner)).collect())
 }
 
+/// What is told of the GPUs as events: whether the probe gets its answers, and what is found.
+#[derive(Debug, Default)]
+pub struct Told {
+    probe: Option<ProbeState>,
+    verdicts: Vec<GpuVerdict>,
+}
+
+impl Told {
+    /// One sentence for each thing that has changed since it was asked last. Nothing is said of a beginning that goes well.
+    pub fn news(&mut self, picture: &Picture) -> Vec<String> {
+        let mut news = Vec::new();
+        let Picture { probe, gpus, .. } = picture;
+        let before = self.probe.replace(probe.state);
+        if before != Some(probe.state) {
+            match (before, probe.state) {
+                (_, ProbeState::Starting) | (None | Some(ProbeState::Starting), ProbeState::Ok) => {}
+                (_, ProbeState::Ok) => news.push("the GPU probe gets answers again".to_owned()),
+                (_, ProbeState::NoDriver | ProbeState::Unresponsive | ProbeState::Wedged) => {
+                    news.push(format!("GPU probe: {}", probe.reason));
+                }
+            }
+        }
+        self.verdicts.resize(gpus.len(), GpuVerdict::Ok);
+        for (told, gpu) in self.verdicts.iter_mut().zip(gpus) {
+            // That nothing is known is the probe's news.
+            if *told != gpu.verdict && gpu.verdict != GpuVerdict::Unknown {
+                *told = gpu.verdict;
+                news.push(format!("GPU {}: {}", gpu.index, gpu.reason));
+            }
+        }
+        news
+    }
+}
+
 const STALE: &str = "the agent itself has not looked for too long";
 
 fn one(gpu: &GpuStatus, stale: bool, owner: &impl Fn(u32) -> Option<String>) -> wire::Gpu {

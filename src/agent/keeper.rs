@@ -2,16 +2,17 @@
 //!
 //! A spawned shim is handled exactly as an adopted one would be: through its socket. One task per run; it ends when the
 //! run has ended and the loop knows.
+use super::diagnosis::{self, Circumstances};
 use super::echo::Echo;
 use super::inbox::{News, RunNews, Sender};
 use super::oom::{Kills, Since};
 use super::ports;
 use super::previous::{self, Intent};
 use super::workers;
-use crate::kinds::{self, Evidence, Kind};
+use crate::kinds::{self, Kind};
 use crate::policy::{Cause, Ending, EngineEvent, Event, Exit, Remains, RunId};
 use crate::shim::leftovers;
-use crate::shim::{self, Exited, FromShim, Lifeline, Link, Spawned, Spec, ToShim, ring};
+use crate::shim::{self, Exited, FromShim, Lifeline, Link, Spawned, Spec, ToShim};
 use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
@@ -28,8 +29,8 @@ const SHIM_AGAIN: Duration = Duration::from_secs(1);
 const BURIAL: Duration = Duration::from_secs(30);
 /// How often a silent start is looked at for other signs of work.
 const LOOK_FOR_WORK: Duration = Duration::from_secs(5);
-/// Lines of the log that a diagnosis is made from.
-const DIAGNOSED_LINES: usize = 400;
+/// Newest lines of a start that are looked at for progress.
+const NEW_LINES: usize = 400;
 
 /// Everything that one run's keeper needs.
 pub struct Keeper {
@@ -253,36 +254,31 @@ impl Keeper {
 
     /// The stage that the newest log lines speak of.
     async fn follow_progress(&self, lines: u64, seen: &mut Seen) {
-        let new = lines.saturating_sub(seen.lines).min(DIAGNOSED_LINES as u64) as usize;
+        let new = lines.saturating_sub(seen.lines).min(NEW_LINES as u64) as usize;
         seen.lines = lines;
         if self.was_ready.get() || new == 0 {
             return;
         }
-        let newest = self.last_lines(new).iter().rev().find_map(|line| kinds::progress(self.kind, line));
+        let newest = diagnosis::last_lines(&self.spec.run_dir, new)
+            .iter()
+            .rev()
+            .find_map(|line| kinds::progress(self.kind, line));
         if let Some(progress) = newest {
             self.sender.fact(News::Run(self.run, RunNews::Progress(progress))).await;
         }
     }
 
     async fn diagnose(&self, exited: &Exited, seen: &mut Seen) -> Ending {
-        let exit = match (exited.code, exited.signal) {
-            (Some(code), _) => Exit::Code(code),
-            (None, Some(signal)) => Exit::Signal(signal),
-            (None, None) => Exit::Unknown,
-        };
-        let lines = self.last_lines(DIAGNOSED_LINES);
-        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let asked = seen.asked || exited.asked.is_some();
         let out_of_memory = if asked { None } else { self.out_of_memory(seen).await };
-        let found = kinds::diagnose(&Evidence {
-            kind: Some(self.kind),
-            exit: Some(exit),
-            asked: Some(asked),
+        let known = Circumstances {
+            kind: self.kind,
+            exit: diagnosis::exit(exited),
+            asked,
             was_ready: self.was_ready.get(),
-            out_of_memory: out_of_memory.as_deref(),
-            lines: &lines,
-        });
-        Ending { exit, cause: found.cause, deterministic: found.deterministic, evidence: found.evidence }
+            out_of_memory,
+        };
+        diagnosis::ending(self.spec.run_dir.clone(), known).await
     }
 
     /// Did the OOM killer take a process of this run? The kernel's own words before the mere count.
@@ -294,14 +290,6 @@ impl Keeper {
         let pid = seen.pid.unwrap_or_default();
         let word = tokio::task::spawn_blocking(move || since.kernels_word(pid, cgroup.as_deref())).await;
         word.ok().flatten().or(rose)
-    }
-
-    fn last_lines(&self, n: usize) -> Vec<String> {
-        let Ok(reader) = ring::Reader::open(&self.spec.run_dir.join(shim::LOG)) else { return Vec::new() };
-        let lines = reader.last(n).unwrap_or_default();
-        // The shim's own notes are no word of the engine.
-        let said = lines.iter().filter(|line| line.stream != ring::Stream::Note);
-        said.map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect()
     }
 
     async fn tell(&self, event: EngineEvent) {

@@ -7,6 +7,7 @@
 //! | `world` | one arm per action; `seat`: one tier as the agent sees it |
 //! | `runs`, `launch`, `keeper` | one run: how it begins, its shim's spec, and the agent's side of its life |
 //! | `previous` | what an earlier agent left |
+//! | `diagnosis` | why a run ended: its log, its exit, and the kernel's word |
 //! | `oom` | what the kernel says when it killed a process of ours for memory |
 //! | `probe`, `workers` | health, readiness, counters, trials |
 //! | `inbox`, `signals`, `reaper` | what reaches the loop |
@@ -16,6 +17,7 @@
 //! | `gpus` | what is watched and shown of the GPUs |
 //! | `ports`, `lock`, `settings`, `faults` | the small things |
 mod counters;
+mod diagnosis;
 mod echo;
 mod faults;
 mod gpus;

@@ -38,6 +38,14 @@ pub fn event(notice: &Notice, names: Names<'_>) -> Event {
         Notice::Exit { run, ending } => {
             Event { tier: Some(names.of_run(*run)), run: Some(run.number), ..exit(ending) }
         }
+        Notice::Worker { run, why } => Event {
+            kind: "worker".to_owned(),
+            tier: Some(names.of_run(*run)),
+            run: Some(run.number),
+            cause: Some(Cause::Hang.name().to_owned()),
+            text: format!("its worker is killed, the engine starts another: {why}"),
+            ..Event::default()
+        },
         Notice::Health { tier: of, from, to, cause, why } => Event {
             kind: "health".to_owned(),
             tier: tier(of),
@@ -130,7 +138,7 @@ pub fn log(event: &Event) {
     }
     match event.kind.as_str() {
         "all-down" => line!(error),
-        "failover" | "backoff" | "held" | "wedged" => line!(warn),
+        "failover" | "backoff" | "held" | "wedged" | "worker" => line!(warn),
         _ => line!(info),
     }
 }

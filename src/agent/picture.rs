@@ -119,6 +119,11 @@ impl Picture {
         self.view.store(Some(Arc::new(View { host, tiers: tiers.collect(), counters })));
     }
 
+    /// What is known of the GPUs; `None` when nobody looks.
+    pub fn gpus(&self) -> Option<Arc<gpu::Picture>> {
+        self.gpus.as_ref().map(|gpus| gpus.load_full())
+    }
+
     pub fn config_problem(&self, problem: Option<String>) {
         *self.config_problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }

@@ -248,6 +248,7 @@ impl OpenRecord {
             Notice::Failover { to, .. } => record.to = Some(names.tier(*to)),
             Notice::AllDown { .. } => record.to = None,
             Notice::Serving { to, .. } => record.to = to.map(|to| names.tier(to)),
+            Notice::Worker { .. } => record.action = Some(event.text.clone()),
             Notice::Return { .. } | Notice::Operator { .. } => {}
             Notice::Health { cause, why, .. } => {
                 if let (true, Some(cause)) = (record.evidence.is_none(), cause) {

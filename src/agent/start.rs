@@ -265,6 +265,7 @@ impl Prepared {
             proxy,
             notifier: self.notifier,
             events,
+            gpus_told: gpus::Told::default(),
             redactor,
             recorder,
             counters: Arc::new(Counters::default()),

@@ -4,6 +4,7 @@
 //! news. It runs on the main thread, because shims are spawned from it.
 use super::counters::Counters;
 use super::faults::Faults;
+use super::gpus::Told;
 use super::inbox::News;
 use super::notice;
 use super::picture::Picture;
@@ -47,6 +48,7 @@ pub struct Agent {
     pub proxy: Arc<Proxy>,
     pub notifier: Notifier,
     pub events: Arc<Feed>,
+    pub gpus_told: Told,
     pub redactor: Arc<Redactor>,
     pub recorder: Recorder,
     pub counters: Arc<Counters>,
@@ -74,6 +76,7 @@ impl Agent {
                 self.step(Fact::Deadline);
             }
             self.publish();
+            self.tell_of_gpus();
             self.heart.beat();
         }
         self.proxy
@@ -188,6 +191,13 @@ impl Agent {
         let line = self.events.publish(&event);
         self.recorder.clerk().give(Job::Event(line.to_string()));
         event
+    }
+
+    fn tell_of_gpus(&mut self) {
+        let Some(picture) = self.picture.gpus() else { return };
+        for text in self.gpus_told.news(&picture) {
+            self.announce(Event { kind: "gpu".to_owned(), text, ..Event::default() });
+        }
     }
 
     /// Reads the data plane's figures when policy wants them.

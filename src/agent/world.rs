@@ -80,11 +80,6 @@ impl World {
                 let Some(seat) = self.seat_of(run) else { return };
                 let names =
                     kinds::probe::worker_names(seat.tier.kind).iter().map(|n| (*n).to_owned()).collect();
-                tracing::warn!(
-                    tier = seat.tier.name,
-                    run = run.number,
-                    "its worker hangs and is killed; the engine starts another"
-                );
                 self.order(run, ToShim::KillWorkers { names });
             }
             Action::Check { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {

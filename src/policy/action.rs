@@ -52,6 +52,11 @@ pub enum Notice {
         cause: Option<Cause>,
         why: String,
     },
+    /// The worker processes of a ready run hang and are replaced; the engine goes on.
+    Worker {
+        run: RunId,
+        why: String,
+    },
     /// Where the next request of the chain goes.
     Serving {
         from: Option<TierId>,

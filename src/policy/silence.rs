@@ -31,7 +31,7 @@ mod tests;
 use super::engine::Blame;
 use super::turn::Turn;
 use super::words::spell;
-use super::{Action, Moment, Prepared, RunId, Sample, TierId};
+use super::{Action, Moment, Notice, Prepared, RunId, Sample, TierId};
 use counter::{COUNT_EVERY, Counter, Reading, is_stand_in};
 use std::time::Duration;
 
@@ -367,6 +367,7 @@ impl Proof {
         let Stage::Suspect(suspect) = &mut self.stage else { return };
         suspect.kind = Kind::Replaced { at: turn.now, prepare: Some(turn.now), loaded: false };
         (suspect.still_since, suspect.readings) = (turn.now, 0);
+        turn.tell(Notice::Worker { run: self.run, why: suspect.why.clone() });
         suspect.why.push_str("; its worker was killed");
         self.worker_killed_at = Some(turn.now);
         turn.act(Action::KillWorkers { run: self.run });

@@ -152,6 +152,11 @@ impl Incidents {
                 }
                 self.note(|_| true, &mut entries);
             }
+            Notice::Worker { run, .. } => {
+                let Some(tier) = self.engines.get(usize::from(run.engine.0)).copied() else { return entries };
+                self.worsen(now, tier, Gravity::Failure, &mut entries);
+                self.note(|open| open.tier == tier, &mut entries);
+            }
             Notice::Serving { .. } | Notice::Return { .. } => self.note(|_| true, &mut entries),
             Notice::Operator { tier, .. } => self.note(|open| open.tier == *tier, &mut entries),
         }

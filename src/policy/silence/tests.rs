@@ -39,6 +39,7 @@ impl Watched {
                         self.proof.counted(counter(second), &mut self.turn);
                     }
                     Action::KillWorkers { run } if run == RUN => self.killed_workers.push(second),
+                    Action::Tell(Notice::Worker { run, .. }) if run == RUN => {}
                     other => panic!("{other:?}"),
                 }
             }
@@ -50,6 +51,7 @@ impl Watched {
         for action in std::mem::take(&mut self.turn.actions) {
             match action {
                 Action::KillWorkers { run } if run == RUN => self.killed_workers.push(second),
+                Action::Tell(Notice::Worker { run, .. }) if run == RUN => {}
                 other => panic!("{other:?}"),
             }
         }

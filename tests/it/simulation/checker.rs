@@ -273,7 +273,7 @@ impl Checker {
                 self.count("all down");
                 Ok(())
             }
-            Notice::Serving { .. } | Notice::Operator { .. } => Ok(()),
+            Notice::Worker { .. } | Notice::Serving { .. } | Notice::Operator { .. } => Ok(()),
         }
     }
 

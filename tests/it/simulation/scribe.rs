@@ -90,6 +90,7 @@ impl Scribe {
             Notice::Failover { cause, .. } | Notice::AllDown { cause, .. } => {
                 cause.is_none_or(|cause| cause.name() != "asked")
             }
+            Notice::Worker { .. } => true,
             Notice::Engine { .. }
             | Notice::Health { .. }
             | Notice::Serving { .. }

@@ -1,0 +1,109 @@
+//! Why a run ended: everything that its log still holds, its exit and the kernel's word go to `kinds::diagnose`.
+//!
+//! Away from the loop: a log that is full of tracebacks takes a while to read, and the line that tells may stand
+//! thousands of lines before the last one (vLLM prints a traceback for each open request).
+use crate::kinds::{self, Evidence, Kind};
+use crate::policy::{Ending, Exit};
+use crate::shim::{self, Exited, ring};
+use std::path::{Path, PathBuf};
+
+/// More than a ring of 1 MiB holds, unless an engine prints next to nothing on each line.
+const LINES_MAX: usize = 50_000;
+
+/// What is known beside the log.
+pub struct Circumstances {
+    pub kind: Kind,
+    pub exit: Exit,
+    /// Mainstay asked for the end.
+    pub asked: bool,
+    pub was_ready: bool,
+    /// What the kernel says about memory.
+    pub out_of_memory: Option<String>,
+}
+
+pub fn exit(exited: &Exited) -> Exit {
+    match (exited.code, exited.signal) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Unknown,
+    }
+}
+
+/// Reads the log in `run_dir` and says what the run died of.
+pub async fn ending(run_dir: PathBuf, known: Circumstances) -> Ending {
+    let exit = known.exit;
+    let read = tokio::task::spawn_blocking(move || diagnose(&last_lines(&run_dir, LINES_MAX), &known));
+    read.await.unwrap_or(Ending {
+        exit,
+        cause: crate::policy::Cause::Unknown,
+        deterministic: None,
+        evidence: None,
+    })
+}
+
+fn diagnose(lines: &[String], known: &Circumstances) -> Ending {
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let found = kinds::diagnose(&Evidence {
+        kind: Some(known.kind),
+        exit: Some(known.exit),
+        asked: Some(known.asked),
+        was_ready: known.was_ready,
+        out_of_memory: known.out_of_memory.as_deref(),
+        lines: &lines,
+    });
+    Ending {
+        exit: known.exit,
+        cause: found.cause,
+        deterministic: found.deterministic,
+        evidence: found.evidence,
+    }
+}
+
+/// What the engine itself printed last; the shim's own notes are no word of it.
+pub fn last_lines(run_dir: &Path, n: usize) -> Vec<String> {
+    let Ok(reader) = ring::Reader::open(&run_dir.join(shim::LOG)) else { return Vec::new() };
+    let lines = reader.last(n).unwrap_or_default();
+    let said = lines.iter().filter(|line| line.stream != ring::Stream::Note);
+    said.map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Cause;
+
+    /// As vLLM prints it: the notice of the death first, and then one traceback after the other.
+    #[test]
+    fn the_line_that_tells_is_found_before_thousands_of_lines_that_follow_from_it() {
+        let frame = |n: usize| {
+            format!("(APIServer pid=7) ERROR 11-23 04:15:26 [x.py:{n}]     File \"/v/x.py\", line {n}, in f")
+        };
+        let core = "(EngineCore pid=9) ERROR 11-23 04:15:25 [core.py:1] torch.OutOfMemoryError: CUDA out of memory. \
+                    Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 23.5 GiB";
+        let dead = "(APIServer pid=7) ERROR 11-23 04:15:26 [serving.py:9] \
+                    vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace \
+                    (above) for the root cause.";
+        let mut lines = vec![core.to_owned()];
+        for traceback in 0..20 {
+            lines.push(
+                "(APIServer pid=7) ERROR 11-23 04:15:26 [serving.py:9] Traceback (most recent call last):"
+                    .to_owned(),
+            );
+            lines.extend((0..30 + 15 * traceback).map(frame));
+            lines.push(dead.to_owned());
+        }
+        assert!(lines.len() > 3_000);
+        let known = Circumstances {
+            kind: Kind::Vllm,
+            exit: Exit::Code(0),
+            asked: false,
+            was_ready: true,
+            out_of_memory: None,
+        };
+        let ending = diagnose(&lines, &known);
+        assert_eq!(
+            (ending.cause, ending.evidence.is_some_and(|e| e.contains("CUDA out of memory"))),
+            (Cause::GpuOom, true)
+        );
+    }
+}
