@@ -2,6 +2,7 @@
 //!
 //! Facts (exits, an operator's orders, the ends of tickets) wait for a place and are never dropped; the data plane's
 //! reports come through a door of their own and are dropped when the loop is behind, because a later one says the same.
+use crate::alert;
 use crate::control::Order;
 use crate::policy::{Ending, EngineEvent, Event, Outcome, Prepared, RunId};
 use crate::proxy::Report;
@@ -22,6 +23,8 @@ pub enum News {
     Order(Order),
     /// The data plane saw something that must not wait for the next sample.
     Report(Report),
+    /// What became of a mail.
+    Mail(alert::Outcome),
     /// SIGHUP: check the configuration file.
     CheckFile,
     /// What came of that.
@@ -79,6 +82,11 @@ impl Sender {
         let _ = self.queue.send(news).await;
     }
 
+    /// For those who must not wait; false when there is no place.
+    pub fn offer(&self, news: News) -> bool {
+        self.queue.try_send(news).is_ok()
+    }
+
     pub async fn event(&self, event: Event) {
         self.fact(News::Event(event)).await;
     }
@@ -97,7 +105,9 @@ fn texts(news: &mut News) -> Vec<&mut String> {
         | News::Event(Event::Done(_, Outcome::Prepared(Prepared::Impossible { evidence, .. })))
         | News::Report(Report::Misconfigured { evidence, .. }) => vec![evidence],
         News::FileChecked(FileVerdict::Wrong(problems)) => problems.iter_mut().collect(),
-        News::Event(_)
+        // What a relay said is cleaned where it becomes an event.
+        News::Mail(_)
+        | News::Event(_)
         | News::Run(..)
         | News::Order(_)
         | News::Report(Report::Refused { .. })

@@ -26,6 +26,7 @@ mod keeper;
 mod launch;
 mod lock;
 mod log;
+pub mod mail;
 mod notice;
 mod oom;
 mod picture;

@@ -139,6 +139,7 @@ pub fn log(event: &Event) {
     match event.kind.as_str() {
         "all-down" => line!(error),
         "failover" | "backoff" | "held" | "wedged" | "worker" => line!(warn),
+        "mail" if to.as_deref() != Some("sent") => line!(warn),
         _ => line!(info),
     }
 }

@@ -11,7 +11,7 @@ use crate::kinds;
 use crate::policy::incident::{
     Entry, Gravity, IncidentId, Incidents, Letter, LetterSettings, Open, SavedIncidents,
 };
-use crate::policy::{EngineState, HostStatus, Moment, Notice, RunId, TierId};
+use crate::policy::{Cause, EngineState, HostStatus, Moment, Notice, RunId, TierId};
 use crate::shim::LOG;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -180,7 +180,7 @@ impl Recorder {
             model: seat.map(|seat| seat.tier.model.clone()).unwrap_or_default(),
             kind: Gravity::Failure.name().to_owned(),
             opened: clock::rfc3339(clock::wall_ms()),
-            cause: crate::policy::Cause::Unknown.name().to_owned(),
+            cause: Cause::Unknown.name().to_owned(),
             run: run.map(|run| run.number),
             ..Record::default()
         };
@@ -230,6 +230,8 @@ impl OpenRecord {
     fn take_in(&mut self, notice: &Notice, event: &Event, names: Names<'_>) {
         let record = &mut self.record;
         match notice {
+            // An operator who restarts it is not what went wrong.
+            Notice::Exit { ending, .. } if ending.cause == Cause::Asked => {}
             Notice::Exit { run, ending } if event.tier.as_ref() == Some(&record.tier) => {
                 record.run = Some(run.number);
                 (record.code, record.signal) = (event.code, event.signal.clone());
@@ -247,7 +249,11 @@ impl OpenRecord {
             },
             Notice::Failover { to, .. } => record.to = Some(names.tier(*to)),
             Notice::AllDown { .. } => record.to = None,
-            Notice::Serving { to, .. } => record.to = to.map(|to| names.tier(to)),
+            Notice::Serving { to: Some(to), .. } if names.tier(*to) != record.tier => {
+                record.to = Some(names.tier(*to));
+            }
+            // Its own return: who stood in for it stays on record.
+            Notice::Serving { .. } => {}
             Notice::Worker { .. } => record.action = Some(event.text.clone()),
             Notice::Return { .. } | Notice::Operator { .. } => {}
             Notice::Health { cause, why, .. } => {
@@ -297,7 +303,8 @@ fn look(run: Option<RunId>, world: &World) -> Look {
     Box::new(move || view.look())
 }
 
-fn host_name() -> String {
+/// What this machine calls itself.
+pub fn host_name() -> String {
     let name = rustix::system::uname();
     name.nodename().to_string_lossy().into_owned()
 }

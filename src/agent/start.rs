@@ -16,10 +16,10 @@ use super::seat::Seat;
 use super::signals::Signals;
 use super::turn::{Agent, Doors};
 use super::world::World;
-use super::{gpus, launch, log, previous, reaper, scrape, secrets, settings};
-use crate::alert::{Clerk, Journal, Record, Store};
+use super::{gpus, launch, log, mail, previous, reaper, recorder, scrape, secrets, settings};
+use crate::alert::{Clerk, Courier, Journal, Outbox, Record, Store};
 use crate::clock;
-use crate::config::{Config, Environment, LogFormat, LogLevel};
+use crate::config::{self, Config, Environment, LogFormat, LogLevel};
 use crate::control::feed::{self, Event, Feed};
 use crate::control::{self, Order, Served, metrics};
 use crate::heart::Heart;
@@ -247,10 +247,12 @@ impl Prepared {
         let redactor = self.hidden.redactor;
         let (sender, facts) = inbox(Arc::clone(&redactor));
         tokio::task::spawn_local(signals.pass_on(sender.clone()));
+        let (outbox, courier) = post_office(&self.config, &redactor, sender.clone())?.unzip();
         let (world, host, first) =
             world(&self.config, self.environment, self.lifeline, self.hidden.secrets, sender, table)?;
-        let clerk = clerk(&self.config.agent.state_dir)?;
-        let recorder = Recorder::resume(LetterSettings::none(), &world, records, clerk.clone());
+        let clerk = clerk(&self.config.agent.state_dir, outbox)?;
+        let letters = self.config.mail.as_ref().map_or_else(LetterSettings::none, config::Mail::letters);
+        let recorder = Recorder::resume(letters, &world, records, clerk.clone());
         let listen: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
         tracing::info!(listen = listen.join(" "), config = %self.config.path.display(), "mainstay serves");
         self.notifier.ready("starting the engines");
@@ -287,6 +289,9 @@ impl Prepared {
         reaper::alone(LAST_WORDS, left_behind).await;
         sockets.close();
         clerk.settle();
+        if let Some(courier) = courier {
+            courier.stop();
+        }
         tracing::info!("every engine has ended");
         Ok(())
     }
@@ -309,10 +314,24 @@ fn past(state_dir: &Path) -> (Arc<Feed>, Result<Vec<Record>, String>) {
 }
 
 /// The thread that writes incidents, events and mail.
-fn clerk(state_dir: &Path) -> Result<Clerk, StartError> {
+fn clerk(state_dir: &Path, outbox: Option<Outbox>) -> Result<Clerk, StartError> {
     let complain = |why: &io::Error| tracing::error!(%why, "the state directory cannot be written");
-    let started = Clerk::start(state_dir, None, Box::new(complain));
+    let started = Clerk::start(state_dir, outbox, Box::new(complain));
     started.map(|(clerk, _)| clerk).map_err(failed("cannot start the clerk's thread"))
+}
+
+/// Outbox and courier, where mail is configured.
+fn post_office(
+    config: &Config,
+    redactor: &Arc<Redactor>,
+    inbox: Sender,
+) -> Result<Option<(Outbox, Courier)>, StartError> {
+    let Some(settings) = &config.mail else { return Ok(None) };
+    let redactor = Arc::clone(redactor);
+    let redact = move |text: &str| redactor.text(text).into_owned();
+    let host = recorder::host_name();
+    let started = mail::start(settings, &config.agent.state_dir, &host, Arc::new(redact), inbox);
+    started.map(Some).map_err(failed("cannot start the courier's thread"))
 }
 
 /// Status and control socket, open; whoever holds this decides when they close.

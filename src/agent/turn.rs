@@ -6,6 +6,7 @@ use super::counters::Counters;
 use super::faults::Faults;
 use super::gpus::Told;
 use super::inbox::News;
+use super::mail;
 use super::notice;
 use super::picture::Picture;
 use super::recorder::{Around, Recorder};
@@ -133,6 +134,9 @@ impl Agent {
             }
             News::Report(Report::Misconfigured { tier, evidence, .. }) => {
                 self.world.misconfigured(tier, &evidence)
+            }
+            News::Mail(outcome) => {
+                self.announce(mail::event(&outcome));
             }
             News::CheckFile => self.world.check_file(),
             News::FileChecked(verdict) => {

@@ -2,21 +2,38 @@
 //!
 //! ```text
 //!  agent's loop ──Job──► clerk (a thread) ──► incidents/*.json, events.jsonl, outbox/
-//!                                                                               │
-//!                                                         courier (a thread) ◄──┘ ──SMTP──► relay
+//!                                                  compose, message ────────────┘ │
+//!                                                         courier (a thread) ◄────┘ ──relay (SMTP)──►
 //! ```
 //! Neither thread is ever waited for, so that a dead disk or relay slows nothing.
 mod clerk;
+mod compose;
+mod courier;
 mod journal;
+mod message;
 mod outbox;
+mod outcome;
 mod record;
+mod relay;
+mod schedule;
 mod store;
+#[cfg(test)]
+mod tests;
+mod trial;
+mod trouble;
 
 pub use clerk::{Clerk, Complain, Job, Look};
+pub use courier::Courier;
 pub use journal::Journal;
-pub use outbox::{Outbox, Post, PostKind};
+pub use message::Letterhead;
+pub use outbox::{Outbox, Post, PostKind, Redact};
+pub use outcome::{Outcome, Tell, Ticket};
 pub use record::{Felt, Line, Mail, Process, Record, Scene};
+pub use relay::{Login, Patience, Relay, Security};
+pub use schedule::Pace;
 pub use store::Store;
+pub use trial::{Trial, send_test};
+pub use trouble::{Stage, Trouble};
 
 /// The value of [`Record::schema`].
 pub use record::SCHEMA;

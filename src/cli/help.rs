@@ -5,6 +5,7 @@ use clap::CommandFactory;
 
 /// Name, one line for the index, text.
 const PAGES: &[(&str, &str, &str)] = &[
+    ("alerts", "what is mailed when, and what to do when no mail comes", include_str!("help/alerts.md")),
     ("causes", "why engines end, and how to have a log explained", include_str!("help/causes.md")),
     ("clients", "what clients of the endpoint see: headers, marks, errors", include_str!("help/clients.md")),
     ("configuration", "every key of the configuration file", include_str!("help/configuration.md")),

@@ -2,6 +2,7 @@
 //!
 //! `mainstay shim` and `mainstay gpu-probe` never get as far as the argument parser: a shim is one of many on a host,
 //! lives as long as its engine, and has to stay tiny; neither is for people.
+pub mod alert;
 pub mod check;
 pub mod events;
 pub mod exit;
@@ -110,10 +111,25 @@ enum Verb {
     Start { tier: String },
     /// Ask for a tier's engine to be stopped, until it is started by hand or the agent starts anew
     Stop { tier: String },
+    /// Look after alerts
+    Alert {
+        #[command(subcommand)]
+        what: AlertVerb,
+    },
     /// Say what an engine's log and exit status tell: the cause, its evidence, and what to do
     Explain(explain::Options),
     /// Print a page of the manual
     Help { topic: Option<String> },
+}
+
+#[derive(Debug, Subcommand)]
+enum AlertVerb {
+    /// Send one test mail now, and show what came of each step: exit status 0 when the relay took it
+    Test {
+        /// The configuration; else the running agent's, else /etc/mainstay/mainstay.toml
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 /// Runs what the command line asks for.
@@ -153,6 +169,7 @@ fn perform(arguments: Arguments) -> Exit {
         Verb::Restart { tier } => operate::main(&client(), &tier, Command::Restart),
         Verb::Start { tier } => operate::main(&client(), &tier, Command::Start),
         Verb::Stop { tier } => operate::main(&client(), &tier, Command::Stop),
+        Verb::Alert { what: AlertVerb::Test { config } } => alert::test(config.as_deref(), &client()),
         Verb::Explain(options) => explain::main(&options),
         Verb::Help { topic } => help::main(topic.as_deref()),
     }

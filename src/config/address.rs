@@ -1,10 +1,13 @@
 //! Addresses as they are typed: where we listen, where a remote tier is, whose pages may call us.
+use super::alert::{Relay, Security};
 use super::remote::Url;
 use super::value::{Given, Wrong, text};
 use http::Uri;
 use std::net::{IpAddr, SocketAddr};
 
 const LISTEN_FORM: &str = r#"write ADDRESS:PORT, such as "127.0.0.1:8000", "0.0.0.0:8000" or "[::1]:8000""#;
+const RELAY_FORM: &str =
+    r#"write "smtp://HOST:PORT" (TLS when offered), "smtp+starttls://HOST:PORT" or "smtps://HOST:PORT""#;
 const URL_FORM: &str = r#"write http://HOST:PORT, such as "http://gpu2:8000""#;
 
 /// `127.0.0.1:8000` or `[::1]:8000`. Port 0 lets the kernel choose.
@@ -100,6 +103,36 @@ pub(super) fn url(given: &Given<'_>) -> Result<Url, Wrong> {
         return Err(given.wrong("which names no host", URL_FORM));
     }
     Ok(Url { host: host.to_owned(), port, base_path: base_path.to_owned() })
+}
+
+/// `smtp://HOST[:PORT]`, `smtp+starttls://…` or `smtps://…`.
+pub(super) fn relay(given: &Given<'_>) -> Result<Relay, Wrong> {
+    let text = text(given)?;
+    if text.contains('@') {
+        return Err(given.wrong_unshown("holds a user name", "write `username` and `password` instead"));
+    }
+    let Some((scheme, place)) = text.split_once("://") else {
+        return Err(given.wrong("which has no smtp:// in front", RELAY_FORM));
+    };
+    let (security, usual_port) = match scheme {
+        "smtp" => (Security::Offered, 25),
+        "smtp+starttls" => (Security::Required, 587),
+        "smtps" => (Security::Wrapped, 465),
+        _ => return Err(given.wrong("which is none of the kinds of relay", RELAY_FORM)),
+    };
+    let place = place.strip_suffix('/').unwrap_or(place);
+    let parsed = place.parse::<http::uri::Authority>();
+    let authority = parsed.map_err(|_| given.wrong("which names no host and port", RELAY_FORM))?;
+    let port = match (place.len() > authority.host().len(), authority.port_u16()) {
+        (false, _) => usual_port,
+        (true, Some(port)) if port > 0 => port,
+        (true, _) => return Err(given.wrong("whose port is none", RELAY_FORM)),
+    };
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err(given.wrong("which names no host", RELAY_FORM));
+    }
+    Ok(Relay { security, host: host.to_owned(), port })
 }
 
 /// `*`, or `https://HOST[:PORT]` as a browser sends it in `Origin`.

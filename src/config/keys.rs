@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 /// Sections and inline tables with their keys, in the contract's order.
-pub(super) const SECTIONS: [(&str, &[&str]); 10] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 12] = [
     (
         "[server]",
         &[
@@ -58,6 +58,8 @@ pub(super) const SECTIONS: [(&str, &[&str]); 10] = [
     ("`startup`", &["stall", "cap"]),
     ("`timeouts`", &["connect", "first_content", "between_chunks"]),
     ("`degrade`", &["max_tokens", "temperature", "notice"]),
+    ("[alert]", &["mail"]),
+    ("[alert.mail]", &["relay", "from", "to", "username", "password", "ca", "on", "at_most_every"]),
     ("the file", &["server", "agent", "tier", "alert", "gpu"]),
 ];
 

@@ -1,7 +1,7 @@
 //! What was typed → a checked [`Config`], or every problem at once.
 //!
 //! ```text
-//! file ─ document ─→ spanned tables ─ section, value ─→ server, agent, tier ─ chain ─→ Config
+//! file ─ document ─→ spanned tables ─ section, value ─→ server, agent, alert, tier ─ chain ─→ Config
 //!            └───────────────┴─── problem: offset, what is wrong, what would be right ──────┘
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! the only files that are read are the configuration itself and the secrets that it names.
 mod address;
 mod agent;
+mod alert;
 mod chain;
 mod document;
 mod environment;
@@ -27,6 +28,7 @@ mod tier;
 mod value;
 
 pub use agent::{Agent, LogFormat, LogLevel};
+pub use alert::{Login, Mail, Occasion, Relay, Security};
 pub use environment::Environment;
 pub use gpu::Gpu;
 pub use limits::Timeouts;
@@ -42,7 +44,7 @@ use section::{Context, Section};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 use value::Wrong;
 
 /// A configuration is a few kilobytes; what is larger is another file by mistake, and is not read to its end.
@@ -56,6 +58,8 @@ pub struct Config {
     pub server: Server,
     pub agent: Agent,
     pub gpu: Gpu,
+    /// `None`: nobody is mailed.
+    pub mail: Option<Mail>,
     /// Best first; never empty.
     pub tiers: Vec<Tier>,
 }
@@ -92,9 +96,16 @@ fn whole(mut root: Section<'_>, file_name: &str) -> Config {
     let agent = agent::read(root.table("agent", "[agent]"));
     let gpu = gpu::read(root.table("gpu", "[gpu]"));
     let tiers = chain::read(&mut root, &server, &agent);
-    refuse_unbuilt(&mut root);
+    let mail = alert::read(root.table("alert", "[alert]"));
     root.finish();
-    Config { path: absolute(Path::new(file_name)), server: server.server, agent: agent.agent, gpu, tiers }
+    Config {
+        path: absolute(Path::new(file_name)),
+        server: server.server,
+        agent: agent.agent,
+        gpu,
+        mail,
+        tiers,
+    }
 }
 
 impl Config {
@@ -109,21 +120,6 @@ impl Config {
         self.agent.run_dir = run_dir;
         Ok(())
     }
-}
-
-/// Sections of the contract whose part is not built yet: refused, never accepted and ignored.
-fn refuse_unbuilt(root: &mut Section<'_>) {
-    let Some(alert) = root.take("alert") else { return };
-    let mail = match alert.value {
-        DeValue::Table(table) => table.get("mail"),
-        _ => None,
-    };
-    let at = match mail {
-        // `[alert.mail]` has its header's position; the implied `[alert]` around it has none of its own.
-        Some(mail) if matches!(mail.get_ref(), DeValue::Table(_)) => mail.span().start,
-        _ => alert.header_at(),
-    };
-    root.context.problems.add(at, "[alert.mail] is not supported yet", "remove it");
 }
 
 fn absolute(path: &Path) -> PathBuf {

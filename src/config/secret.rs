@@ -62,16 +62,21 @@ pub(super) fn plain_or_kept(given: &Given<'_>, environment: &Environment) -> Res
     }
 }
 
-/// A key that goes into an HTTP header: only from a file or credential, never in the configuration itself.
-pub(super) fn api_key(given: &Given<'_>, environment: &Environment) -> Result<Secret, Wrong> {
-    let secret = match given.value {
-        DeValue::Table(source) => kept(given, source, environment)?,
+/// Only from a file or credential, never in the configuration itself.
+pub(super) fn password(given: &Given<'_>, environment: &Environment) -> Result<Secret, Wrong> {
+    match given.value {
+        DeValue::Table(source) => kept(given, source, environment),
         DeValue::String(_) => {
             let remedy = format!("{SOURCES}, this file is no place for secrets");
-            return Err(given.wrong_unshown("is written out", remedy));
+            Err(given.wrong_unshown("is written out", remedy))
         }
-        _ => return Err(given.of_wrong_type(SOURCES)),
-    };
+        _ => Err(given.of_wrong_type(SOURCES)),
+    }
+}
+
+/// A key that goes into an HTTP header; kept as a [`password`] is.
+pub(super) fn api_key(given: &Given<'_>, environment: &Environment) -> Result<Secret, Wrong> {
+    let secret = password(given, environment)?;
     if !secret.text.bytes().all(|byte| byte.is_ascii_graphic()) {
         let remedy = "keep just the key in there, on one line";
         return Err(given.wrong_unshown("holds spaces or characters that no HTTP header can carry", remedy));

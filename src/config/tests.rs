@@ -5,6 +5,7 @@ use crate::policy::{Check, Restart, StartMode, Startup};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+mod alert;
 mod defaults;
 mod document;
 mod never_panics;

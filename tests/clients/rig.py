@@ -83,6 +83,13 @@ def llama(name, model="tiny", slots=4, args=(), **more):
             "args": [*ONE_THREAD, "-np", str(slots), "-c", str(4096 * slots), *args], **more}
 
 
+def fake(name, knobs=None, **more):
+    """The fake engine of the Rust tests; `knobs` are those of tests/fake_engine/knobs.rs."""
+    program = os.environ.get("MAINSTAY_FAKE_ENGINE") or str(pathlib.Path(binary()).parent / "examples/fake_engine")
+    return {"name": name, "engine": "llama-server", "command": [program], "model": f"{name}-model", "gpus": [],
+            "env": {"FAKE_ENGINE": json.dumps(knobs or {})}, "health": {"interval": "200ms", "timeout": "1s"}, **more}
+
+
 # ---- processes, from /proc -----------------------------------------------------------------------------------------------
 
 def stat_of(pid):
@@ -151,9 +158,9 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Rig:
-    """`tiers` are dicts as the functions above make them; `server` adds keys to [server]."""
+    """`tiers` are dicts as the functions above make them; `server` adds keys to [server], `mail` is [alert.mail]."""
 
-    def __init__(self, tiers, server=None, keep=False, quiet=False):
+    def __init__(self, tiers, server=None, keep=False, quiet=False, mail=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="mainstay-"))
         self.run_dir = self.folder / "run"
         self.mark = self.folder.name
@@ -168,9 +175,9 @@ class Rig:
             probe.bind(("127.0.0.1", 0))
             self.address = ("127.0.0.1", probe.getsockname()[1])
         self.config = self.folder / "mainstay.toml"
-        self.config.write_text(self._config_text(tiers, server or {}))
+        self.config.write_text(self._config_text(tiers, server or {}, mail))
 
-    def _config_text(self, tiers, server):
+    def _config_text(self, tiers, server, mail):
         home = self.folder / "home"
         home.mkdir()
         (self.folder / "run").mkdir(mode=0o700)
@@ -185,6 +192,8 @@ class Rig:
                 own = {"HOME": str(home)} if tier["engine"] == "ollama" else {}
                 tier = {**tier, "env": {**own, **tier.get("env", {}), MARK: self.mark}}
             parts.append(table("[[tier]]", tier))
+        if mail:
+            parts.append(table("[alert.mail]", mail))
         return "\n".join(parts)
 
     @staticmethod

@@ -324,3 +324,32 @@ fn check_prints_every_problem_with_its_place() {
         "{err}"
     );
 }
+
+/// `mainstay alert test` where nothing can be sent; with relays, see tests/clients/mail.py.
+#[test]
+fn alert_test_says_what_is_missing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("c.toml");
+    let name = file.display().to_string();
+    let with = |text: &str| {
+        let dirs = format!("[agent]\nrun_dir = '{0}/run'\nstate_dir = '{0}/state'\n", dir.path().display());
+        let tier = "[[tier]]\nname = 'a'\nengine = 'vllm'\nmodel = 'm'\n";
+        fs::write(&file, format!("{dirs}{tier}{text}")).expect("a configuration");
+        run(mainstay(&["alert", "test", "--config", &name]))
+    };
+    let (status, out, err) = with("");
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(
+        err.starts_with(&format!("mainstay: {name}: no mail is configured; write, for example:")),
+        "{err}"
+    );
+    // The example is one.
+    let example: Vec<&str> = err.lines().skip(1).map(str::trim).collect();
+    assert_eq!(run(mainstay(&["check", "--config", &name])).0, 0);
+    let (status, _, err) = with(&example.join("\n").replace("smtp://mail.internal:25", "mail.internal"));
+    assert_eq!(status, 78, "{err}");
+    assert!(err.contains("which has no smtp:// in front"), "{err}");
+    let (status, _, err) = run(mainstay(&["alert", "test", "--config", "/no/such/file"]));
+    assert_eq!(status, 66, "{err}");
+    assert!(err.contains("name the configuration with --config FILE"), "{err}");
+}

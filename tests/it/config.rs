@@ -96,13 +96,14 @@ fn shown_defaults() -> Vec<(usize, &'static str)> {
     bare.filter(|(_, line)| key(line)).collect()
 }
 
-/// Each line of the reference that shows an example, with its number.
-fn shown_examples() -> Vec<(usize, &'static str)> {
+/// The examples of the reference: one or several lines that stand together, with their numbers.
+fn shown_examples() -> Vec<Vec<(usize, &'static str)>> {
     let bare = REFERENCE
         .lines()
         .enumerate()
         .filter_map(|(number, line)| Some((number, line.strip_prefix("#     ")?)));
-    bare.collect()
+    let lines: Vec<_> = bare.collect();
+    lines.chunk_by(|(number, _), (next, _)| number + 1 == *next).map(<[_]>::to_vec).collect()
 }
 
 fn is_key(text: &str) -> bool {
@@ -119,15 +120,10 @@ fn with_lines(lines: &[(usize, &str)]) -> String {
     text.join("\n")
 }
 
-/// The lines from which on the reference speaks of parts that are not built.
-fn unbuilt_from() -> usize {
-    REFERENCE.lines().position(|line| line == "# [alert.mail]").expect("the reference shows [alert.mail]")
-}
-
 #[test]
 fn the_reference_is_right_and_its_commented_lines_are_the_defaults() {
     let plain = parse(REFERENCE, &unit()).expect("the reference is right");
-    let built: Vec<_> = shown_defaults().into_iter().filter(|(number, _)| *number < unbuilt_from()).collect();
+    let built: Vec<_> = shown_defaults();
     assert!(built.len() >= 35, "{} defaults are shown", built.len());
     for line in &built {
         assert_eq!(
@@ -144,33 +140,18 @@ fn the_reference_is_right_and_its_commented_lines_are_the_defaults() {
 #[test]
 fn the_references_examples_are_right_too() {
     let place = tempfile::tempdir().expect("a temporary directory");
-    for name in ["hf_token", "gpu2_key"] {
+    for name in ["hf_token", "gpu2_key", "mail"] {
         std::fs::write(place.path().join(name), "secret\n").expect("a credential");
     }
     let environment = Environment { credentials_directory: Some(place.path().to_owned()), ..unit() };
     let plain = parse(REFERENCE, &environment).expect("the reference is right");
-    let examples: Vec<_> =
-        shown_examples().into_iter().filter(|(number, _)| *number < unbuilt_from()).collect();
-    assert!(examples.len() >= 5, "{examples:?}");
-    for line in examples {
-        let with_it = parse(&with_lines(&[line]), &environment).expect(line.1);
-        assert_ne!(with_it, plain, "line {}: {} changes nothing", line.0 + 1, line.1);
+    let examples: Vec<_> = shown_examples();
+    assert!(examples.len() >= 6, "{examples:?}");
+    for lines in examples {
+        let (number, first) = lines[0];
+        let with_it = parse(&with_lines(&lines), &environment).expect(first);
+        assert_ne!(with_it, plain, "line {}: {first} changes nothing", number + 1);
     }
-}
-
-#[test]
-fn parts_of_the_reference_that_are_not_built_are_refused_as_such() {
-    let lines = REFERENCE.lines().enumerate().skip(unbuilt_from());
-    let uncommented: Vec<_> = lines
-        .filter_map(|(number, line)| Some((number, line.strip_prefix("# ")?.trim_start())))
-        .filter(|(_, line)| {
-            line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| is_key(key))
-        })
-        .collect();
-    let place = |header| uncommented.iter().find(|(_, line)| *line == header).expect(header).0 + 1;
-    let expected =
-        format!("mainstay.toml:{}:1: [alert.mail] is not supported yet; remove it", place("[alert.mail]"));
-    assert_eq!(parse(&with_lines(&uncommented), &unit()), Err(expected));
 }
 
 #[test]
@@ -178,7 +159,7 @@ fn help_and_reference_name_the_same_keys() {
     let page = include_str!("../../src/cli/help/configuration.md");
     assert!(page.lines().all(|line| line.chars().count() <= 80), "the page is for 80 columns");
     let words: BTreeSet<&str> = page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
-    for (number, line) in REFERENCE.lines().enumerate().take(unbuilt_from()) {
+    for (number, line) in REFERENCE.lines().enumerate() {
         let line = line.trim_start_matches(['#', ' ']);
         if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| is_key(key)) {
             assert!(words.contains(key), "the page does not name `{key}` of line {}", number + 1);

@@ -152,8 +152,9 @@ fn what_is_written_is_what_counts() {
 #[test]
 fn the_list_of_keys_is_whole() {
     let reference = include_str!("../../../config/mainstay.toml");
-    let (reference, _) = reference.split_once("# [alert.mail]").expect("the reference shows [alert.mail]");
-    for (section, keys) in &keys::SECTIONS[..9] {
+    for (section, keys) in
+        keys::SECTIONS.iter().filter(|(title, _)| !matches!(*title, "[alert]" | "the file"))
+    {
         for key in *keys {
             let is_shown = reference.lines().any(|line| line.contains(&format!("{key} = ")));
             assert!(is_shown, "the reference does not show `{key}` of {section}");

@@ -50,15 +50,10 @@ fn sections_have_their_form() {
 
 #[test]
 fn parts_that_are_not_built_are_refused() {
-    let mail = "[alert.mail] is not supported yet; remove it";
     let fence = "`fence` is not supported yet; remove it";
     let log = "`kernel_log` is not supported yet; remove it";
-    check(
-        &format!("{FIRST}[alert.mail]\nrelay = 'smtp://x'\n[gpu]\nfence = 3\nkernel_log = ''"),
-        &format!("5:1: {mail}\n8:1: {fence}\n9:1: {log}"),
-    );
-    check(&format!("alert = {{}}\ngpu.fence = true\n{FIRST}"), &format!("1:1: {mail}\n2:5: {fence}"));
-    check(&format!("{FIRST}[alert]\nmail = {{}}"), &format!("6:8: {mail}"));
+    check(&format!("{FIRST}[gpu]\nfence = 3\nkernel_log = ''"), &format!("6:1: {fence}\n7:1: {log}"));
+    check(&format!("gpu.fence = true\n{FIRST}"), &format!("1:5: {fence}"));
 }
 
 #[test]

@@ -1,0 +1,69 @@
+//! `[alert.mail]` as the couriers need it, and what they tell as events.
+use super::inbox::{News, Sender};
+use crate::alert::{
+    Courier, Letterhead, Login, Outbox, Outcome, Pace, Patience, Redact, Relay, Security, Tell,
+};
+use crate::config;
+use crate::control::feed::Event;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The relay to talk to. `host` is what this machine calls itself.
+pub fn relay(mail: &config::Mail, host: &str) -> Relay {
+    let config::Relay { security, host: relay_host, port } = &mail.relay;
+    let login = |login: &config::Login| Login {
+        username: login.username.clone(),
+        password: login.password.expose().to_owned(),
+    };
+    Relay {
+        security: match security {
+            config::Security::Offered => Security::Offered,
+            config::Security::Required => Security::Required,
+            config::Security::Wrapped => Security::Wrapped,
+        },
+        host: relay_host.clone(),
+        port: *port,
+        login: mail.login.as_ref().map(login),
+        ca: mail.ca.clone(),
+        hello: host.to_owned(),
+    }
+}
+
+/// Who writes to whom.
+pub fn letterhead(mail: &config::Mail, host: &str) -> Letterhead {
+    Letterhead { host: host.to_owned(), from: mail.from.clone(), to: mail.to.clone() }
+}
+
+/// The outbox, for the clerk to fill, and the courier who empties it.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn start(
+    mail: &config::Mail,
+    state_dir: &Path,
+    host: &str,
+    redact: Redact,
+    inbox: Sender,
+) -> io::Result<(Outbox, Courier)> {
+    let tell: Tell = Arc::new(move |outcome: &Outcome| {
+        // Heard on threads that nobody may hold up; the log gets it at least.
+        if !inbox.offer(News::Mail(outcome.clone())) {
+            tracing::warn!("{outcome}");
+        }
+    });
+    let outbox = Outbox::at(state_dir, letterhead(mail, host), redact, tell);
+    let courier = Courier::start(relay(mail, host), outbox.clone(), Patience::default(), Pace::default())?;
+    Ok((outbox, courier))
+}
+
+/// `to` is what became of the mail: "sent", "deferred", "given-up", "dropped".
+pub fn event(outcome: &Outcome) -> Event {
+    Event {
+        kind: "mail".to_owned(),
+        to: Some(outcome.name().to_owned()),
+        incident: outcome.mail().and_then(|mail| mail.ids.first().copied()),
+        text: outcome.to_string(),
+        ..Event::default()
+    }
+}
