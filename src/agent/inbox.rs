@@ -4,7 +4,7 @@
 //! reports come through a door of their own and are dropped when the loop is behind, because a later one says the same.
 use crate::alert;
 use crate::control::Order;
-use crate::policy::{Ending, EngineEvent, Event, Outcome, Prepared, RunId};
+use crate::policy::{Ending, EngineEvent, Event, Outcome, Prepared, RunId, Still};
 use crate::proxy::Report;
 use crate::redact::Redactor;
 use std::sync::Arc;
@@ -59,7 +59,8 @@ pub enum RunNews {
         shim_pid: u32,
         pid: u32,
     },
-    Progress(crate::kinds::Progress),
+    /// What its log, or the answer of a download, tells of its start; in order.
+    Progress(Vec<crate::kinds::Progress>),
     /// Its main process is reaped.
     Exited,
     /// Its keeper is done: the shim has been released or is dead, and the port may be given out again.
@@ -101,6 +102,7 @@ pub fn inbox(redactor: Arc<Redactor>) -> (Sender, mpsc::Receiver<News>) {
 fn texts(news: &mut News) -> Vec<&mut String> {
     match news {
         News::Event(Event::Engine(_, EngineEvent::SpawnFailed { evidence, .. }))
+        | News::Event(Event::Engine(_, EngineEvent::Still(Still { repeats: Some(evidence), .. })))
         | News::Event(Event::Engine(_, EngineEvent::Exited(Ending { evidence: Some(evidence), .. })))
         | News::Event(Event::Done(_, Outcome::Prepared(Prepared::Impossible { evidence, .. })))
         | News::Report(Report::Misconfigured { evidence, .. }) => vec![evidence],

@@ -8,8 +8,8 @@ use super::inbox::{News, RunNews, Sender};
 use super::oom::{Kills, Since};
 use super::ports;
 use super::previous::{self, Intent};
-use super::workers;
-use crate::kinds::{self, Kind};
+use super::watch::Watch;
+use crate::kinds::Kind;
 use crate::policy::{Cause, Ending, EngineEvent, Event, Exit, Remains, RunId};
 use crate::shim::leftovers;
 use crate::shim::{self, Exited, FromShim, Lifeline, Link, Spawned, Spec, ToShim};
@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 /// How long a new shim may take to open its socket; it does nothing before that but read its orders.
 const SHIM_OPENS: Duration = Duration::from_secs(10);
@@ -27,10 +28,6 @@ const SHIM_OPENS: Duration = Duration::from_secs(10);
 const SHIM_AGAIN: Duration = Duration::from_secs(1);
 /// How long what a dead shim left may withstand KILL before it is called wedged, and how often it is killed again.
 const BURIAL: Duration = Duration::from_secs(30);
-/// How often a silent start is looked at for other signs of work.
-const LOOK_FOR_WORK: Duration = Duration::from_secs(5);
-/// Newest lines of a start that are looked at for progress.
-const NEW_LINES: usize = 400;
 
 /// Everything that one run's keeper needs.
 pub struct Keeper {
@@ -43,6 +40,8 @@ pub struct Keeper {
     pub sender: Sender,
     pub orders: mpsc::Receiver<ToShim>,
     pub was_ready: Rc<Cell<bool>>,
+    /// How often a start is looked at for signs of work.
+    pub look_every: Duration,
     /// The unit's counter of what the OOM killer took.
     pub kills: Rc<Kills>,
     /// Shows what the engine prints, where somebody wants that.
@@ -57,10 +56,7 @@ struct Seen {
     exited: bool,
     /// The engine's main process.
     pid: Option<u32>,
-    /// Lines of the log that have been looked at for progress.
-    lines: u64,
-    /// CPU time of the tree when it was last looked at.
-    ticks: u64,
+    watch: Watch,
     /// Where the kernel's word about memory stood when the run began.
     memory: Option<Since>,
 }
@@ -138,10 +134,13 @@ impl Keeper {
 
     /// One connection's worth of news and orders. True when the run is over; false when the connection is.
     async fn converse(&mut self, mut link: Link, seen: &mut Seen) -> bool {
+        let mut looks = tokio::time::interval(self.look_every);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let starting = seen.pid.is_some() && !self.was_ready.get();
+            let starting = seen.pid.filter(|_| !self.was_ready.get());
             tokio::select! {
-                () = tokio::time::sleep(LOOK_FOR_WORK), if starting => self.look_for_work(seen).await,
+                // However much it writes meanwhile.
+                _ = looks.tick(), if starting.is_some() => self.look_for_work(starting, seen).await,
                 said = link.from.recv() => match said {
                     Ok(said) => {
                         if self.hear(said, seen, &mut link).await {
@@ -181,10 +180,7 @@ impl Keeper {
                 let _ = link.to.send(&ToShim::Release).await;
                 return true;
             }
-            FromShim::Activity { lines, .. } => {
-                self.follow_progress(lines, seen).await;
-                self.tell(EngineEvent::Activity).await;
-            }
+            FromShim::Activity { .. } => self.follow_progress(seen).await,
             FromShim::Exited(exited) => {
                 seen.exited = true;
                 self.sender.fact(News::Run(self.run, RunNews::Exited)).await;
@@ -237,12 +233,14 @@ impl Keeper {
         }
     }
 
-    /// An engine that compiles or copies weights may say nothing for minutes; that it uses the CPU is a sign of progress.
-    async fn look_for_work(&self, seen: &mut Seen) {
-        let Some(ticks) = seen.pid.and_then(workers::tree_cpu_ticks) else { return };
-        if ticks != seen.ticks {
-            seen.ticks = ticks;
-            self.tell(EngineEvent::Activity).await;
+    /// An engine that compiles or copies weights may say nothing for minutes: its processes show that it works.
+    async fn look_for_work(&self, pid: Option<u32>, seen: &mut Seen) {
+        let found = match pid {
+            Some(pid) => seen.watch.look(pid).await,
+            None => None,
+        };
+        if let Some(found) = found {
+            self.tell(found).await;
         }
     }
 
@@ -252,19 +250,17 @@ impl Keeper {
         }
     }
 
-    /// The stage that the newest log lines speak of.
-    async fn follow_progress(&self, lines: u64, seen: &mut Seen) {
-        let new = lines.saturating_sub(seen.lines).min(NEW_LINES as u64) as usize;
-        seen.lines = lines;
-        if self.was_ready.get() || new == 0 {
+    /// What the newest log lines say of the start.
+    async fn follow_progress(&self, seen: &mut Seen) {
+        if self.was_ready.get() {
             return;
         }
-        let newest = diagnosis::last_lines(&self.spec.run_dir, new)
-            .iter()
-            .rev()
-            .find_map(|line| kinds::progress(self.kind, line));
-        if let Some(progress) = newest {
-            self.sender.fact(News::Run(self.run, RunNews::Progress(progress))).await;
+        let read = seen.watch.read(&self.spec.run_dir.join(shim::LOG), self.kind);
+        if !read.telling.is_empty() {
+            self.sender.fact(News::Run(self.run, RunNews::Progress(read.telling))).await;
+        }
+        if read.news {
+            self.tell(EngineEvent::Activity).await;
         }
     }
 

@@ -6,6 +6,7 @@
 //! | `turn` | the loop: wait → events → step → perform → publish → beat |
 //! | `world` | one arm per action; `seat`: one tier as the agent sees it |
 //! | `runs`, `launch`, `keeper` | one run: how it begins, its shim's spec, and the agent's side of its life |
+//! | `watch`, `starts` | a start: does it still move, how far has it come, how long did the last ones take |
 //! | `previous` | what an earlier agent left |
 //! | `diagnosis` | why a run ended: its log, its exit, and the kernel's word |
 //! | `oom` | what the kernel says when it killed a process of ours for memory |
@@ -43,7 +44,9 @@ mod secrets;
 mod settings;
 mod signals;
 mod start;
+mod starts;
 mod turn;
+mod watch;
 mod workers;
 mod world;
 

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::control::process::{Gauge, Reading};
 use crate::control::wire::{self, AgentState};
 use crate::gpu;
+use crate::kinds::Height;
 use crate::policy::{EngineState, HostState, HostStatus, TierStatus};
 use crate::proxy::{Failovers, Live, Proxy, Totals};
 use crate::redact::Redactor;
@@ -100,9 +101,7 @@ impl Picture {
         drop(told);
         let tiers = world.seats.iter().map(|seat| {
             let run = seat.run.as_ref();
-            let progress = run
-                .and_then(|run| run.progress.as_ref())
-                .map(|p| wire::Progress { stage: p.stage.to_owned(), percent: p.percent });
+            let progress = run.and_then(|run| run.height).map(on_the_wire);
             TierPicture {
                 name: seat.tier.name.clone(),
                 engine: seat.tier.kind.name(),
@@ -190,6 +189,17 @@ impl Picture {
             state_dir: identity.state_dir.clone(),
             config_problem: self.config_problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+}
+
+fn on_the_wire(height: Height) -> wire::Progress {
+    wire::Progress {
+        stage: height.stage.to_owned(),
+        percent: height.percent,
+        stage_percent: height.stage_percent,
+        eta_s: height.eta.map(|eta| eta.as_secs_f64().round() as u64),
+        n: height.count.map(|(n, _)| n),
+        of: height.count.map(|(_, of)| of),
     }
 }
 

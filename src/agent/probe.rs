@@ -123,20 +123,21 @@ impl Probe {
     }
 
     /// One try to make a starting engine answer. Loading a model takes as long as it takes: policy's stall and cap are
-    /// the limits, and hanging up would make Ollama start over.
-    pub async fn prepare(&self, at: &Target) -> Prepared {
+    /// the limits, and hanging up would make Ollama start over. `fetching` is told each per cent of a model that has to be
+    /// fetched first.
+    pub async fn prepare(&self, at: &Target, fetching: impl AsyncFn(Option<u8>)) -> Prepared {
         let health = ask::health(at.kind, at.health_path.as_deref());
         match self.ask(at, health, Some(QUICK)).await {
             Ok(Answer { status: 200..=299, .. }) => {}
             Ok(_) | Err(_) => return Prepared::NotYet,
         }
         match at.kind {
-            Kind::Ollama => self.load(at).await,
+            Kind::Ollama => self.load(at, fetching).await,
             Kind::Vllm | Kind::LlamaServer | Kind::Remote(_) => Prepared::Ready,
         }
     }
 
-    async fn load(&self, at: &Target) -> Prepared {
+    async fn load(&self, at: &Target, fetching: impl AsyncFn(Option<u8>)) -> Prepared {
         let Ok(answer) = self.ask(at, ask::installed(&at.model), Some(QUICK)).await else {
             return Prepared::NotYet;
         };
@@ -144,7 +145,7 @@ impl Probe {
             if !at.pull {
                 return Prepared::Impossible { cause: Cause::ModelMissing, evidence };
             }
-            if let Some(why_not) = self.fetch_model(at).await {
+            if let Some(why_not) = self.fetch_model(at, fetching).await {
                 return why_not;
             }
         }
@@ -158,17 +159,22 @@ impl Probe {
     }
 
     /// Fetches the model. `None` when it is there.
-    async fn fetch_model(&self, at: &Target) -> Option<Prepared> {
+    async fn fetch_model(&self, at: &Target, fetching: impl AsyncFn(Option<u8>)) -> Option<Prepared> {
         let Ok(mut answer) = self.send(at, ask::pull(&at.model), None).await else {
             return Some(Prepared::NotYet);
         };
-        let mut rest = Vec::new();
+        let (mut rest, mut told) = (Vec::new(), None);
         while let Ok(Some(piece)) = answer.chunk().await {
             rest.extend_from_slice(&piece);
             while let Some(end) = rest.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
                 match ask::pull_line(&String::from_utf8_lossy(&line)) {
-                    Pull::Going { .. } => {}
+                    // A line a second that says the same is no progress.
+                    Pull::Going { percent } if told == Some(percent) => {}
+                    Pull::Going { percent } => {
+                        told = Some(percent);
+                        fetching(percent).await;
+                    }
                     Pull::Done => return None,
                     Pull::Failed { cause, evidence, .. } => {
                         return Some(Prepared::Impossible { cause, evidence });

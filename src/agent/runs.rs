@@ -3,9 +3,11 @@ use super::keeper::Keeper;
 use super::launch::{self, Start};
 use super::previous::{self, Intent};
 use super::seat::LiveRun;
+use super::watch;
 use super::world::World;
 use crate::clock;
 use crate::config::Tier;
+use crate::kinds::Climb;
 use crate::policy::RunId;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -53,6 +55,7 @@ impl World {
             sender: self.sender.clone(),
             orders: to_keeper,
             was_ready: Rc::clone(&was_ready),
+            look_every: watch::look_every(local.startup.stall),
             kills: Rc::clone(&self.kills),
             echo: self.engine_log.echo(),
         };
@@ -61,7 +64,9 @@ impl World {
             port: port.unwrap_or(0),
             pid: None,
             shim_pid: None,
-            progress: None,
+            climb: Climb::new(tier.kind, clock::now()),
+            height: None,
+            remembered: false,
             orders,
             was_ready,
             probes: Vec::new(),

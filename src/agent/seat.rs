@@ -1,7 +1,7 @@
 //! One tier as the agent sees it: its configuration, its traffic, and what is known of its live run.
 use super::probe::Target;
 use crate::config::{Local, Pull, Tier, Upstream};
-use crate::kinds::{self, Progress};
+use crate::kinds::{self, Climb, Height, PastStart};
 use crate::policy::{RunId, Standing, TierId};
 use crate::proxy::{self, Live, TierRoute, Totals};
 use crate::shim::ToShim;
@@ -18,6 +18,8 @@ pub struct Seat {
     /// Renewed with every run, so that nothing that belonged to the run before is counted to this one, or cut with it.
     pub live: Arc<Live>,
     pub run: Option<LiveRun>,
+    /// The last starts of this engine and model that came to their end, the oldest first.
+    pub starts: Vec<PastStart>,
 }
 
 /// What the agent remembers of a run from its start until the next one.
@@ -26,7 +28,11 @@ pub struct LiveRun {
     pub port: u16,
     pub pid: Option<u32>,
     pub shim_pid: Option<u32>,
-    pub progress: Option<Progress>,
+    /// How far its start has come; and what of that is shown, once its log has said anything.
+    pub climb: Climb,
+    pub height: Option<Height>,
+    /// Its start has been remembered: it came to an end.
+    pub remembered: bool,
     /// Orders to its keeper.
     pub orders: mpsc::Sender<ToShim>,
     /// Has it ever answered? Shared with its keeper, whose diagnosis depends on it.
@@ -51,7 +57,7 @@ impl Seat {
     pub fn new(tier: Arc<Tier>) -> Self {
         let totals = Arc::new(Totals::default());
         let live = Live::new(Arc::clone(&totals), tier.max_concurrent);
-        Self { tier, totals, live, run: None }
+        Self { tier, totals, live, run: None, starts: Vec::new() }
     }
 
     /// Takes a new run in: whatever still hangs on the run before is cut.

@@ -10,6 +10,8 @@ pub fn known(config: &Config) -> Vec<String> {
     let named = inherited.iter().filter(|(name, value)| is_guessed(name, value));
     let mut known: Vec<String> = named.map(|(_, value)| value.clone()).collect();
     known.extend(config.tiers.iter().flat_map(of_tier));
+    let login = config.mail.as_ref().and_then(|mail| mail.login.as_ref());
+    known.extend(login.map(|login| login.password.expose().to_owned()));
     known.sort_unstable();
     known.dedup();
     known

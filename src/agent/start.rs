@@ -16,8 +16,8 @@ use super::seat::Seat;
 use super::signals::Signals;
 use super::turn::{Agent, Doors};
 use super::world::World;
-use super::{gpus, launch, log, mail, previous, reaper, recorder, scrape, secrets, settings};
-use crate::alert::{Clerk, Courier, Journal, Outbox, Record, Store};
+use super::{gpus, launch, log, mail, previous, reaper, recorder, scrape, secrets, settings, starts};
+use crate::alert::{Clerk, Courier, Journal, Outbox, Record, Starts, Store};
 use crate::clock;
 use crate::config::{self, Config, Environment, LogFormat, LogLevel};
 use crate::control::feed::{self, Event, Feed};
@@ -237,7 +237,7 @@ impl Prepared {
         let picture = Picture::new(identity, Arc::clone(&proxy), self.notifier.clone(), shown, redactor);
         let picture = Arc::new(picture);
         let (operator, orders) = mpsc::channel(WAITING_MAX);
-        let (events, records) = past(&self.config.agent.state_dir);
+        let Past { events, records, starts } = past(&self.config);
         let heart = Heart::new("policy loop");
         let served = served(&picture, &events, source, operator, &faults);
         let scrapes = scrapes.answer(Arc::clone(&picture), Arc::clone(&heart));
@@ -248,8 +248,9 @@ impl Prepared {
         let (sender, facts) = inbox(Arc::clone(&redactor));
         tokio::task::spawn_local(signals.pass_on(sender.clone()));
         let (outbox, courier) = post_office(&self.config, &redactor, sender.clone())?.unzip();
-        let (world, host, first) =
+        let (mut world, host, first) =
             world(&self.config, self.environment, self.lifeline, self.hidden.secrets, sender, table)?;
+        world.remember_starts(starts);
         let clerk = clerk(&self.config.agent.state_dir, outbox)?;
         let letters = self.config.mail.as_ref().map_or_else(LetterSettings::none, config::Mail::letters);
         let recorder = Recorder::resume(letters, &world, records, clerk.clone());
@@ -297,20 +298,30 @@ impl Prepared {
     }
 }
 
-/// What earlier agents left in the state directory: events, and the records of incidents. A disk that hangs is not waited
-/// for: then there is no past.
-fn past(state_dir: &Path) -> (Arc<Feed>, Result<Vec<Record>, String>) {
+/// What earlier agents left in the state directory.
+struct Past {
+    events: Arc<Feed>,
+    /// The records of incidents.
+    records: Result<Vec<Record>, String>,
+    /// How long starts took.
+    starts: Vec<Starts>,
+}
+
+/// A disk that hangs is not waited for: then there is no past.
+fn past(config: &Config) -> Past {
     let (found, looked) = std::sync::mpsc::sync_channel(1);
-    let dir = state_dir.to_owned();
+    let state_dir = config.agent.state_dir.clone();
+    let (dir, names) =
+        (state_dir.clone(), config.tiers.iter().map(|tier| tier.name.clone()).collect::<Vec<_>>());
     let look = move || {
         let records = Store::at(&dir).load_all().map_err(|why| why.to_string());
-        let _ = found.send((Journal::at(&dir).tail(feed::KEPT), records));
+        let _ = found.send((Journal::at(&dir).tail(feed::KEPT), records, starts::load(&dir, &names)));
     };
     let looking = std::thread::Builder::new().name("past".into()).spawn(look);
     let past = looking.ok().and_then(|_| looked.recv_timeout(PAST_MAX).ok());
-    let nothing = || (Vec::new(), Err(format!("{} does not answer", state_dir.display())));
-    let (lines, records) = past.unwrap_or_else(nothing);
-    (Arc::new(Feed::resume(lines)), records)
+    let nothing = || (Vec::new(), Err(format!("{} does not answer", state_dir.display())), Vec::new());
+    let (lines, records, starts) = past.unwrap_or_else(nothing);
+    Past { events: Arc::new(Feed::resume(lines)), records, starts }
 }
 
 /// The thread that writes incidents, events and mail.

@@ -219,6 +219,9 @@ impl Agent {
 
     fn publish(&mut self) {
         let status = self.host.status();
+        for starts in self.world.look_at_starts(clock::now()) {
+            self.recorder.clerk().give(Job::Starts(Box::new(starts)));
+        }
         self.world.publish(self.host.routes(), status.retry, self.faults.failover());
         let around = Around { world: &self.world, felt: felt(&self.world, &self.proxy) };
         self.recorder.settle(clock::now(), &status, around);

@@ -1,7 +1,12 @@
-//! The CPU time of an engine's worker processes: the proof of life of an engine that publishes no counters (Ollama).
+//! What an engine's processes use, read from /proc.
 //!
-//! A hung or stopped worker uses no CPU; a working one cannot help using it.
+//! The CPU time of workers is the proof of life of an engine that publishes no counters (Ollama): a hung or stopped
+//! worker uses none, a working one cannot help using it. The figures of the whole tree show whether a start still moves.
+use crate::policy::{Figures, Measure};
 use std::collections::BTreeMap;
+
+/// How long a clock tick of /proc/PID/stat is: USER_HZ is 100 wherever we run.
+const TICK_MS: u64 = 10;
 
 /// One process, as /proc/PID/stat has it.
 struct Process {
@@ -20,12 +25,40 @@ pub fn cpu_ticks(main: u32, names: &[&str]) -> Option<u64> {
     (!ticks.is_empty()).then(|| ticks.iter().sum())
 }
 
-/// The ticks that `main` and everything below it have used; `None` when it is gone. The share of a child that has ended
-/// is no longer in it, so it may fall.
-pub fn tree_cpu_ticks(main: u32) -> Option<u64> {
+/// What `main` and everything below it use: the one place where a start's figures come from. A figure that cannot be
+/// read of one of them (/proc/PID/io is for the same user only) is left out. The share of a child that has ended is no
+/// longer in it, so it may fall. Blocks while the kernel takes its time.
+pub fn tree_figures(main: u32) -> Figures {
     let all = processes();
-    let own = all.get(&main)?.ticks;
-    Some(own + all.iter().filter(|(pid, _)| descends(&all, **pid, main)).map(|(_, p)| p.ticks).sum::<u64>())
+    if !all.contains_key(&main) {
+        return Figures::new();
+    }
+    let tree: Vec<u32> =
+        all.keys().copied().filter(|pid| *pid == main || descends(&all, *pid, main)).collect();
+    let ticks: u64 = tree.iter().filter_map(|pid| Some(all.get(pid)?.ticks)).sum();
+    let mut figures = Figures::from([(Measure::Cpu, ticks * TICK_MS)]);
+    let sum = |of: fn(u32) -> Option<u64>| tree.iter().map(|pid| of(*pid)).sum::<Option<u64>>();
+    figures.extend(sum(resident_bytes).map(|bytes| (Measure::Memory, bytes)));
+    figures.extend(sum(storage_bytes).map(|bytes| (Measure::Disk, bytes)));
+    figures
+}
+
+fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    // A zombie has no memory and no such line.
+    let kib = field(&status, "VmRSS:").map_or(Some(0), |text| text.trim_end_matches(" kB").parse().ok());
+    kib.map(|kib: u64| kib * 1024)
+}
+
+/// What it fetched from storage or sent there; what the page cache had does not count.
+fn storage_bytes(pid: u32) -> Option<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let bytes = |name| field(&io, name)?.parse::<u64>().ok();
+    Some(bytes("read_bytes:")? + bytes("write_bytes:")?)
+}
+
+fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim()))
 }
 
 /// The ticks that this process has used; `None` when it is gone.
@@ -74,6 +107,18 @@ mod tests {
         let stat = "42 (VLLM::Engine (x) y) S 7 42 42 0 -1 4194560 1 0 0 0 30 12 0 0 20 0 1 0 100 0 0";
         let process = parse(stat).expect("a process");
         assert_eq!((process.parent, process.name.as_str(), process.ticks), (7, "VLLM::Engine (x) y", 42));
+    }
+
+    #[test]
+    fn the_figures_of_a_tree_are_those_of_its_processes() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
+        let before = tree_figures(child.id());
+        let measures: Vec<Measure> = before.keys().copied().collect();
+        assert_eq!(measures, [Measure::Cpu, Measure::Memory, Measure::Disk], "all can be read of our own");
+        let own = tree_figures(std::process::id());
+        assert!(own[&Measure::Memory] > before[&Measure::Memory] && before[&Measure::Memory] > 0);
+        child.kill().and_then(|()| child.wait()).expect("it is our child");
+        assert_eq!(tree_figures(child.id()), Figures::new(), "nothing is known of what is gone");
     }
 
     #[test]

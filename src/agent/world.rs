@@ -11,8 +11,8 @@ use crate::clock;
 use crate::config::{self, Config, Environment, Refusal};
 use crate::kinds;
 use crate::policy::{
-    Action, CheckFailure, Checked, Event, Moment, Outcome, Prepared, Retry, Route, RunId, Sample, Standing,
-    Ticket, TierId,
+    Action, CheckFailure, Checked, EngineEvent, Event, Moment, Outcome, Prepared, Retry, Route, RunId,
+    Sample, Standing, Ticket, TierId,
 };
 use crate::proxy::RouteTable;
 use crate::shim::{Lifeline, ToShim};
@@ -150,7 +150,7 @@ impl World {
                 live.shim_pid = Some(shim_pid);
                 live.pid = Some(pid);
             }
-            RunNews::Progress(progress) => live.progress = Some(progress),
+            RunNews::Progress(told) => told.into_iter().for_each(|said| live.climb.hear(clock::now(), said)),
             RunNews::Exited => live.pid = None,
             RunNews::Gone { .. } => live.end(),
         }
@@ -192,7 +192,12 @@ impl World {
         let Some(live) = seat.run_mut(run) else { return };
         let was_ready = Rc::clone(&live.was_ready);
         let task = tokio::task::spawn_local(async move {
-            let prepared = probe.prepare(&target).await;
+            let fetching = async |percent| {
+                let told = kinds::fetching(target.kind, percent).into_iter().collect();
+                sender.fact(News::Run(run, RunNews::Progress(told))).await;
+                sender.event(Event::Engine(run, EngineEvent::Activity)).await;
+            };
+            let prepared = probe.prepare(&target, fetching).await;
             was_ready.set(was_ready.get() || prepared == Prepared::Ready);
             sender.event(Event::Done(ticket, Outcome::Prepared(prepared))).await;
         });

@@ -5,11 +5,12 @@
 use super::journal::Journal;
 use super::outbox::{Outbox, Post, PostKind};
 use super::record::{Record, Scene};
+use super::starts::Starts;
 use super::store::Store;
 use crate::clock;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -32,6 +33,8 @@ pub enum Job {
     Save(Box<Record>, Option<Look>),
     /// Put a mail about these incidents into the outbox.
     Post(Box<Post>),
+    /// Keep how long a tier's last starts took.
+    Starts(Box<Starts>),
     /// Append an event: one line of JSON, without its end.
     Event(String),
     /// Everything before it has been written once the sender hears from this.
@@ -57,6 +60,7 @@ impl Clerk {
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (queue, jobs) = sync_channel(WAITING_MAX);
         let desk = Desk {
+            state_dir: state_dir.to_owned(),
             store: Store::at(state_dir),
             journal: Journal::at(state_dir),
             outbox,
@@ -97,6 +101,7 @@ struct Kept {
 }
 
 struct Desk {
+    state_dir: PathBuf,
     store: Store,
     journal: Journal,
     outbox: Option<Outbox>,
@@ -111,6 +116,7 @@ impl Desk {
             match job {
                 Job::Save(record, look) => self.tell(|desk| desk.save(*record, look)),
                 Job::Post(post) => self.tell(|desk| desk.post(&post)),
+                Job::Starts(starts) => self.tell(|desk| starts.save(&desk.state_dir)),
                 Job::Event(line) => self.tell(|desk| desk.journal.append(&line)),
                 Job::Mark(written) => drop(written.send(())),
             }

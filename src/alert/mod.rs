@@ -1,9 +1,9 @@
 //! What the operator is told, and what is kept of it: incidents, events, mail.
 //!
 //! ```text
-//!  agent's loop ──Job──► clerk (a thread) ──► incidents/*.json, events.jsonl, outbox/
-//!                                                  compose, message ────────────┘ │
-//!                                                         courier (a thread) ◄────┘ ──relay (SMTP)──►
+//!  agent's loop ──Job──► clerk (a thread) ──► incidents/*.json, events.jsonl, starts/*.json, outbox/
+//!                                                  compose, message ────────────────────────────┘ │
+//!                                                         courier (a thread) ◄────────────────────┘ ──relay (SMTP)──►
 //! ```
 //! Neither thread is ever waited for, so that a dead disk or relay slows nothing.
 mod clerk;
@@ -16,6 +16,7 @@ mod outcome;
 mod record;
 mod relay;
 mod schedule;
+mod starts;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use outcome::{Outcome, Tell, Ticket};
 pub use record::{Felt, Line, Mail, Process, Record, Scene};
 pub use relay::{Login, Patience, Relay, Security};
 pub use schedule::Pace;
+pub use starts::{STARTS_MAX, Start, Starts};
 pub use store::Store;
 pub use trial::{Trial, send_test};
 pub use trouble::{Stage, Trouble};

@@ -18,6 +18,7 @@ pub mod run;
 pub mod screen;
 pub mod shim;
 pub mod status;
+pub mod wait;
 
 use crate::control::client::Client;
 use crate::policy::Command;
@@ -26,6 +27,7 @@ use exit::Exit;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Keeps an LLM API answering on one host: supervises vLLM, Ollama and llama-server, and fails over between them.
 #[derive(Debug, Parser)]
@@ -66,6 +68,15 @@ enum Verb {
         /// Print what the agent says, as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Wait until any tier can answer: exit status 0 ready, 1 not in time or pointless to wait for, 69 no agent answers
+    Wait {
+        /// Wait until this tier can answer, whatever the others do
+        #[arg(long, value_name = "NAME")]
+        tier: Option<String>,
+        /// How long, such as "90s", "10m" or "2h"
+        #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::config::duration)]
+        timeout: Duration,
     },
     /// Print what a tier's engine wrote, across restarts
     Logs {
@@ -160,6 +171,7 @@ fn perform(arguments: Arguments) -> Exit {
         Verb::Check { config } => check::main(&config),
         Verb::Status { json, watch } => status::main(&client(), json, watch),
         Verb::Gpus { json } => gpus::main(&client(), json),
+        Verb::Wait { tier, timeout } => wait::main(&client(), tier.as_deref(), timeout),
         Verb::Logs { tier, follow, lines } => logs::main(&place::here(flag), &tier, lines, follow),
         Verb::Events { follow, json } => events::main(&client(), follow, json),
         Verb::Incidents { json, state_dir } => incidents::list(&client(), state_dir.as_deref(), json),

@@ -5,6 +5,7 @@ mod render;
 mod tier;
 
 pub use render::render;
+pub use tier::progress;
 
 use super::exit::Exit;
 use super::screen::{Screen, complain, show, wait_for_reader_to_go};

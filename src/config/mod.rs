@@ -38,6 +38,7 @@ pub use remote::{Remote, Url};
 pub use secret::Secret;
 pub use server::Server;
 pub use tier::{Tier, Upstream};
+pub use value::typed_duration as duration;
 
 use problem::Problems;
 use section::{Context, Section};

@@ -191,6 +191,17 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Given<'_>) -
     }
 }
 
+/// The same, typed elsewhere than in a file.
+///
+/// # Errors
+/// What would be right.
+pub fn typed_duration(text: &str) -> Result<Duration, String> {
+    let millis = amount(text, &DURATION_UNITS);
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| "write a whole number and ms, s, m or h, such as 90s or 10m".to_owned())
+}
+
 /// `"64KiB"`, `"32MiB"`, `"8GiB"` in bytes, within `range`.
 pub(super) fn size(range: RangeInclusive<usize>) -> impl Fn(&Given<'_>) -> Result<usize, Wrong> {
     move |given| {

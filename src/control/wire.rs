@@ -150,11 +150,24 @@ pub enum ProcessState {
     Fenced,
 }
 
-/// How far a start has come, as read from the engine's log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How far a start has come, as read from the engine's log and from the last starts of the same engine and model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub stage: String,
+    /// Of the whole start; where no earlier one is known, of the stage. It never runs backwards.
     pub percent: Option<u8>,
+    /// Of the stage.
+    #[serde(default)]
+    pub stage_percent: Option<u8>,
+    /// Seconds until it is ready.
+    #[serde(default)]
+    pub eta_s: Option<u64>,
+    /// So many files, shards or graphs …
+    #[serde(default)]
+    pub n: Option<u64>,
+    /// … of so many.
+    #[serde(default)]
+    pub of: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,9 +2,11 @@
 //! argv and environment, probe requests, load progress, log lines → cause, error verdicts, dialect translation,
 //! capabilities. `serde_json::Value` is used as a plain data type; nothing here derives a wire format.
 pub mod cause;
+mod climb;
 pub mod degrade;
 mod endpoint;
 pub mod launch;
+mod novelty;
 pub mod ollama;
 pub mod probe;
 mod progress;
@@ -13,11 +15,13 @@ mod verdict;
 pub use cause::{
     Diagnosis, Evidence, counsel, diagnose, guess, killed_by_kernel, kills_rose, signal_name, signal_number,
 };
+pub use climb::{Climb, Height, PastStart};
 pub use degrade::{DEFAULT_NOTICE, Degrade};
 pub use endpoint::{Endpoint, changes_engine};
 pub use launch::{Launch, argv, default_command, environment, owned_flags, served_name};
+pub use novelty::Novelty;
 pub use ollama::carries;
-pub use progress::{Progress, progress};
+pub use progress::{Done, Progress, fetching, progress};
 pub use verdict::{Verdict, has_ended, verdict, verdict_of_event, verdict_on};
 
 /// What stands behind a tier.

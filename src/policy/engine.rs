@@ -15,7 +15,7 @@
 //!         Backoff{until}, Held{until} ──── until, or an operator ────► Starting
 //! ```
 //!
-//! | | Spawned | SpawnFailed | Activity | Exited | Ended | operator start | restart | stop |
+//! | | Spawned | SpawnFailed | Activity, Still | Exited | Ended | operator start | restart | stop |
 //! |---|---|---|---|---|---|---|---|---|
 //! | Stopped, Backoff, Held | · | · | · | · | · | Starting, forgiven | Starting, forgiven | Stopped |
 //! | Starting | ask whether it answers | judged | noted | Stopping (reaping) | judged | · | Stopping, then again | Stopping |
@@ -35,7 +35,7 @@ use super::turn::Turn;
 use super::words::spell;
 use super::{
     Action, Cause, Command, EngineEvent, EngineId, EngineSettings, EngineState, EngineStatus, Exit, LastExit,
-    Moment, Notice, Prepared, Remains, RunId, Shutdown, StartMode,
+    Moment, Notice, Prepared, Remains, RunId, Shutdown, StartMode, Still,
 };
 pub(super) use outlook::Outlook;
 use std::time::Duration;
@@ -88,12 +88,14 @@ enum Life {
     Wedged(Wedged),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Starting {
     run: RunId,
     began: Moment,
     /// The last sign of progress.
     active: Moment,
+    /// What the last look found that saw none.
+    still: Still,
     /// When to ask next whether it answers. `None`: it has no process yet, or was asked and has not said.
     prepare: Option<Moment>,
 }
@@ -251,6 +253,7 @@ impl Engine {
                 starting.prepare = Some(turn.now);
             }
             (Life::Starting(starting), EngineEvent::Activity) => starting.active = turn.now,
+            (Life::Starting(starting), EngineEvent::Still(still)) => starting.still = still,
             (Life::Starting(_) | Life::Ready(_), EngineEvent::SpawnFailed { cause, evidence }) => {
                 self.vanished(Blame::start(cause, evidence), turn);
             }
@@ -272,7 +275,7 @@ impl Engine {
             }
             (
                 Life::Ready(_) | Life::Stopping(_) | Life::Wedged(_),
-                EngineEvent::Spawned { .. } | EngineEvent::Activity,
+                EngineEvent::Spawned { .. } | EngineEvent::Activity | EngineEvent::Still(_),
             )
             | (Life::Wedged(_), EngineEvent::Ended(Remains::Processes(_))) => {}
             // There is no live run, so `Host::step` has dropped the event before.
@@ -281,6 +284,7 @@ impl Engine {
                 EngineEvent::Spawned { .. }
                 | EngineEvent::SpawnFailed { .. }
                 | EngineEvent::Activity
+                | EngineEvent::Still(_)
                 | EngineEvent::Exited(_)
                 | EngineEvent::Ended(_),
             ) => {}
@@ -449,16 +453,16 @@ impl Engine {
     }
 
     fn starting_due(&mut self, turn: &mut Turn) {
-        let Life::Starting(starting) = self.life else { return };
+        let Life::Starting(starting) = &self.life else { return };
         let startup = self.settings.startup;
-        if self.capped_at(&starting) <= turn.now {
+        if self.capped_at(starting) <= turn.now {
             self.stop(Reason::Failed(Blame::hang(format!("not ready after {}", spell(startup.cap)))), turn);
-        } else if self.stalls_at(&starting) <= turn.now {
-            let evidence = format!("no progress for {} while starting", spell(startup.stall));
+        } else if self.stalls_at(starting) <= turn.now {
+            let evidence = starting.still.evidence(startup.stall);
             self.stop(Reason::Failed(Blame::hang(evidence)), turn);
         } else if starting.prepare.is_some_and(|at| at <= turn.now) {
-            self.life = Life::Starting(Starting { prepare: None, ..starting });
             turn.prepare(starting.run);
+            self.life = Life::Starting(Starting { prepare: None, ..starting.clone() });
         }
     }
 
@@ -467,7 +471,8 @@ impl Engine {
         let run = self.latest_run();
         turn.act(Action::SaveIntent { run });
         turn.act(Action::Start { run });
-        let starting = Starting { run, began: turn.now, active: turn.now, prepare: None };
+        let starting =
+            Starting { run, began: turn.now, active: turn.now, still: Still::default(), prepare: None };
         self.turn_into(Life::Starting(starting), why, turn);
     }
 

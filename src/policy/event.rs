@@ -1,5 +1,5 @@
 //! Everything that can happen to a host. Events nest so that a match over them stays readable.
-use super::{Cause, Moment, RunId, Ticket, TierId};
+use super::{Cause, Moment, RunId, Still, Ticket, TierId};
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +23,10 @@ pub enum EngineEvent {
     Spawned { pid: u32 },
     /// It could not be started, and no process of it exists.
     SpawnFailed { cause: Cause, evidence: String },
-    /// While it starts: its log, CPU or memory moved.
+    /// While it starts: it said something new, or its CPU, memory or disk moved.
     Activity,
+    /// While it starts: a look found nothing that moved.
+    Still(Still),
     /// Its main process is reaped. The rest of the tree may still live: `Ended` follows.
     Exited(Ending),
     /// Nothing that can be killed is left of the run.

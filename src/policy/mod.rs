@@ -13,6 +13,7 @@ mod gpu;
 mod host;
 mod ids;
 pub mod incident;
+mod movement;
 mod prober;
 mod settings;
 mod silence;
@@ -34,6 +35,7 @@ pub use gpu::{
 };
 pub use host::Host;
 pub use ids::{EngineId, Moment, RunId, Ticket, TierId};
+pub use movement::{Figures, Measure, Still, moved};
 pub use prober::{Pace, ProbeAction, ProbeEvent, ProbeState, ProbeStatus, Prober, Said};
 pub use settings::{
     Check, EngineSettings, Place, Restart, Saved, Settings, StartMode, Startup, TierSettings,

@@ -139,6 +139,7 @@ fn start_children(workers: &[String], double_fork: bool, bare: bool, hold_pipe: 
 
 /// What the knobs may ask for at any time: floods and ends.
 pub fn as_time_goes_by(shared: &Shared) {
+    let mut said = 0_u64;
     let block = b"a line of a flood that has no end and tells nothing at all 01234567\n".repeat(1024);
     let mut out = std::io::stdout();
     loop {
@@ -150,6 +151,15 @@ pub fn as_time_goes_by(shared: &Shared) {
             if let Some(code) = knobs.exit_code {
                 exit(code);
             }
+        }
+        let starts = knobs.never_ready || shared.age() < knobs.ready_after;
+        if !knobs.repeat.is_empty() && starts && shared.age() * 1e3 >= (said * knobs.repeat_ms.max(20)) as f64
+        {
+            said += 1;
+            say(&format!("{:.3} ({said}/99) {}", shared.age(), knobs.repeat));
+        }
+        if knobs.spin && starts {
+            continue;
         }
         if knobs.flood {
             let written = out.write_all(&block).is_ok();

@@ -40,6 +40,12 @@ pub struct Knobs {
     /// Nobody listens before that: connections are refused, as vLLM does it.
     pub bind_after: f64,
 
+    /// Writes this line every `repeat_ms` (0 is 20), with a time and a count in front, until it is ready.
+    pub repeat: String,
+    pub repeat_ms: u64,
+    /// Uses a whole core until it is ready.
+    pub spin: bool,
+
     // How it ends.
     /// Exits with this code …
     pub exit_code: Option<i32>,

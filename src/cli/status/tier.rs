@@ -1,7 +1,7 @@
 //! One tier of the table: its line, and below it what an operator would ask next. Whatever is wrong says why, what
 //! happens next and when.
 use super::paint::{Colour, bytes, fit, instant, paint, span, time_of_day};
-use crate::control::wire::{Health, LastExit, Process, ProcessState, Tier, Traffic};
+use crate::control::wire::{Health, LastExit, Process, ProcessState, Progress, Tier, Traffic};
 
 /// The cells of a tier's line.
 pub(super) struct Row<'s> {
@@ -133,10 +133,7 @@ fn what_next(process: &Process, now_ms: i64) -> Option<String> {
     match process.state {
         ProcessState::Ready => None,
         ProcessState::Starting => Some(match &process.progress {
-            Some(progress) => {
-                let percent = progress.percent.map_or_else(String::new, |p| format!(", {p} %"));
-                format!("starting: {}{percent}", progress.stage)
-            }
+            Some(known) => format!("starting: {}", progress(known)),
             None => "starting: no progress seen yet".to_owned(),
         }),
         ProcessState::Backoff => {
@@ -158,6 +155,20 @@ fn what_next(process: &Process, now_ms: i64) -> Option<String> {
             Some("fenced: nothing is started on its GPU until that is good again".to_owned())
         }
     }
+}
+
+/// "loading weights (2 of 4), 50 %, about 24s left".
+pub fn progress(known: &Progress) -> String {
+    let count = known.n.zip(known.of).map_or_else(String::new, |(n, of)| format!(" ({n} of {of})"));
+    let percent = known.percent.map_or_else(String::new, |percent| format!(", {percent} %"));
+    let left = match known.eta_s {
+        None => String::new(),
+        Some(0) => ", any moment now".to_owned(),
+        Some(seconds) => {
+            format!(", about {} left", span(i64::try_from(seconds).unwrap_or(i64::MAX / 1000) * 1000))
+        }
+    };
+    format!("{}{count}{percent}{left}", known.stage)
 }
 
 fn how_it_ended(exit: &LastExit, now_ms: i64) -> String {

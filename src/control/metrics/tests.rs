@@ -69,7 +69,11 @@ fn process() -> Process {
         next_start: None,
         rss: Some(2048),
         cpu_s: Some(1.5),
-        progress: Some(Progress { stage: "loading weights".into(), percent: Some(40) }),
+        progress: Some(Progress {
+            stage: "loading weights".into(),
+            percent: Some(40),
+            ..Progress::default()
+        }),
         last_exit: None,
     }
 }

@@ -11,6 +11,7 @@ enum In {
     Spawned,
     SpawnFailed(Cause),
     Activity,
+    Still,
     Exited(i32),
     Ended,
     Survivors,
@@ -90,6 +91,7 @@ impl Story {
                 engine.event(EngineEvent::SpawnFailed { cause, evidence: "x".into() }, turn)
             }
             Activity => engine.event(EngineEvent::Activity, turn),
+            Still => engine.event(EngineEvent::Still(super::Still::default()), turn),
             Exited(code) => engine.event(EngineEvent::Exited(ending(code)), turn),
             Ended => engine.event(EngineEvent::Ended(Remains::Nothing), turn),
             Survivors => engine.event(EngineEvent::Ended(Remains::Processes(vec![7])), turn),
@@ -251,6 +253,13 @@ fn a_start_without_progress_is_given_up_and_one_with_progress_only_at_the_cap() 
         Story::new(StartMode::Always),
         &[(1.0, Spawned, "prepare 1"), (300.0, Wait, ""), (301.0, Wait, "Stopping, cut 1, term 1 5 s")],
     );
+    let mut story = Story::new(StartMode::Always);
+    story.step(1.0, Spawned);
+    for second in 2..301 {
+        assert_eq!(story.step(f64::from(second), Still), "");
+    }
+    assert_eq!(story.step(301.0, Still), "Stopping, cut 1, term 1 5 s");
+    assert_eq!(story.engine.excuse(), "stopping: hang: no progress for 5 min while starting: no new line");
     let mut story = Story::new(StartMode::Always);
     story.step(1.0, Spawned);
     for minute in 1..60 {

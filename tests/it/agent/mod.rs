@@ -7,3 +7,4 @@ mod operator;
 mod output;
 pub mod rig;
 mod secrets;
+mod starting;

@@ -90,6 +90,10 @@ impl Rig {
         self.dir.path().join("run")
     }
 
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
     /// What the agent takes for its unit's cgroup; it is not there unless a test makes it.
     pub fn cgroup(&self) -> PathBuf {
         self.dir.path().join("cgroup")
@@ -97,10 +101,6 @@ impl Rig {
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
-    }
-
-    pub fn state_dir(&self) -> PathBuf {
-        self.dir.path().join("state")
     }
 
     pub fn pid(&self) -> u32 {

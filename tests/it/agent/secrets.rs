@@ -18,17 +18,18 @@ const REMOTE: &str = "remote-key-77a1b2c3"; // another tier's
 const ARGUED: &str = "argued-5511-by-flag"; // behind a flag
 const UNKNOWN: &str = "hf_QwErTyUiOpAsDfGhJkLzXcVbNm012345"; // of nobody's configuration
 const BORNE: &str = "bearer.of.9988.news"; // behind `Bearer`
+const MAILED: &str = "mailed-0815 pass"; // the relay's
 const IN_URL: &str = "p4ssw0rd-in-url"; // user:password@
 
-const ALL: [&str; 9] = [FILED, CREDITED, TYPED, INHERITED, REMOTE, ARGUED, UNKNOWN, BORNE, IN_URL];
+const ALL: [&str; 10] = [FILED, CREDITED, TYPED, INHERITED, REMOTE, MAILED, ARGUED, UNKNOWN, BORNE, IN_URL];
 
 /// Those that are blacked out wherever they stand; the others behind what announces them.
-const KNOWN: [&str; 7] = [FILED, CREDITED, TYPED, INHERITED, REMOTE, ARGUED, UNKNOWN];
+const KNOWN: [&str; 8] = [FILED, CREDITED, TYPED, INHERITED, REMOTE, MAILED, ARGUED, UNKNOWN];
 
 /// Files of secrets, as an operator would keep them.
 fn safe() -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
-    for (name, text) in [("filed", FILED), ("credited", CREDITED), ("remote", REMOTE)] {
+    for (name, text) in [("filed", FILED), ("credited", CREDITED), ("remote", REMOTE), ("mailed", MAILED)] {
         let path = dir.path().join(name);
         fs::write(&path, text).expect("a file");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
@@ -59,6 +60,10 @@ fn tiers(safe: &Path) -> Vec<String> {
             "[[tier]]\nname = \"far\"\nengine = \"remote\"\nurl = \"http://127.0.0.1:9\"\napi_key = {{ file = \"{}\" }}\n",
             remote.display()
         ),
+        // Nobody listens there: what is to be mailed stays in the outbox.
+        "[alert.mail]\nrelay = \"smtp+starttls://127.0.0.1:9\"\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n\
+         username = \"u\"\npassword = { credential = \"mailed\" }\n"
+            .to_owned(),
     ]
 }
 
@@ -89,6 +94,11 @@ fn haystack(rig: &Rig) -> Haystack {
         &["logs", "second", "-n", "5000"],
         &["status"],
         &["status", "--json"],
+        &["events", "--json"],
+        &["events"],
+        &["incidents"],
+        &["incident", "last"],
+        &["incident", "last", "--json"],
     ] {
         hay.add(&arguments.join(" "), printed(rig, arguments));
     }
@@ -99,7 +109,7 @@ fn haystack(rig: &Rig) -> Haystack {
     hay
 }
 
-/// Seen to fail without each of these: the redactor of `Sink`, of the log's writer, of the inbox; the spec's secrets; the
+/// Incidents, events and a mail that waits are among what is searched. Seen to fail without each of these: the redactor of `Sink`, of the log's writer, of the inbox; the spec's secrets; the
 /// forms.
 fn a_planted_secret_is_found_nowhere(agent: &str) {
     let safe = safe();
@@ -123,6 +133,9 @@ fn a_planted_secret_is_found_nowhere(agent: &str) {
     // Only then has the log what the engines said.
     until("their output is passed on", || rig.log().contains("I was told").then_some(()));
 
+    let outbox = rig.state_dir().join("outbox");
+    until("a mail waits", || fs::read_dir(&outbox).ok()?.next().map(|_| ()));
+
     let evidence = held.last_exit.and_then(|exit| exit.evidence).expect("a diagnosis");
     assert_eq!(evidence, "error: invalid argument: --x=[redacted]");
     assert!(problem.contains("[redacted]"), "{problem}");
@@ -132,6 +145,8 @@ fn a_planted_secret_is_found_nowhere(agent: &str) {
         "HF_TOKEN=[redacted]",
         "http://[redacted]@hub/x?token=[redacted] failed",
         "PLAIN=[redacted]",
+        "LLM held: second",
+        "\"kind\":\"held\"",
     ] {
         assert!(hay.has(needle), "what was searched lacks {needle:?}:\n{}", rig.log());
     }

@@ -137,6 +137,7 @@ impl Checker {
                 _,
                 EngineEvent::Spawned { .. }
                 | EngineEvent::Activity
+                | EngineEvent::Still(_)
                 | EngineEvent::Ended(Remains::Processes(_)),
             )
             | Event::Tier(_, TierEvent::Refused)

@@ -168,7 +168,14 @@ fn what_is_wrong_says_why_and_what_comes_next() {
 
 #[test]
 fn every_state_of_an_engine_has_its_sentence() {
-    let progress = Progress { stage: "loading weights".to_owned(), percent: Some(40) };
+    let progress = Progress {
+        stage: "loading weights".to_owned(),
+        percent: Some(40),
+        eta_s: Some(84),
+        n: Some(1),
+        of: Some(4),
+        stage_percent: Some(25),
+    };
     let loading = Process { progress: Some(progress), ..process(ProcessState::Starting, -60) };
     let asked = LastExit {
         run: 3,
@@ -197,7 +204,7 @@ fn every_state_of_an_engine_has_its_sentence() {
     ↻ a     down      starting  1min         3       118      1    1
         llama-server small.gguf
         down for 5s: not ready
-        starting: loading weights, 40 %
+        starting: loading weights (1 of 4), 40 %, about 1min 24s left
     ↻ b     down      starting  1s           3       118      1    1
         llama-server small.gguf
         down for 5s: not ready
