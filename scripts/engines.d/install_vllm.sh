@@ -13,7 +13,7 @@ begin vllm "$1" "vllm-$VERSION-cp311-$(uname -m)-r$REVISION-$(sha256sum <"$here/
 if installed && "$target/bin/python" -c '' 2>/dev/null; then exit 0; fi
 
 # A virtual environment knows its own path, so this one is made where it stays; the mark is written last.
-say "installing $key into $target: 0.9 GB to fetch, 2 to 3 minutes"
+say "installing $key into $target: 0.9 GB to fetch, 2 to 10 minutes"
 rm -rf "$target"
 python=$(python311)
 "$python" -m venv "$target"

@@ -18,6 +18,14 @@ struct Open {
     number: u64,
     reader: Reader,
     next: u64,
+    /// Lines that the run ever had up to there.
+    so_far: u64,
+}
+
+impl Open {
+    fn new(number: u64, reader: Reader) -> Self {
+        Self { number, reader, next: 0, so_far: 0 }
+    }
 }
 
 /// The last `count` lines, back into earlier runs where the newest has fewer;
@@ -34,15 +42,15 @@ fn print(run_dir: &Path, tier: &str, count: usize, follow: bool) -> Result<(), E
     };
     let path = log_of(&runs, tier, number);
     let reader = Reader::open(&path).map_err(|error| unreadable(&path, &error))?;
-    let Follow { lines, next, .. } = reader.follow(0).map_err(|error| unreadable(&path, &error))?;
-    let tail = &lines[lines.len().saturating_sub(count)..];
-    let earlier = before(&runs, tier, number, count - tail.len())?;
+    let tail = reader.tail(count).map_err(|error| unreadable(&path, &error))?;
+    let earlier = before(&runs, tier, number, count - tail.lines.len())?;
     if !earlier.is_empty() {
         show(earlier)?;
         show(heading(number))?;
     }
-    show(text(tail))?;
-    if follow { go_on(&runs, tier, Open { number, reader, next }) } else { Ok(()) }
+    show(part(&tail))?;
+    let Follow { next, so_far, .. } = tail;
+    if follow { go_on(&runs, tier, Open { number, reader, next, so_far }) } else { Ok(()) }
 }
 
 /// The last `count` lines of the runs before `number`, each run behind its heading: the one that is wanted after a crash
@@ -52,13 +60,12 @@ fn before(runs: &Path, tier: &str, number: u64, count: usize) -> Result<Vec<u8>,
     let mut wanted = count;
     for older in numbers(runs, tier)?.into_iter().rev().filter(|older| *older < number) {
         // A run whose directory is being tidied away has nothing more to say.
-        let Ok(lines) = Reader::open(&log_of(runs, tier, older)).and_then(|reader| reader.last(wanted))
-        else {
+        let Ok(tail) = Reader::open(&log_of(runs, tier, older)).and_then(|reader| reader.tail(wanted)) else {
             continue;
         };
-        wanted -= lines.len();
-        if !lines.is_empty() {
-            parts.push([heading(older).into_bytes(), text(&lines)].concat());
+        wanted -= tail.lines.len();
+        if !tail.lines.is_empty() {
+            parts.push([heading(older).into_bytes(), part(&tail)].concat());
         }
         if wanted == 0 {
             break;
@@ -83,7 +90,7 @@ fn go_on(runs: &Path, tier: &str, mut open: Open) -> Result<(), Exit> {
             // A log that is just being made cannot be read yet: then the next look finds it.
             && let Ok(reader) = Reader::open(&log_of(runs, tier, number))
         {
-            open = Open { number, reader, next: 0 };
+            open = Open::new(number, reader);
             show(heading(number))?;
         }
     }
@@ -92,13 +99,36 @@ fn go_on(runs: &Path, tier: &str, mut open: Open) -> Result<(), Exit> {
 
 fn news(open: &mut Open, path: &Path) -> Result<Vec<u8>, Exit> {
     let follow = open.reader.follow(open.next).map_err(|error| unreadable(path, &error))?;
-    open.next = follow.next;
     let mut bytes = Vec::new();
+    // Lines that are missing for another reason have been dropped, and a note among the others tells of them.
     if follow.missed {
-        bytes.extend_from_slice(b"-- lines came faster than they were read; some are missing here --\n");
+        let missing = follow.so_far.saturating_sub(open.so_far + follow.lines.len() as u64);
+        let note = format!(
+            "-- lines that are missing here, because they came faster than they were read: {missing} --\n"
+        );
+        bytes.extend_from_slice(note.as_bytes());
     }
     bytes.append(&mut text(&follow.lines));
+    (open.next, open.so_far) = (follow.next, follow.so_far);
     Ok(bytes)
+}
+
+/// The last lines of a run, below a word on those that are not there. The run's own notes of it are not enough: a flood
+/// overwrites them like all else.
+fn part(tail: &Follow) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if tail.dropped > 0 {
+        let why = "they came too fast or could not be written";
+        let note = format!("-- lines of this run that were dropped, because {why}: {} --\n", tail.dropped);
+        bytes.extend_from_slice(note.as_bytes());
+    }
+    if tail.missed {
+        bytes.extend_from_slice(
+            b"-- older lines of this run were overwritten: the log holds its newest MiB --\n",
+        );
+    }
+    bytes.append(&mut text(&tail.lines));
+    bytes
 }
 
 fn log_of(runs: &Path, tier: &str, number: u64) -> PathBuf {
@@ -152,6 +182,7 @@ fn text(lines: &[Line]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shim::ring::Writer;
 
     #[test]
     fn a_runs_directory_belongs_to_exactly_one_tier() {
@@ -166,6 +197,26 @@ mod tests {
         check("cpux-1", "cpu", None);
         check("cpu-99999999999999999999", "cpu", None);
         check("1", "", None);
+    }
+
+    /// Those that were dropped count too.
+    #[test]
+    fn what_came_faster_than_it_was_read_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut writer = Writer::create(&path).unwrap();
+        writer.push(0, Stream::Out, b"first");
+        writer.flush();
+        let mut open = Open::new(1, Reader::open(&path).unwrap());
+        assert!(news(&mut open, &path).unwrap().ends_with(b" first\n"));
+        (0..2000).for_each(|_| writer.push(0, Stream::Out, &[b'x'; 1000]));
+        writer.count_dropped(30);
+        writer.flush();
+        let shown = String::from_utf8(news(&mut open, &path).unwrap()).unwrap();
+        let (note, lines) = shown.split_once('\n').unwrap();
+        let missing: usize = note.trim_end_matches(" --").rsplit(' ').next().unwrap().parse().unwrap();
+        assert_eq!(missing + lines.lines().count(), 2030, "{note}");
+        assert_eq!(news(&mut open, &path).unwrap(), b"");
     }
 
     #[test]

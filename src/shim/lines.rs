@@ -13,7 +13,7 @@ const REPAINT_EVERY: Duration = Duration::from_secs(1);
 pub(super) enum End {
     /// By a line end: it is all there.
     Whole,
-    /// Nothing more came for a while, or will ever come.
+    /// Its end has not come for a while, or will never come.
     Open,
     /// What followed was dropped.
     Cut,
@@ -23,12 +23,12 @@ pub(super) enum End {
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
     partial: Vec<u8>,
-    /// The line in `partial` has passed the limit: the rest of it is being dropped.
-    cut: bool,
+    /// When the first byte of `partial` came.
+    since: Moment,
     /// A `\r` came last: the next byte decides between the end of a line and a repaint.
     after_return: bool,
     last_repaint: Option<Moment>,
-    /// Drop everything up to the next line end: the beginning of this line was skipped.
+    /// Drop everything up to the next line end: this line was shown as cut or has been counted.
     resuming: bool,
 }
 
@@ -40,7 +40,7 @@ impl Splitter {
             self.after_return = false;
             if rest[0] == b'\n' {
                 rest = &rest[1..];
-                self.end(End::Whole, line);
+                self.end(line);
             } else {
                 self.repaint(now, line);
             }
@@ -53,29 +53,30 @@ impl Splitter {
                 line(head, End::Whole);
                 continue;
             }
-            self.take(head);
+            self.take(now, head, line);
             match (returned, rest.first()) {
-                (false, _) => self.end(End::Whole, line),
+                (false, _) => self.end(line),
                 (true, None) => self.after_return = true,
                 (true, Some(b'\n')) => {
                     rest = &rest[1..];
-                    self.end(End::Whole, line);
+                    self.end(line);
                 }
                 (true, Some(_)) => self.repaint(now, line),
             }
         }
-        self.take(rest);
+        self.take(now, rest, line);
     }
 
-    /// Counts the line ends of bytes that are not kept. The line that was being read, and the one that the skipping
-    /// will stop in, are given up.
+    /// Takes bytes in that are not kept. Gives the number of lines that are lost with them: those that begin in them, all
+    /// of them or not. A line that had begun before is given to `line` as it is, and the rest of it is dropped.
     pub fn skip(&mut self, bytes: &[u8], line: &mut impl FnMut(&[u8], End)) -> u64 {
-        if !self.resuming {
-            self.cut = !self.partial.is_empty();
-            self.flush(line);
-            self.resuming = true;
-        }
-        bytes.iter().filter(|b| **b == b'\n').count() as u64
+        let Some(last) = bytes.last() else { return 0 };
+        let begun = self.resuming || !self.partial.is_empty();
+        self.after_return = false;
+        self.show_partial(End::Cut, line);
+        self.resuming = *last != b'\n';
+        let ends = bytes.iter().filter(|b| **b == b'\n').count();
+        (ends + usize::from(self.resuming) - usize::from(begun)) as u64
     }
 
     /// What is there that no line end has completed.
@@ -83,39 +84,54 @@ impl Splitter {
         &self.partial
     }
 
-    /// Gives out what is there as a line of its own: nothing more will come, or nothing has come for a while.
+    /// When it began.
+    pub fn partial_since(&self) -> Option<Moment> {
+        (!self.partial.is_empty()).then_some(self.since)
+    }
+
+    /// Gives out what is there as a line of its own: nothing more will come, or its end has not come for a while.
     pub fn flush(&mut self, line: &mut impl FnMut(&[u8], End)) {
         self.after_return = false;
+        self.show_partial(End::Open, line);
+    }
+
+    fn show_partial(&mut self, end: End, line: &mut impl FnMut(&[u8], End)) {
         if !self.partial.is_empty() {
-            self.end(End::Open, line);
+            line(&self.partial, end);
+            self.partial.clear();
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) {
-        if self.resuming || self.cut {
+    /// Bytes of one line. Once it is too long it is given out, and nothing of it is kept any more.
+    fn take(&mut self, now: Moment, bytes: &[u8], line: &mut impl FnMut(&[u8], End)) {
+        if self.resuming || bytes.is_empty() {
             return;
+        }
+        if self.partial.is_empty() {
+            self.since = now;
         }
         let room = LINE_MAX - self.partial.len();
         self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        self.cut = bytes.len() > room;
+        if bytes.len() > room {
+            self.show_partial(End::Cut, line);
+            self.resuming = true;
+        }
     }
 
-    fn end(&mut self, end: End, line: &mut impl FnMut(&[u8], End)) {
-        if std::mem::take(&mut self.resuming) {
-            return;
+    fn end(&mut self, line: &mut impl FnMut(&[u8], End)) {
+        if !std::mem::take(&mut self.resuming) {
+            line(&self.partial, End::Whole);
+            self.partial.clear();
         }
-        line(&self.partial, if std::mem::take(&mut self.cut) { End::Cut } else { end });
-        self.partial.clear();
     }
 
     fn repaint(&mut self, now: Moment, line: &mut impl FnMut(&[u8], End)) {
         let due = self.last_repaint.is_none_or(|last| now.since(last) >= REPAINT_EVERY);
         if due && !self.partial.is_empty() {
             self.last_repaint = Some(now);
-            self.end(End::Whole, line);
+            self.end(line);
         } else {
             self.partial.clear();
-            self.cut = false;
             self.resuming = false;
         }
     }
@@ -175,15 +191,48 @@ mod tests {
         check_ends(AT_ONCE, &[&input], &expected);
     }
 
+    /// What was fed and skipped in turn, with the lines that came out and the number of those that did not.
+    fn after(steps: &[(bool, &[u8])]) -> (Vec<(String, End)>, u64) {
+        let (mut splitter, mut got, mut dropped) = (Splitter::default(), Vec::new(), 0);
+        let mut line = |line: &[u8], end| got.push((String::from_utf8_lossy(line).into_owned(), end));
+        for (skip, bytes) in steps {
+            if *skip {
+                dropped += splitter.skip(bytes, &mut line);
+            } else {
+                splitter.feed(Moment::from_nanos(0), bytes, &mut line);
+            }
+        }
+        splitter.flush(&mut line);
+        (got, dropped)
+    }
+
+    /// Seen to fail when the line that the skipping stopped in was not counted, and when the line after it was lost too.
     #[test]
-    fn skipping_counts_lines_and_resumes_at_a_line_start() {
+    fn a_line_that_is_skipped_in_part_is_shown_as_cut_or_counted() {
+        const SKIP: bool = true;
+        const FEED: bool = false;
+        let check = |steps: &[(bool, &[u8])], lines: &[(&str, End)], dropped: u64| {
+            let lines = lines.iter().map(|(line, end)| ((*line).to_owned(), *end)).collect();
+            assert_eq!(after(steps), (lines, dropped), "{steps:?}");
+        };
+        let (half, kept) = (("half", End::Cut), ("kept", End::Whole));
+        check(&[(FEED, b"half"), (SKIP, b" gone\ngone\ngo"), (FEED, b"ne\nkept\n")], &[half, kept], 2);
+        check(&[(FEED, b"half"), (SKIP, b" gone"), (SKIP, b" gone"), (FEED, b"\nkept\n")], &[half, kept], 0);
+        check(&[(FEED, b"half"), (SKIP, b" gone\n"), (FEED, b"kept\n")], &[half, kept], 0);
+        check(&[(FEED, b"kept\n"), (SKIP, b"go"), (SKIP, b"ne"), (FEED, b" gone\nkept\n")], &[kept, kept], 1);
+        check(&[(SKIP, b"gone\ngone\n"), (FEED, b"kept\n")], &[kept], 2);
+        check(&[(SKIP, b"gone\ngo"), (FEED, b"ne")], &[], 2);
+        check(&[(SKIP, b""), (FEED, b"kept\n")], &[kept], 0);
+    }
+
+    /// Seen to fail when a line that is too long was kept until its end came.
+    #[test]
+    fn a_line_that_grows_too_long_is_shown_at_once() {
         let (mut splitter, mut got) = (Splitter::default(), Vec::new());
-        let mut line = |l: &[u8], end| got.push((l.to_vec(), end));
-        let now = Moment::from_nanos(0);
-        splitter.feed(now, b"kept\nhalf", &mut line);
-        assert_eq!(splitter.skip(b" gone\ngone\ngo", &mut line), 2);
-        splitter.feed(now, b"ne\nkept too\n", &mut line);
-        let expected = [("kept", End::Whole), ("half", End::Cut), ("kept too", End::Whole)];
-        assert_eq!(got, expected.map(|(line, end)| (line.as_bytes().to_vec(), end)));
+        for dots in [LINE_MAX, 1, LINE_MAX] {
+            let dots = vec![b'.'; dots];
+            splitter.feed(Moment::from_nanos(0), &dots, &mut |line, end| got.push((line.len(), end)));
+        }
+        assert_eq!(got, [(LINE_MAX, End::Cut)]);
     }
 }

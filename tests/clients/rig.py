@@ -209,7 +209,11 @@ class Rig:
     def __enter__(self):
         # A kill by a driver's time-out becomes an exception, so that __exit__ runs.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        self.start()
+        try:
+            self.start()
+        except BaseException:          # without a rig there is no __exit__ either
+            self.__exit__(*sys.exc_info())
+            raise
         return self
 
     def start(self):

@@ -267,6 +267,26 @@ fn logs_reach_back_over_restarts_and_end_with_the_newest_line() {
     assert!(err.contains("\"gpu\""), "{err}");
 }
 
+/// Seen to fail without `part`: a run's own note of it is the first thing that a flood overwrites.
+#[test]
+fn logs_say_what_a_run_has_dropped_and_overwritten() {
+    let dir = logs();
+    let mut writer = log(dir.path(), "cpu-13", &["first"]);
+    writer.count_dropped(7);
+    add(&mut writer, &["last"]);
+    let (_, out, _) = in_dir(dir.path(), &["logs", "cpu", "-n", "1"]);
+    let (note, last) = out.split_once('\n').expect("two lines");
+    assert!(note.starts_with("-- lines of this run that were dropped") && note.ends_with(": 7 --"), "{out}");
+    assert!(last.ends_with(" last\n") && !out.contains("first"), "{out}");
+
+    add(&mut writer, &vec![["x"; 1000].concat().as_str(); 2000]);
+    let (_, out, _) = in_dir(dir.path(), &["logs", "cpu", "-n", "100"]);
+    assert!(!out.contains("overwritten") && out.lines().count() == 101, "{out}");
+    let (_, out, _) = in_dir(dir.path(), &["logs", "cpu", "-n", "1500"]);
+    let notes: Vec<&str> = out.lines().filter(|line| line.starts_with("-- ")).collect();
+    assert!(notes.iter().any(|note| note.contains("older lines of this run were overwritten")), "{notes:?}");
+}
+
 #[test]
 fn following_a_log_goes_on_into_the_next_run() {
     let dir = logs();

@@ -2,7 +2,6 @@
 use super::{
     ALIGN, BATCH_MAX, DATA_AT, HEADER_LEN, Header, Line, RECORD_HEAD, Totals, decode_head, record_len,
 };
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -10,6 +9,9 @@ use std::path::Path;
 
 /// How often a torn header is read anew. Each try is another chance of one in thousands to be torn again.
 const HEADER_TRIES: usize = 8;
+/// How often a read is begun anew because the writer overwrote all of it meanwhile: it does only where the reader had to
+/// wait for a CPU in the midst of it.
+const LAPPED_TRIES: usize = 16;
 
 /// Reads the log of one run. Every method looks at the file as it is now.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct Follow {
     pub next: u64,
     /// Lines that the log ever had up to there, those that were dropped or overwritten too.
     pub so_far: u64,
+    /// Of those, the ones that were dropped and never came into the file.
+    pub dropped: u64,
     /// Lines between the offset asked for and the first one here had been overwritten.
     pub missed: bool,
 }
@@ -42,18 +46,27 @@ impl Reader {
         Ok(self.header()?.totals)
     }
 
-    /// The last `n` lines, oldest first.
+    /// The last `n` lines, oldest first; fewer when there are no more.
     pub fn last(&self, n: usize) -> io::Result<Vec<Line>> {
-        let mut last = VecDeque::new();
-        self.each(0, u64::MAX, |line| {
-            if last.len() == n {
-                last.pop_front();
+        Ok(self.tail(n)?.lines)
+    }
+
+    /// The last `n` lines. Missed are older ones, if there are fewer than `n` for that reason.
+    pub fn tail(&self, n: usize) -> io::Result<Follow> {
+        let capacity = self.header()?.capacity;
+        // The less is read, the less a flood can overwrite meanwhile.
+        let mut bytes_max = BATCH_MAX as u64;
+        loop {
+            let mut tail = self.newest(0, bytes_max)?;
+            if let Some(more) = tail.lines.len().checked_sub(n) {
+                tail.lines.drain(..more);
+                tail.missed = false;
             }
-            if n > 0 {
-                last.push_back(line);
+            if !tail.missed || bytes_max >= capacity {
+                return Ok(tail);
             }
-        })?;
-        Ok(last.into())
+            bytes_max *= 4;
+        }
     }
 
     /// Everything that is there from offset `from` on: 0, or an earlier answer's `next`. A beginning that was
@@ -64,14 +77,19 @@ impl Reader {
 
     /// [`Self::follow`], but no more than the newest `bytes_max` bytes of the file: what lies before them is missed.
     pub fn newest(&self, from: u64, bytes_max: u64) -> io::Result<Follow> {
-        let mut lines = Vec::new();
-        let (totals, missed) = self.each(from, bytes_max, |line| lines.push(line))?;
-        Ok(Follow { lines, next: totals.end, so_far: totals.lines + totals.dropped, missed })
+        let (mut follow, mut looked_at) = self.look(from, bytes_max)?;
+        for _ in 1..LAPPED_TRIES {
+            if !(follow.lines.is_empty() && looked_at > 0) {
+                break;
+            }
+            // The writer went all the way round meanwhile: be quicker.
+            (follow, looked_at) = self.look(from, bytes_max.min((looked_at / 2).max(BATCH_MAX as u64)))?;
+        }
+        Ok(follow)
     }
 
-    /// Gives each whole line from `from` on to `take`, of the newest `bytes_max` bytes; tells how far the log was then, and
-    /// whether the beginning was left out.
-    fn each(&self, from: u64, bytes_max: u64, mut take: impl FnMut(Line)) -> io::Result<(Totals, bool)> {
+    /// One look at the newest `bytes_max` bytes from `from` on: what was whole in them, and how many bytes they were.
+    fn look(&self, from: u64, bytes_max: u64) -> io::Result<(Follow, u64)> {
         let Header { capacity, totals } = self.header()?;
         let end = totals.end;
         // A log that ends before the offset is another one than the caller knew.
@@ -82,6 +100,7 @@ impl Reader {
         // The writer went on meanwhile, and may be in the middle of a batch: what that can touch does not count.
         let begin_now = begin.max(oldest(self.header()?.totals.end, capacity));
 
+        let mut lines = Vec::new();
         let mut offset = begin_now.min(end);
         while offset < end {
             let rest = &bytes[(offset - begin) as usize..];
@@ -90,12 +109,14 @@ impl Reader {
             match record {
                 Some((bytes, head)) => {
                     offset += record_len(bytes.len()) as u64;
-                    take(Line { at_ms: head.at_ms, stream: head.stream, bytes });
+                    lines.push(Line { at_ms: head.at_ms, stream: head.stream, bytes });
                 }
                 None => offset += ALIGN as u64,
             }
         }
-        Ok((totals, begin_now > from))
+        let Totals { lines: written, dropped, .. } = totals;
+        let missed = begin_now > from;
+        Ok((Follow { lines, next: end, so_far: written + dropped, dropped, missed }, end - begin))
     }
 
     fn read(&self, begin: u64, end: u64, capacity: u64) -> io::Result<Vec<u8>> {

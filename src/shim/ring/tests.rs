@@ -1,5 +1,6 @@
 use super::*;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn ring() -> (tempfile::TempDir, std::path::PathBuf, Writer) {
     let dir = tempfile::tempdir().unwrap();
@@ -110,6 +111,27 @@ fn reading_while_it_is_written_gives_only_whole_lines_in_order() {
     }
     writing.join().unwrap();
     assert!(reads > 1);
+}
+
+/// Seen to fail with one look at the whole ring: its writer goes all the way round while it is read.
+#[test]
+fn of_a_flood_the_newest_lines_can_always_be_read() {
+    let (_dir, path, mut writer) = ring();
+    let reader = Reader::open(&path).unwrap();
+    let line = [b'x'; 16_000];
+    writer.push(0, Stream::Out, &line);
+    writer.flush();
+    let enough = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Ordering::Relaxed) {
+                writer.push(0, Stream::Out, &line);
+            }
+        });
+        let nothing = (0..2000).filter(|_| reader.last(1).unwrap().is_empty()).count();
+        enough.store(true, Ordering::Relaxed);
+        assert_eq!(nothing, 0, "of 2000 reads");
+    });
 }
 
 #[test]

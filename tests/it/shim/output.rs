@@ -129,7 +129,7 @@ async fn a_line_that_is_cut_within_a_secret_keeps_no_half_of_it() {
     }
 }
 
-/// Seen to fail without `Pipe::held`, and with `bytes` in place of `cut_off`.
+/// Seen to fail without `Pipe::held`.
 #[tokio::test]
 async fn a_secret_that_is_written_in_two_parts_is_never_shown_by_halves() {
     let half = format!("partial=the key is {}", &SECRET[..15]);
@@ -176,7 +176,6 @@ async fn lines_go_to_the_journal_under_the_tiers_name_and_without_secrets() {
 }
 
 /// A journald that hangs, is gone and comes back: the engine writes on, and the journal is told what it missed.
-/// Seen to fail (it hangs) with a socket that waits.
 #[tokio::test]
 async fn a_journal_that_hangs_or_is_gone_stops_no_engine() {
     let dir = tempfile::tempdir().unwrap();
