@@ -74,7 +74,9 @@ impl Told {
         let before = self.probe.replace(probe.state);
         if before != Some(probe.state) {
             match (before, probe.state) {
-                (_, ProbeState::Starting) | (None | Some(ProbeState::Starting), ProbeState::Ok) => {}
+                (_, ProbeState::Starting)
+                // Most hosts of a CPU tier have no driver; the probe has said so in the log.
+                | (None | Some(ProbeState::Starting), ProbeState::Ok | ProbeState::NoDriver) => {}
                 (_, ProbeState::Ok) => news.push("the GPU probe gets answers again".to_owned()),
                 (_, ProbeState::NoDriver | ProbeState::Unresponsive | ProbeState::Wedged) => {
                     news.push(format!("GPU probe: {}", probe.reason));

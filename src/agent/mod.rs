@@ -7,7 +7,8 @@
 //! | `world` | one arm per action; `seat`: one tier as the agent sees it |
 //! | `runs`, `launch`, `keeper` | one run: how it begins, its shim's spec, and the agent's side of its life |
 //! | `watch`, `starts` | a start: does it still move, how far has it come, how long did the last ones take |
-//! | `previous` | what an earlier agent left |
+//! | `previous`, `past` | what an earlier agent left: its runs; its events, incidents and start times |
+//! | `sockets` | the thread that serves the status and control sockets |
 //! | `diagnosis` | why a run ended: its log, its exit, and the kernel's word |
 //! | `oom` | what the kernel says when it killed a process of ours for memory |
 //! | `probe`, `workers` | health, readiness, counters, trials |
@@ -30,6 +31,7 @@ mod log;
 pub mod mail;
 mod notice;
 mod oom;
+mod past;
 mod picture;
 mod ports;
 mod previous;
@@ -43,6 +45,7 @@ mod seat;
 mod secrets;
 mod settings;
 mod signals;
+mod sockets;
 mod start;
 mod starts;
 mod turn;

@@ -8,20 +8,22 @@ use super::faults::Faults;
 use super::inbox::{Sender, inbox};
 use super::lock::{Lock, LockError};
 use super::oom::Kills;
+use super::past::Past;
 use super::picture::{Identity, Picture};
 use super::ports::Ports;
 use super::probe::Probe;
 use super::recorder::Recorder;
 use super::seat::Seat;
 use super::signals::Signals;
+use super::sockets::Sockets;
 use super::turn::{Agent, Doors};
 use super::world::World;
-use super::{gpus, launch, log, mail, previous, reaper, recorder, scrape, secrets, settings, starts};
-use crate::alert::{Clerk, Courier, Journal, Outbox, Record, Starts, Store};
+use super::{gpus, launch, log, mail, previous, reaper, recorder, scrape, secrets, settings, sockets};
+use crate::alert::{Clerk, Courier, Outbox};
 use crate::clock;
 use crate::config::{self, Config, Environment, LogFormat, LogLevel};
-use crate::control::feed::{self, Event, Feed};
-use crate::control::{self, Order, Served, metrics};
+use crate::control::feed::Event;
+use crate::control::metrics;
 use crate::heart::Heart;
 use crate::policy::incident::LetterSettings;
 use crate::policy::{Host, Saved};
@@ -36,17 +38,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
 
 /// Connections that the kernel may queue before they are accepted.
 const BACKLOG: i32 = 4096;
 /// Reports of the data plane and orders of operators that may wait for the loop.
 const WAITING_MAX: usize = 64;
-/// How long the state directory may take to say what was there before.
-const PAST_MAX: Duration = Duration::from_secs(2);
 /// How long answers that are on their way out may still take once every engine has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -108,7 +107,7 @@ fn format(format: LogFormat) -> log::Format {
 }
 
 /// An error with what was being done, and what to do about it.
-fn failed(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> StartError {
+pub(super) fn failed(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> StartError {
     move |why| {
         let what = format!("{doing}: {why}");
         if why.kind() == io::ErrorKind::PermissionDenied {
@@ -223,13 +222,8 @@ impl Prepared {
         let proxy = Arc::new(proxy.map_err(failed("cannot start the data plane"))?);
         let faults = Arc::new(Faults::default());
         let limit = watchdog::limit(std::process::id(), |name| std::env::var_os(name));
-        let identity = Identity {
-            started_ms: clock::wall_ms(),
-            listen: self.listen.iter().map(ToString::to_string).collect(),
-            config: self.config.path.display().to_string(),
-            state_dir: self.config.agent.state_dir.display().to_string(),
-            watchdog: limit,
-        };
+        let listen: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
+        let identity = identity(&self.config, &listen, limit);
         // Its first turn comes when this function waits for the first time, so it delays nothing that follows.
         let gpus = gpus::watch(&self.config);
         let shown = gpus.as_ref().map(crate::gpu::Probe::picture);
@@ -237,11 +231,11 @@ impl Prepared {
         let picture = Picture::new(identity, Arc::clone(&proxy), self.notifier.clone(), shown, redactor);
         let picture = Arc::new(picture);
         let (operator, orders) = mpsc::channel(WAITING_MAX);
-        let Past { events, records, starts } = past(&self.config);
+        let Past { events, records, starts } = Past::read(&self.config);
         let heart = Heart::new("policy loop");
-        let served = served(&picture, &events, source, operator, &faults);
+        let served = sockets::served(&picture, &events, source, operator, &faults);
         let scrapes = scrapes.answer(Arc::clone(&picture), Arc::clone(&heart));
-        let sockets = open_sockets(&self.config.agent.run_dir, served, scrapes)?;
+        let sockets = Sockets::open(&self.config.agent.run_dir, served, scrapes)?;
         start_watchdog(limit, &self.notifier, &heart, &proxy)?;
 
         let redactor = self.hidden.redactor;
@@ -254,7 +248,6 @@ impl Prepared {
         let clerk = clerk(&self.config.agent.state_dir, outbox)?;
         let letters = self.config.mail.as_ref().map_or_else(LetterSettings::none, config::Mail::letters);
         let recorder = Recorder::resume(letters, &world, records, clerk.clone());
-        let listen: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
         tracing::info!(listen = listen.join(" "), config = %self.config.path.display(), "mainstay serves");
         self.notifier.ready("starting the engines");
         let doors = Doors { facts, orders, reports };
@@ -276,52 +269,39 @@ impl Prepared {
             sampled: clock::now(),
             stopping: false,
         };
-        let text = format!("mainstay {} serves at {}", env!("CARGO_PKG_VERSION"), listen.join(" "));
-        agent.announce(Event { kind: "started".to_owned(), text, ..Event::default() });
+        agent.announce(started(&listen.join(" ")));
         let proxy = agent.run(first).await;
         let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
-        let left_behind = match gpus {
-            Some(probe) => probe.stop().await,
-            None => None,
-        };
-        if let Some(pid) = left_behind {
-            tracing::warn!(pid, "the GPU probe cannot be ended; it is left behind");
-        }
+        let left_behind = stop_probe(gpus).await;
         reaper::alone(LAST_WORDS, left_behind).await;
         sockets.close();
         clerk.settle();
-        if let Some(courier) = courier {
-            courier.stop();
-        }
+        courier.into_iter().for_each(Courier::stop);
         tracing::info!("every engine has ended");
         Ok(())
     }
 }
 
-/// What earlier agents left in the state directory.
-struct Past {
-    events: Arc<Feed>,
-    /// The records of incidents.
-    records: Result<Vec<Record>, String>,
-    /// How long starts took.
-    starts: Vec<Starts>,
+fn identity(config: &Config, listen: &[String], watchdog: Option<Duration>) -> Identity {
+    Identity {
+        started_ms: clock::wall_ms(),
+        listen: listen.to_vec(),
+        config: config.path.display().to_string(),
+        state_dir: config.agent.state_dir.display().to_string(),
+        watchdog,
+    }
 }
 
-/// A disk that hangs is not waited for: then there is no past.
-fn past(config: &Config) -> Past {
-    let (found, looked) = std::sync::mpsc::sync_channel(1);
-    let state_dir = config.agent.state_dir.clone();
-    let (dir, names) =
-        (state_dir.clone(), config.tiers.iter().map(|tier| tier.name.clone()).collect::<Vec<_>>());
-    let look = move || {
-        let records = Store::at(&dir).load_all().map_err(|why| why.to_string());
-        let _ = found.send((Journal::at(&dir).tail(feed::KEPT), records, starts::load(&dir, &names)));
-    };
-    let looking = std::thread::Builder::new().name("past".into()).spawn(look);
-    let past = looking.ok().and_then(|_| looked.recv_timeout(PAST_MAX).ok());
-    let nothing = || (Vec::new(), Err(format!("{} does not answer", state_dir.display())), Vec::new());
-    let (lines, records, starts) = past.unwrap_or_else(nothing);
-    Past { events: Arc::new(Feed::resume(lines)), records, starts }
+fn started(listen: &str) -> Event {
+    let text = format!("mainstay {} serves at {listen}", env!("CARGO_PKG_VERSION"));
+    Event { kind: "started".to_owned(), text, ..Event::default() }
+}
+
+/// Ends the GPU probe; its pid when it cannot be ended.
+async fn stop_probe(gpus: Option<crate::gpu::Probe>) -> Option<u32> {
+    let pid = gpus?.stop().await?;
+    tracing::warn!(pid, "the GPU probe cannot be ended; it is left behind");
+    Some(pid)
 }
 
 /// The thread that writes incidents, events and mail.
@@ -343,82 +323,6 @@ fn post_office(
     let host = recorder::host_name();
     let started = mail::start(settings, &config.agent.state_dir, &host, Arc::new(redact), inbox);
     started.map(Some).map_err(failed("cannot start the courier's thread"))
-}
-
-/// Status and control socket, open; whoever holds this decides when they close.
-struct Sockets {
-    /// Dropped: the thread ends.
-    close: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
-}
-
-impl Sockets {
-    /// Ends every conversation and removes the files.
-    fn close(self) {
-        drop(self.close);
-        let _ = self.thread.join();
-    }
-}
-
-/// What the sockets serve.
-fn served(
-    picture: &Arc<Picture>,
-    events: &Arc<Feed>,
-    metrics: scrape::Source,
-    operator: mpsc::Sender<Order>,
-    faults: &Arc<Faults>,
-) -> Served {
-    let status = Arc::clone(picture);
-    let faults = Faults::allowed().then(|| {
-        let faults = Arc::clone(faults);
-        Arc::new(move |name: &str| faults.cause(name)) as control::Faults
-    });
-    Served {
-        status: Arc::new(move || {
-            let picture = Arc::clone(&status);
-            Box::pin(async move { picture.status().await })
-        }),
-        events: Arc::clone(events),
-        metrics,
-        operator,
-        faults,
-    }
-}
-
-/// Opens status and control socket, on a thread of their own: a stuck loop can still be looked at. `scrapes` is answered
-/// there too.
-fn open_sockets(
-    run_dir: &Path,
-    served: Served,
-    scrapes: impl Future<Output = ()> + Send + 'static,
-) -> Result<Sockets, StartError> {
-    let (opened, outcome) = std::sync::mpsc::sync_channel(1);
-    let (close, closed) = oneshot::channel();
-    let run_dir = run_dir.to_owned();
-    let serve = move || {
-        let served = async {
-            let open = control::serve(&run_dir, served).await;
-            let (open, outcome) = match open {
-                Ok(open) => (Some(open), Ok(())),
-                Err(why) => (None, Err(why)),
-            };
-            let _ = opened.send(outcome);
-            if open.is_some() {
-                tokio::spawn(scrapes);
-                let _ = closed.await;
-            }
-        };
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(served),
-            Err(why) => drop(opened.send(Err(why))),
-        }
-    };
-    let doing = "cannot open the control sockets";
-    let thread = std::thread::Builder::new().name("control".into()).spawn(serve).map_err(failed(doing))?;
-    outcome.recv().map_err(io::Error::other).and_then(|outcome| outcome).map_err(failed(doing))?;
-    Ok(Sockets { close, thread })
 }
 
 fn start_watchdog(

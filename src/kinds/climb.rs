@@ -240,7 +240,7 @@ mod tests {
         // A worker that is behind, and a second pass over other shards, take nothing back.
         assert_eq!(start.hear(91, CORE), "loading weights 60/50 31");
         assert_eq!(start.hear(92, &shards(0, 0)), "loading weights 60/0 48");
-        assert_eq!(start.hear(95, UP), "ready 99/- 0");
+        assert_eq!(start.hear(95, UP), "listening 99/- 0");
     }
 
     #[test]

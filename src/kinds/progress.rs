@@ -58,7 +58,7 @@ const VLLM: Ladder = &[
     ("warming up", &["Warming up model"]),
     ("capturing CUDA graphs", &["Capturing CUDA graph", "Graph capturing finished"]),
     ("opening its endpoint", &["init engine (", "Starting vLLM"]),
-    ("ready", &["Application startup complete"]),
+    ("listening", &["Application startup complete"]),
 ];
 
 const LLAMA_SERVER: Ladder = &[
@@ -68,7 +68,7 @@ const LLAMA_SERVER: Ladder = &[
     ("allocating the KV cache", &["KV buffer size", "compute buffer size", "llama_context:"]),
     ("warming up", &["warming up the model"]),
     ("opening its endpoint", &["initializing, n_slots", "model loaded"]),
-    ("ready", &["listening on"]),
+    ("listening", &["listening on"]),
 ];
 
 const OLLAMA: Ladder = &[
@@ -91,7 +91,7 @@ const OLLAMA: Ladder = &[
     ("allocating the KV cache", &["KV buffer size", "compute buffer size", "llama_context:"]),
     ("warming up", &["warming up the model"]),
     ("opening its endpoint", &["initializing, n_slots", "model loaded"]),
-    ("ready", &["llama-server started in", "runner started in"]),
+    ("listening", &["llama-server started in", "runner started in"]),
 ];
 
 const fn ladder(kind: Kind) -> Ladder {
@@ -148,11 +148,11 @@ fn done(line: &str) -> Option<Done> {
     let percent = digits.parse().ok().filter(|percent| *percent <= 100)?;
     let words = after.split(|c: char| c.is_whitespace() || "%|[],()".contains(c));
     // "2/4" is a count, "2.25G/4.97G" is none.
-    let count = words.filter_map(|word| {
+    let mut count = words.filter_map(|word| {
         let (n, of) = word.split_once('/')?;
         Some((n.parse::<u64>().ok()?, of.parse::<u64>().ok()?))
     });
-    Some(match count.filter(|(n, of)| n <= of).last() {
+    Some(match count.rfind(|(n, of)| n <= of) {
         Some((n, of)) => Done::Count { percent, n, of },
         None => Done::Percent(percent),
     })

@@ -69,7 +69,7 @@ fn a_start_of_vllm_climbs_its_ladder() {
         "loading weights",
         "allocating the KV cache",
         "opening its endpoint",
-        "ready",
+        "listening",
     ];
     assert_eq!(climbed(Kind::Vllm, VLLM_CPU), cpu);
     let mut gpu: Vec<&str> = stages(Kind::Vllm).collect();
@@ -90,7 +90,7 @@ fn a_start_of_llama_server_climbs_its_ladder() {
 0.06.157.200 I srv    load_model: initializing, n_slots = 4, n_ctx_slot = 4096, kv_unified = 'true'
 0.06.158.322 I srv  llama_server: model loaded
 0.06.158.396 I srv  llama_server: listening on http://127.0.0.1:40669";
-    let expected = ["reading its configuration", "loading weights", "opening its endpoint", "ready"];
+    let expected = ["reading its configuration", "loading weights", "opening its endpoint", "listening"];
     assert_eq!(climbed(Kind::LlamaServer, terse), expected);
     let verbose = "\
 0.00.041.829 I llama_model_loader: Dumping metadata keys/values. Note: KV overrides do not apply in this output.
@@ -103,7 +103,7 @@ fn a_start_of_llama_server_climbs_its_ladder() {
 0.00.073.145 I srv  llama_server: model loaded
 main: server is listening on http://127.0.0.1:8080 - starting the main loop";
     let expected =
-        ["loading weights", "allocating the KV cache", "warming up", "opening its endpoint", "ready"];
+        ["loading weights", "allocating the KV cache", "warming up", "opening its endpoint", "listening"];
     assert_eq!(climbed(Kind::LlamaServer, verbose), expected);
 }
 
@@ -128,7 +128,7 @@ time=2026-11-23T04:37:52.668Z level=INFO source=llama_server.go:1295 msg=\"waiti
     check(
         Kind::Ollama,
         "time=x level=INFO source=server.go:1289 msg=\"llama runner started in 3.02 seconds\"",
-        "ready",
+        "listening",
         None,
     );
     let fetched = fetching(Kind::Ollama, Some(12)).expect("Ollama fetches models");

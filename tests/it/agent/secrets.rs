@@ -109,8 +109,8 @@ fn haystack(rig: &Rig) -> Haystack {
     hay
 }
 
-/// Incidents, events and a mail that waits are among what is searched. Seen to fail without each of these: the redactor of `Sink`, of the log's writer, of the inbox; the spec's secrets; the
-/// forms.
+/// Incidents, events and a mail that waits are among what is searched. Seen to fail without each of these: the redactor of
+/// `Sink`, that of the inbox; the spec's secrets; the forms.
 fn a_planted_secret_is_found_nowhere(agent: &str) {
     let safe = safe();
     let rig = start(agent, safe.path());
@@ -134,7 +134,11 @@ fn a_planted_secret_is_found_nowhere(agent: &str) {
     until("their output is passed on", || rig.log().contains("I was told").then_some(()));
 
     let outbox = rig.state_dir().join("outbox");
-    until("a mail waits", || fs::read_dir(&outbox).ok()?.next().map(|_| ()));
+    until("a mail waits", || {
+        let mut mails = Haystack::default();
+        outbox.is_dir().then(|| mails.add_files(&outbox))?;
+        mails.has("LLM held: second").then_some(())
+    });
 
     let evidence = held.last_exit.and_then(|exit| exit.evidence).expect("a diagnosis");
     assert_eq!(evidence, "error: invalid argument: --x=[redacted]");

@@ -22,7 +22,7 @@ fn told(output: &Output) -> (Option<i32>, String, String) {
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// Seen to fail when every line counted as a sign of life: it then went on for ever.
+/// Seen to fail (by hand) with the agent before it, for which every line was a sign of life: it went on for ever.
 #[test]
 fn a_start_that_only_repeats_itself_is_given_up_and_says_what_stood_still() {
     let knobs = "\"never_ready\": true, \"repeat\": \"waiting for peers\"";
@@ -35,7 +35,6 @@ fn a_start_that_only_repeats_itself_is_given_up_and_says_what_stood_still() {
     assert!(evidence.starts_with(reason) && evidence.ends_with("waiting for peers"), "{evidence}");
 }
 
-/// Seen to fail when only lines counted.
 #[test]
 fn a_silent_start_that_works_is_left_alone() {
     let rig = Rig::start(&[tier("only", "\"ready_after\": 9, \"spin\": true", SHORT)]);

@@ -68,7 +68,7 @@ fn the_endpoint_is_ready_with_any_tier_and_a_tier_only_by_itself() {
 fn waiting_is_pointless_only_when_nothing_is_on_its_way() {
     let held = tier("best", false, process("held", Value::Null, exit()));
     let why = "best is held: bad-argument: no such flag; it is tried again at 21:48:00 UTC; to try now: mainstay start best";
-    check(&status("serving", None, &[held.clone()]), None, why);
+    check(&status("serving", None, std::slice::from_ref(&held)), None, why);
     check(&status("serving", None, &[held.clone(), tier("cpu", false, starting())]), Some("best"), why);
     let stopped = tier("cpu", false, process("stopped", Value::Null, Value::Null));
     let both = format!("{why}\ncpu is stopped; to start it: mainstay start cpu");
