@@ -6,9 +6,13 @@ use crate::kinds::{self, Evidence, Kind};
 use crate::policy::{Ending, Exit};
 use crate::shim::{self, Exited, ring};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// More than a ring of 1 MiB holds, unless an engine prints next to nothing on each line.
 const LINES_MAX: usize = 50_000;
+
+/// How long the reading may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known beside the log.
 pub struct Circumstances {
@@ -33,7 +37,9 @@ pub fn exit(exited: &Exited) -> Exit {
 pub async fn ending(run_dir: PathBuf, known: Circumstances) -> Ending {
     let exit = known.exit;
     let read = tokio::task::spawn_blocking(move || diagnose(&last_lines(&run_dir, LINES_MAX), &known));
-    read.await.unwrap_or(Ending {
+    // An end has to be told even when every thread is stuck somewhere.
+    let read = tokio::time::timeout(PATIENCE, read).await;
+    read.ok().and_then(Result::ok).unwrap_or(Ending {
         exit,
         cause: crate::policy::Cause::Unknown,
         deterministic: None,

@@ -26,6 +26,8 @@ use tokio::time::MissedTickBehavior;
 const SHIM_OPENS: Duration = Duration::from_secs(10);
 /// A shim that has dropped the connection still listens; one that is dead does not.
 const SHIM_AGAIN: Duration = Duration::from_secs(1);
+/// How long the kernel's log may take to be read.
+const KERNEL_ANSWERS: Duration = Duration::from_secs(2);
 /// How long what a dead shim left may withstand KILL before it is called wedged, and how often it is killed again.
 const BURIAL: Duration = Duration::from_secs(30);
 
@@ -284,8 +286,9 @@ impl Keeper {
         let cgroup =
             self.spec.cgroup.as_deref().and_then(|path| path.file_name()?.to_str()).map(str::to_owned);
         let pid = seen.pid.unwrap_or_default();
-        let word = tokio::task::spawn_blocking(move || since.kernels_word(pid, cgroup.as_deref())).await;
-        word.ok().flatten().or(rose)
+        let word = tokio::task::spawn_blocking(move || since.kernels_word(pid, cgroup.as_deref()));
+        let word = tokio::time::timeout(KERNEL_ANSWERS, word).await;
+        word.ok().and_then(Result::ok).flatten().or(rose)
     }
 
     async fn tell(&self, event: EngineEvent) {

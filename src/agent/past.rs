@@ -1,6 +1,7 @@
 //! What earlier agents left in the state directory, as the next one begins with it.
 use super::starts;
 use crate::alert::{Journal, Record, Starts, Store};
+use crate::clock;
 use crate::config::Config;
 use crate::control::feed::{self, Feed};
 use std::sync::Arc;
@@ -11,8 +12,8 @@ const PAST_MAX: Duration = Duration::from_secs(2);
 
 pub struct Past {
     pub events: Arc<Feed>,
-    /// The records of incidents.
-    pub records: Result<Vec<Record>, String>,
+    /// The records of incidents, and the largest number that was given to one.
+    pub records: Result<(Vec<Record>, u64), String>,
     /// How long starts took.
     pub starts: Vec<Starts>,
 }
@@ -25,13 +26,23 @@ impl Past {
         let (dir, names) =
             (state_dir.clone(), config.tiers.iter().map(|tier| tier.name.clone()).collect::<Vec<_>>());
         let look = move || {
-            let records = Store::at(&dir).load_all().map_err(|why| why.to_string());
+            let store = Store::at(&dir);
+            // A damaged record has a number, too.
+            let last = store.ids().map(|ids| ids.last().copied().unwrap_or(0));
+            let records = store.load_all().and_then(|records| Ok((records, last?)));
+            let records = records.map_err(|why| why.to_string());
             let _ = found.send((Journal::at(&dir).tail(feed::KEPT), records, starts::load(&dir, &names)));
         };
         let looking = std::thread::Builder::new().name("past".into()).spawn(look);
         let past = looking.ok().and_then(|_| looked.recv_timeout(PAST_MAX).ok());
-        let nothing = || (Vec::new(), Err(format!("{} does not answer", state_dir.display())), Vec::new());
-        let (lines, records, starts) = past.unwrap_or_else(nothing);
-        Self { events: Arc::new(Feed::resume(lines)), records, starts }
+        match past {
+            Some((lines, records, starts)) => Self { events: Arc::new(Feed::resume(lines)), records, starts },
+            // Numbers go on from the time, which is larger than any that was counted.
+            None => Self {
+                events: Arc::new(Feed::after(clock::wall_ms().unsigned_abs() / 1_000)),
+                records: Err(format!("{} does not answer", state_dir.display())),
+                starts: Vec::new(),
+            },
+        }
     }
 }

@@ -38,11 +38,16 @@ pub struct Recorder {
 
 struct OpenRecord {
     record: Record,
+    /// When it began, or this agent did.
     opened: Moment,
+    /// How long it had lasted by then.
+    lasted_before: Duration,
     /// What clients had felt when it began, or when this agent did.
     before: Felt,
     /// Of an earlier agent, already in the record.
     earlier: Felt,
+    /// Serving moved down from its tier.
+    moved: bool,
     changed: bool,
     /// The run whose end has to be looked at.
     look: Option<Option<RunId>>,
@@ -53,31 +58,25 @@ impl Recorder {
     pub fn resume(
         settings: LetterSettings,
         world: &World,
-        records: Result<Vec<Record>, String>,
+        records: Result<(Vec<Record>, u64), String>,
         clerk: Clerk,
     ) -> Self {
         let now = clock::now();
         let host = host_name();
         let (records, last_id) = match records {
-            Ok(records) => {
-                let last = records.last().map_or(0, |record| record.id);
-                (records, last)
-            }
+            Ok(found) => found,
             Err(why) => {
                 tracing::error!(why, "the incidents of before cannot be read; numbers go on from the time");
                 // Larger than any that was counted.
                 (Vec::new(), clock::wall_ms().unsigned_abs() / 1_000)
             }
         };
-        let ago = |at: &str| {
-            let ms = clock::parse_rfc3339(at).map_or(0, |at| (clock::wall_ms() - at).max(0));
-            now.back(Duration::from_millis(ms.unsigned_abs()))
-        };
         let saved = SavedIncidents {
             last_id,
-            open: records.iter().filter_map(|record| open_of(record, world)).collect(),
-            waiting: records.iter().filter(|r| r.mail.waiting).map(|r| IncidentId(r.id)).collect(),
-            last_alert: records.iter().filter_map(|r| r.mail.at.as_deref()).max().map(ago),
+            open: open_ones(&records, world),
+            // What was to be mailed and is not in the outbox was lost with the agent before: the digest makes up for it.
+            waiting: records.iter().filter(|r| is_owed(&r.mail)).map(|r| IncidentId(r.id)).collect(),
+            last_alert: records.iter().filter_map(|r| r.mail.at.as_deref()).max().map(age),
         };
         let mut open = BTreeMap::new();
         for mut record in records.into_iter().filter(Record::is_open) {
@@ -87,10 +86,19 @@ impl Recorder {
                 clerk.give(Job::Save(Box::new(record), None));
                 continue;
             }
-            let opened = ago(&record.opened);
+            let lasted_before = age(&record.opened);
             let earlier = record.clients;
-            let entry =
-                OpenRecord { record, opened, before: Felt::default(), earlier, changed: true, look: None };
+            let moved = record.to.is_some();
+            let entry = OpenRecord {
+                record,
+                opened: now,
+                lasted_before,
+                before: Felt::default(),
+                earlier,
+                moved,
+                changed: true,
+                look: None,
+            };
             open.insert(IncidentId(entry.record.id), entry);
         }
         let incidents = Incidents::resume(settings, world.engines.clone(), saved, now);
@@ -153,7 +161,8 @@ impl Recorder {
                 self.save(around);
                 let Some(mut open) = self.open.remove(&id) else { return };
                 open.record.closed = Some(clock::rfc3339(clock::wall_ms()));
-                open.record.lasted_s = Some((now.since(open.opened).as_secs_f64() * 1e3).round() / 1e3);
+                open.record.lasted_s =
+                    Some(((open.lasted_before + now.since(open.opened)).as_secs_f64() * 1e3).round() / 1e3);
                 open.record.clients = open.felt(around.felt);
                 open.record.mail.waiting = self.incidents.is_waiting(id);
                 tracing::info!(incident = id.0, tier = open.record.tier, "the incident is over");
@@ -188,8 +197,10 @@ impl Recorder {
         OpenRecord {
             record,
             opened: now,
+            lasted_before: Duration::ZERO,
             before: felt,
             earlier: Felt::default(),
+            moved: false,
             changed: true,
             look: Some(run),
         }
@@ -247,9 +258,14 @@ impl OpenRecord {
                 }
                 EngineState::Stopped | EngineState::Ready | EngineState::Stopping => {}
             },
-            Notice::Failover { to, .. } => record.to = Some(names.tier(*to)),
+            // Others' failovers are only lines of the timeline.
+            Notice::Failover { from, to, .. } if names.tier(*from) == record.tier || self.moved => {
+                self.moved = true;
+                record.to = Some(names.tier(*to));
+            }
+            Notice::Failover { .. } => {}
             Notice::AllDown { .. } => record.to = None,
-            Notice::Serving { to: Some(to), .. } if names.tier(*to) != record.tier => {
+            Notice::Serving { to: Some(to), .. } if self.moved && names.tier(*to) != record.tier => {
                 record.to = Some(names.tier(*to));
             }
             // Its own return: who stood in for it stays on record.
@@ -268,6 +284,13 @@ impl OpenRecord {
     }
 }
 
+/// What is not over; of one tier only the newest, should the end of an older one have been lost.
+fn open_ones(records: &[Record], world: &World) -> Vec<Open> {
+    let mut open: BTreeMap<TierId, Open> = BTreeMap::new();
+    open.extend(records.iter().filter_map(|record| open_of(record, world)).map(|one| (one.tier, one)));
+    open.into_values().collect()
+}
+
 /// An incident of an earlier agent, if this one still has its tier.
 fn open_of(record: &Record, world: &World) -> Option<Open> {
     let gravity = Gravity::ALL.into_iter().find(|gravity| gravity.name() == record.kind)?;
@@ -281,6 +304,16 @@ fn open_of(record: &Record, world: &World) -> Option<Open> {
             told: record.mail.told.iter().filter_map(told).collect(),
         })
     })?
+}
+
+/// How long ago, by the wall clock: a later agent may be of another boot.
+fn age(at: &str) -> Duration {
+    let ms = clock::parse_rfc3339(at).map_or(0, |at| (clock::wall_ms() - at).max(0));
+    Duration::from_millis(ms.unsigned_abs())
+}
+
+fn is_owed(mail: &Mail) -> bool {
+    mail.waiting || (!mail.told.is_empty() && !mail.mailed)
 }
 
 fn post(letter: Letter) -> Post {

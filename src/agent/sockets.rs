@@ -44,7 +44,11 @@ impl Sockets {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
             match runtime {
-                Ok(runtime) => runtime.block_on(served),
+                Ok(runtime) => {
+                    runtime.block_on(served);
+                    // A look at a process that hangs in the driver is not waited for.
+                    runtime.shutdown_background();
+                }
                 Err(why) => drop(opened.send(Err(why))),
             }
         };

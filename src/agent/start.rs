@@ -109,12 +109,28 @@ fn format(format: LogFormat) -> log::Format {
 /// An error with what was being done, and what to do about it.
 pub(super) fn failed(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> StartError {
     move |why| {
-        let what = format!("{doing}: {why}");
+        let what = format!("{doing}: {why}; {}", remedy(why.kind()));
         if why.kind() == io::ErrorKind::PermissionDenied {
             StartError::NotPermitted(what)
         } else {
             StartError::Failed(what)
         }
+    }
+}
+
+fn remedy(why: io::ErrorKind) -> &'static str {
+    match why {
+        io::ErrorKind::PermissionDenied => {
+            "give it to the account that mainstay runs as (User= of the unit), or run as another"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
+            "name other directories with agent.run_dir and agent.state_dir"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space on that file system",
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
+            "raise TasksMax=, LimitNPROC= or the memory of the unit"
+        }
+        _ => "see `mainstay help troubleshooting`",
     }
 }
 
@@ -191,7 +207,9 @@ fn listen(at: &SocketAddr) -> Result<TcpListener, StartError> {
             io::ErrorKind::AddrInUse => StartError::Failed(format!(
                 "{what}; stop what listens there (`ss -ltnp`), or change server.listen"
             )),
-            io::ErrorKind::PermissionDenied => StartError::NotPermitted(what),
+            io::ErrorKind::PermissionDenied => StartError::NotPermitted(format!(
+                "{what}; choose a port from 1024 on in server.listen, or give the unit CAP_NET_BIND_SERVICE"
+            )),
             _ => StartError::Failed(format!("{what}; change server.listen")),
         }
     })
@@ -202,7 +220,8 @@ impl Prepared {
         // One thread, this one: shims are spawned from it, and it lives as long as the agent.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(4)
+            // Some may hang: in a look-up of a name, or in /proc with a process that the driver holds.
+            .max_blocking_threads(32)
             .build()
             .map_err(failed("cannot start the runtime"))?;
         let outcome = tokio::task::LocalSet::new().block_on(&runtime, self.serve());
@@ -274,9 +293,9 @@ impl Prepared {
         let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
         let left_behind = stop_probe(gpus).await;
         reaper::alone(LAST_WORDS, left_behind).await;
-        sockets.close();
         clerk.settle();
         courier.into_iter().for_each(Courier::stop);
+        sockets.close();
         tracing::info!("every engine has ended");
         Ok(())
     }
@@ -306,7 +325,9 @@ async fn stop_probe(gpus: Option<crate::gpu::Probe>) -> Option<u32> {
 
 /// The thread that writes incidents, events and mail.
 fn clerk(state_dir: &Path, outbox: Option<Outbox>) -> Result<Clerk, StartError> {
-    let complain = |why: &io::Error| tracing::error!(%why, "the state directory cannot be written");
+    let complain = |why: &io::Error| {
+        tracing::error!(%why, "the state directory cannot be written: look at its free space and its owner");
+    };
     let started = Clerk::start(state_dir, outbox, Box::new(complain));
     started.map(|(clerk, _)| clerk).map_err(failed("cannot start the clerk's thread"))
 }
@@ -364,8 +385,11 @@ fn world(
     };
     let saved = Saved { last_runs: engines.iter().map(last_run).collect() };
     let (host, first) = Host::resume(policy, &saved, now);
-    let probe =
-        Probe::new().map_err(|why| StartError::Failed(format!("cannot make a client for probes: {why}")))?;
+    let probe = Probe::new().map_err(|why| {
+        StartError::Failed(format!(
+            "cannot make a client for probes: {why}; see `mainstay help troubleshooting`"
+        ))
+    })?;
     let world = World {
         seats: config.tiers.iter().cloned().map(|tier| Seat::new(Arc::new(tier))).collect(),
         names,

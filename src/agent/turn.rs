@@ -248,10 +248,12 @@ impl Agent {
         let status = self.host.status();
         let name = &self.world.names[usize::from(tier.0)];
         let Some(engine) = &status.tiers[usize::from(tier.0)].engine else {
-            return Some(format!("{name} is a remote tier: mainstay does not own its process"));
+            return Some(format!(
+                "{name} is a remote tier: mainstay does not own its process; do it on that host"
+            ));
         };
         if status.state != HostState::Serving {
-            return Some("mainstay is stopping".to_owned());
+            return Some("mainstay is stopping; its next start begins every engine anew".to_owned());
         }
         let running = match engine.state {
             EngineState::Starting | EngineState::Ready => true,
@@ -259,9 +261,12 @@ impl Agent {
             EngineState::Backoff | EngineState::Held | EngineState::Wedged => return None,
         };
         match command {
-            Command::Start if running => Some(format!("{name} is already {}", notice::state(engine.state))),
+            Command::Start if running => Some(format!(
+                "{name} is already {}; to end it first: mainstay restart {name}",
+                notice::state(engine.state)
+            )),
             Command::Stop if engine.state == EngineState::Stopped => {
-                Some(format!("{name} is already stopped"))
+                Some(format!("{name} is already stopped; to start it: mainstay start {name}"))
             }
             Command::Start | Command::Stop | Command::Restart => None,
         }

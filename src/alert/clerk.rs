@@ -8,17 +8,26 @@ use super::record::{Record, Scene};
 use super::starts::Starts;
 use super::store::Store;
 use crate::clock;
-use std::collections::BTreeMap;
+use crate::policy::Moment;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Jobs that may wait for a slow disk. A record is a few kilobytes.
 const WAITING_MAX: usize = 256;
+/// An alert waits this long for what is found out right after the failure: an engine's exit, and what it died of.
+const RIPEN: Duration = Duration::from_secs(2);
+/// When mail that could not be written down is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Mails that may wait for a disk that takes none.
+const POSTS_MAX: usize = 50;
+/// With nothing to do.
+const REST: Duration = Duration::from_secs(3600);
 /// How long the last jobs may take when the agent ends.
 const LAST_JOBS: Duration = Duration::from_secs(2);
 
@@ -65,6 +74,7 @@ impl Clerk {
             journal: Journal::at(state_dir),
             outbox,
             kept: BTreeMap::new(),
+            posts: VecDeque::new(),
             complain,
         };
         let thread = std::thread::Builder::new().name("clerk".into()).spawn(move || desk.work(&jobs))?;
@@ -107,18 +117,55 @@ struct Desk {
     outbox: Option<Outbox>,
     /// Of the incidents that are open: what only this thread knows.
     kept: BTreeMap<u64, Kept>,
+    /// Mail that is not in the outbox yet, and when it may be written.
+    posts: VecDeque<(Post, Moment)>,
     complain: Complain,
 }
 
 impl Desk {
     fn work(mut self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
-            match job {
-                Job::Save(record, look) => self.tell(|desk| desk.save(*record, look)),
-                Job::Post(post) => self.tell(|desk| desk.post(&post)),
-                Job::Starts(starts) => self.tell(|desk| starts.save(&desk.state_dir)),
-                Job::Event(line) => self.tell(|desk| desk.journal.append(&line)),
-                Job::Mark(written) => drop(written.send(())),
+        loop {
+            match jobs.recv_timeout(self.patience()) {
+                Ok(Job::Save(record, look)) => self.tell(|desk| desk.save(*record, look)),
+                Ok(Job::Post(post)) => self.put_off(*post),
+                Ok(Job::Starts(starts)) => self.tell(|desk| starts.save(&desk.state_dir)),
+                Ok(Job::Event(line)) => self.tell(|desk| desk.journal.append(&line)),
+                Ok(Job::Mark(written)) => {
+                    // The agent ends: what is known now is all that this one will ever know.
+                    self.posts.iter_mut().for_each(|(_, ready)| *ready = Moment::default());
+                    self.write_posts();
+                    let _ = written.send(());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.write_posts();
+        }
+    }
+
+    fn put_off(&mut self, post: Post) {
+        let ready = match post.kind {
+            PostKind::Alert => clock::now() + RIPEN,
+            PostKind::Digest | PostKind::Return => clock::now(),
+        };
+        if self.posts.len() >= POSTS_MAX {
+            self.posts.pop_front();
+            (self.complain)(&io::Error::other("too many mails cannot be written down; the oldest is lost"));
+        }
+        self.posts.push_back((post, ready));
+    }
+
+    fn patience(&self) -> Duration {
+        self.posts.front().map_or(REST, |(_, ready)| ready.since(clock::now()))
+    }
+
+    /// Writes what is ready, in order; what cannot be written stays, and is tried again.
+    fn write_posts(&mut self) {
+        while self.posts.front().is_some_and(|(_, ready)| *ready <= clock::now()) {
+            let Some((post, _)) = self.posts.pop_front() else { return };
+            if let Err(why) = self.post(&post) {
+                (self.complain)(&why);
+                return self.posts.push_front((post, clock::now() + AGAIN));
             }
         }
     }
@@ -141,6 +188,8 @@ impl Desk {
         }
         record.scene = kept.scene.clone();
         (record.mail.message_id, record.mail.at) = (kept.message_id.clone(), kept.mailed_at.clone());
+        // Not before it is in the outbox: after a crash in between, the next agent owes the operator a word.
+        record.mail.mailed &= kept.mailed_at.is_some();
         if !record.is_open() {
             self.kept.remove(&id);
         }

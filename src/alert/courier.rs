@@ -35,7 +35,8 @@ impl Courier {
     /// # Errors
     /// When there is no thread or no runtime to be had.
     pub fn start(relay: Relay, outbox: Outbox, patience: Patience, pace: Pace) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
         let (stop, stopped) = watch::channel(false);
         let (end, ended) = channel();
         let schedule = Schedule::new(pace, clock::now());

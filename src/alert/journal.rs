@@ -55,7 +55,11 @@ impl Journal {
     fn write(&mut self, line: &str) -> io::Result<()> {
         if self.length > FILE_MAX {
             self.file = None;
-            fs::rename(&self.path, self.before())?;
+            match fs::rename(&self.path, self.before()) {
+                // Somebody else has moved it.
+                Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+                Ok(()) | Err(_) => self.length = 0,
+            }
         }
         let whole = format!("{line}\n");
         self.open()?.write_all(whole.as_bytes())?;

@@ -200,7 +200,11 @@ impl Outbox {
         };
         store::replace(&self.path(last + 1), &written(mail)?)?;
         *last_number = Some(last + 1);
-        self.make_room()
+        // The mail is there; whatever keeps old ones from going must not have it written twice.
+        if let Err(why) = self.make_room() {
+            tracing::warn!(%why, "the outbox cannot be tidied");
+        }
+        Ok(())
     }
 
     /// Lets the oldest mails go where there are too many.
@@ -211,7 +215,11 @@ impl Outbox {
             bytes += fs::metadata(&path).map_or(0, |m| m.len());
             if newer > 0 && (newer >= MAILS_MAX || bytes > BYTES_MAX) {
                 let dropped = read(&path);
-                fs::remove_file(&path)?;
+                match fs::remove_file(&path) {
+                    // The courier was quicker.
+                    Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
+                    removed => removed?,
+                }
                 if let Ok(mail) = dropped {
                     self.tell(&Outcome::Dropped { mail: mail.envelope.ticket() });
                 }

@@ -12,7 +12,7 @@ pub fn main(file: &Path) -> Exit {
             show(format!("{}: good; tiers, best first: {}\n", file.display(), names.join(", "))).into()
         }
         Err(Refusal::Unreadable(why)) => {
-            complain(why);
+            complain(format_args!("{why}; --config names a file that this account may read"));
             Exit::Unreadable
         }
         Err(wrong @ Refusal::Wrong(_)) => {

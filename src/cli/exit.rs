@@ -26,6 +26,41 @@ pub enum Exit {
     Misconfigured = 78,
 }
 
+impl Exit {
+    /// By number.
+    pub const ALL: &[Self] = &[
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::NoneCanAnswer,
+        Self::Unreadable,
+        Self::NoAgent,
+        Self::Taken,
+        Self::NotPermitted,
+        Self::Misconfigured,
+    ];
+
+    /// For the manual: when a program ends with it.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done; status: the best tier serves",
+            Self::Failed => "it failed; status: a lower tier serves",
+            Self::Usage => "the command line is wrong",
+            Self::NoneCanAnswer => "status only: the agent runs, and no tier can answer",
+            Self::Unreadable => {
+                "the configuration file, or the log to explain, is not there or cannot be read"
+            }
+            Self::NoAgent => "no agent answers at the socket",
+            Self::Taken => "run only: another agent holds the runtime directory",
+            Self::NotPermitted => "not permitted",
+            Self::Misconfigured => {
+                "the configuration is wrong; every problem was printed. systemd does not start the agent again after \
+                 this one"
+            }
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

@@ -88,9 +88,12 @@ fn read(file: Option<&Path>) -> Result<Tail, String> {
         if stdin.is_terminal() {
             report("mainstay: reading a log from the terminal; end it with Ctrl-D");
         }
-        return tail::read(stdin).map_err(|why| format!("cannot read the standard input: {why}"));
+        return tail::read(stdin)
+            .map_err(|why| format!("cannot read the standard input: {why}; name a file instead"));
     };
-    let unreadable = |why: io::Error| format!("cannot read {}: {why}", path.display());
+    let unreadable = |why: io::Error| {
+        format!("cannot read {}: {why}; name a readable file, or - for the standard input", path.display())
+    };
     tail::read(BufReader::new(File::open(path).map_err(unreadable)?)).map_err(unreadable)
 }
 

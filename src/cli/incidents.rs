@@ -32,7 +32,10 @@ pub fn one(client: &Client, state_dir: Option<&Path>, which: &str, json: bool) -
     let wanted = if which == "last" { ids.last().copied() } else { which.parse().ok() };
     let Some(id) = wanted else {
         return if which == "last" {
-            complain(format_args!("no incident is kept in {}", store.dir().display()));
+            complain(format_args!(
+                "no incident is kept in {}: nothing has failed, or --state-dir names where they are",
+                store.dir().display()
+            ));
             Exit::Failed
         } else {
             complain(format_args!("{which:?} is no incident's number; `mainstay incidents` lists them"));

@@ -37,7 +37,11 @@ pub fn main(run_dir: &Path, tier: &str, count: usize, follow: bool) -> Exit {
 fn print(run_dir: &Path, tier: &str, count: usize, follow: bool) -> Result<(), Exit> {
     let runs = run_dir.join("runs");
     let Some(number) = newest(&runs, tier)? else {
-        complain(format_args!("no run of a tier {tier:?} has a log in {}", runs.display()));
+        complain(format_args!(
+            "no run of a tier {tier:?} has a log in {}; `mainstay status` lists the tiers, and --run-dir names another \
+             runtime directory",
+            runs.display()
+        ));
         return Err(Exit::Failed);
     };
     let path = log_of(&runs, tier, number);
@@ -160,8 +164,14 @@ fn run_number(directory: &str, tier: &str) -> Option<u64> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Exit {
-    complain(format_args!("cannot read {}: {error}", path.display()));
-    if error.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::Failed }
+    let (remedy, exit) = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ("use the account that the agent runs as, or root", Exit::NotPermitted)
+        }
+        _ => ("the journal may have the same lines: journalctl -t mainstay-TIER", Exit::Failed),
+    };
+    complain(format_args!("cannot read {}: {error}; {remedy}", path.display()));
+    exit
 }
 
 /// Each line behind its time, byte for byte as it was written.

@@ -31,7 +31,13 @@ use std::time::Duration;
 
 /// Keeps an LLM API answering on one host: supervises vLLM, Ollama and llama-server, and fails over between them.
 #[derive(Debug, Parser)]
-#[command(name = "mainstay", version, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(
+    name = "mainstay",
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    max_term_width = 80
+)]
 pub struct Arguments {
     /// The agent's runtime directory; else $MAINSTAY_RUN_DIR, else where the agent would have made it
     #[arg(long, global = true, value_name = "DIR")]
@@ -80,6 +86,7 @@ enum Verb {
     },
     /// Print what a tier's engine wrote, across restarts
     Logs {
+        /// Its name, as in `mainstay status`
         tier: String,
         /// Go on with what it writes from now on, across restarts
         #[arg(short, long)]
@@ -99,6 +106,7 @@ enum Verb {
     },
     /// List the incidents: what failed, when, for how long and why
     Incidents {
+        /// As JSON, with all that is recorded
         #[arg(long)]
         json: bool,
         /// Where they are kept; else where the running agent, or the unit, keeps them
@@ -110,6 +118,7 @@ enum Verb {
         /// Its number, or `last`
         #[arg(value_name = "ID|last", default_value = "last")]
         which: String,
+        /// As JSON, with all that is recorded
         #[arg(long)]
         json: bool,
         /// Where they are kept; else where the running agent, or the unit, keeps them
@@ -117,11 +126,20 @@ enum Verb {
         state_dir: Option<PathBuf>,
     },
     /// End a tier's engine and start it again
-    Restart { tier: String },
+    Restart {
+        /// Its name, as in `mainstay status`
+        tier: String,
+    },
     /// Start a tier's engine that is stopped or held
-    Start { tier: String },
+    Start {
+        /// Its name, as in `mainstay status`
+        tier: String,
+    },
     /// Ask for a tier's engine to be stopped, until it is started by hand or the agent starts anew
-    Stop { tier: String },
+    Stop {
+        /// Its name, as in `mainstay status`
+        tier: String,
+    },
     /// Look after alerts
     Alert {
         #[command(subcommand)]
@@ -129,8 +147,14 @@ enum Verb {
     },
     /// Say what an engine's log and exit status tell: the cause, its evidence, and what to do
     Explain(explain::Options),
-    /// Print a page of the manual
-    Help { topic: Option<String> },
+    /// Print a page of the manual, the man page, or what a shell needs to complete command lines
+    Help {
+        /// A topic or a subcommand; `man` for the man page, `completions` for those of a shell; else the index
+        topic: Option<String>,
+        /// After `completions`: whose
+        #[arg(value_parser = ["bash", "zsh", "fish"])]
+        shell: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -183,6 +207,6 @@ fn perform(arguments: Arguments) -> Exit {
         Verb::Stop { tier } => operate::main(&client(), &tier, Command::Stop),
         Verb::Alert { what: AlertVerb::Test { config } } => alert::test(config.as_deref(), &client()),
         Verb::Explain(options) => explain::main(&options),
-        Verb::Help { topic } => help::main(topic.as_deref()),
+        Verb::Help { topic, shell } => help::main(topic.as_deref(), shell.as_deref()),
     }
 }

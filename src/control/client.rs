@@ -50,7 +50,12 @@ impl fmt::Display for Failure {
             ),
             Self::Refused { why, .. } => f.write_str(why),
             Self::Garbled { socket, why } => {
-                write!(f, "what answers at {} is not a mainstay agent, or broke off: {why}", socket.display())
+                write!(
+                    f,
+                    "what answers at {} is not a mainstay agent, or broke off: {why}; try again, and look whether it runs \
+                 (systemctl status mainstay)",
+                    socket.display()
+                )
             }
         }
     }
@@ -148,7 +153,7 @@ fn ask(socket: &Path, method: Method, path: &str, expected: StatusCode) -> Resul
 fn refusal(status: StatusCode, text: &[u8]) -> Failure {
     let why = match serde_json::from_slice::<wire::Problem>(text) {
         Ok(problem) => problem.error.message,
-        Err(_) => format!("the agent answered {status}"),
+        Err(_) => format!("the agent answered {status}; its log says more (journalctl -u mainstay)"),
     };
     Failure::Refused { status: status.as_u16(), why }
 }

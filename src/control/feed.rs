@@ -64,6 +64,11 @@ impl Feed {
         Self { kept: Mutex::new(kept), last: watch::channel(last).0 }
     }
 
+    /// Begins without a past, with numbers above this one.
+    pub fn after(seq: u64) -> Self {
+        Self { kept: Mutex::default(), last: watch::channel(seq).0 }
+    }
+
     /// The number of the newest event; 0 when there is none.
     pub fn last(&self) -> u64 {
         *self.last.borrow()

@@ -209,16 +209,22 @@ async fn operate(
     };
     let (answer, answered) = oneshot::channel();
     if served.operator.try_send(Order { tier: tier.clone(), command, answer }).is_err() {
-        let sentence = "the agent takes no command now: it is ending, or has too many before this one";
+        let sentence = "the agent takes no command now: it is ending, or has too many before this one; try again in a moment";
         return problem(StatusCode::SERVICE_UNAVAILABLE, "agent_busy", sentence);
     }
     match timeout(ANSWER, answered).await {
         Ok(Ok(Ok(seq))) => (StatusCode::ACCEPTED, Json(wire::Accepted { seq })).into_response(),
-        Ok(Ok(Err(Refused::NotFound))) => {
-            problem(StatusCode::NOT_FOUND, "tier_not_found", &format!("there is no tier {tier:?}"))
-        }
+        Ok(Ok(Err(Refused::NotFound))) => problem(
+            StatusCode::NOT_FOUND,
+            "tier_not_found",
+            &format!("there is no tier {tier:?}; `mainstay status` lists them"),
+        ),
         Ok(Ok(Err(Refused::Conflict(why)))) => problem(StatusCode::CONFLICT, "conflict", &why),
-        Ok(Err(_)) => problem(StatusCode::SERVICE_UNAVAILABLE, "agent_ending", "the agent is ending"),
+        Ok(Err(_)) => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "agent_ending",
+            "the agent is ending; try again when the next one runs",
+        ),
         Err(_) => no_answer(),
     }
 }
@@ -243,7 +249,11 @@ async fn not_allowed() -> Response {
 }
 
 fn no_answer() -> Response {
-    let sentence = format!("the agent has not answered for {} s", ANSWER.as_secs());
+    let sentence = format!(
+        "the agent has not answered for {} s; its log says more (journalctl -u mainstay), and its watchdog ends it when \
+         that lasts",
+        ANSWER.as_secs()
+    );
     problem(StatusCode::SERVICE_UNAVAILABLE, "agent_stuck", &sentence)
 }
 

@@ -17,6 +17,9 @@ use tokio::task::JoinHandle;
 /// How long a probe that was killed at the agent's end may take to go.
 const LAST_MOMENT: Duration = Duration::from_millis(250);
 
+/// Between two tries to watch a process, when there are no descriptors for it.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
+
 /// What is known of the GPUs.
 #[derive(Clone, Debug)]
 pub struct Picture {
@@ -192,9 +195,10 @@ async fn hear(process: &mut Option<Process>) -> Heard {
         Ok(News::Endless) => Heard::event(ProbeEvent::Garbage("a line without an end".to_owned())),
         Ok(News::Ended) => Heard::event(ProbeEvent::Ended),
         Err(why) => {
-            // It cannot even be watched: no descriptors, no memory. The deadlines decide.
+            // It cannot even be watched: no descriptors, no memory. The deadlines decide, and it is tried again.
             tracing::warn!(%why, "the GPU probe cannot be watched");
-            std::future::pending().await
+            tokio::time::sleep(WATCH_AGAIN).await;
+            Heard::event(ProbeEvent::Deadline)
         }
     }
 }

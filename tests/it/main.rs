@@ -6,6 +6,7 @@ mod control;
 mod corpus;
 mod explain;
 mod gpu;
+mod help;
 mod metrics;
 mod proxy;
 mod shim;

@@ -10,8 +10,13 @@ const LONGEST_NAME: usize = 20;
 /// The whole picture. `now_ms` is the wall clock in milliseconds since 1970, `width` is in columns.
 pub fn render(status: &Status, now_ms: i64, width: usize, colour: bool) -> String {
     let mut text = headline(status, width, colour);
+    if let Some(hint) = hint(status) {
+        text.push_str(&fit(&format!("  → {hint}"), width));
+        text.push('\n');
+    }
     for (label, fact, mark) in agent_facts(status, now_ms) {
-        let line = fit(&format!("{label:>9}: {fact}"), width);
+        let colon = if label.is_empty() { ' ' } else { ':' };
+        let line = fit(&format!("{label:>9}{colon} {fact}"), width);
         text.push_str(&paint(&line, mark, colour));
         text.push('\n');
     }
@@ -62,11 +67,22 @@ fn agent_facts(status: &Status, now_ms: i64) -> Vec<(&'static str, String, Colou
     ];
     if let Some(problem) = &agent.config_problem {
         facts.push(("Problem", problem.clone(), Colour::Red));
+        facts.push(("", format!("→ all of it: mainstay check --config {}", agent.config), Colour::Plain));
     }
     facts.extend(failovers(&status.failover_seconds).map(|fact| ("Failover", fact, Colour::Plain)));
     facts.extend(host(&status.host).map(|fact| ("Host", fact, Colour::Plain)));
     facts.extend(graphics(status, now_ms).map(|(fact, mark)| ("GPUs", fact, mark)));
     facts
+}
+
+/// Where to look when the best tier does not serve although it should: nothing while the agent is on its way up or down.
+fn hint(status: &Status) -> Option<&'static str> {
+    let best = status.tiers.first().map(|tier| &tier.name);
+    match status.agent.state {
+        AgentState::Starting | AgentState::Draining => None,
+        AgentState::Serving if status.serving.is_some() && status.serving.as_ref() == best => None,
+        AgentState::Serving => Some("why: mainstay incident last; what to do: mainstay help troubleshooting"),
+    }
 }
 
 /// Nothing where nobody looks, or where there is nothing to see yet.
@@ -75,7 +91,9 @@ fn graphics(status: &Status, now_ms: i64) -> Option<(String, Colour)> {
         GpuProbeState::Ok => {}
         GpuProbeState::Off | GpuProbeState::Starting => return None,
         GpuProbeState::NoDriver | GpuProbeState::Unresponsive | GpuProbeState::Wedged => {
-            return Some(gpus::sentence(&status.gpu_probe, now_ms));
+            let (sentence, mark) = gpus::sentence(&status.gpu_probe, now_ms);
+            let more = if mark == Colour::Plain { "" } else { "; → mainstay gpus" };
+            return Some((format!("{sentence}{more}"), mark));
         }
     }
     let (good, bad): (Vec<_>, Vec<_>) = status.gpus.iter().partition(|gpu| gpu.verdict == GpuVerdict::Ok);

@@ -67,7 +67,11 @@ pub(super) fn details(tier: &Tier, now_ms: i64) -> Vec<(String, Colour)> {
     if tier.health != Health::Healthy || !tier.routable {
         lines.push((why(tier, now_ms), Colour::Plain));
     }
-    let Some(process) = &tier.process else { return lines };
+    let Some(process) = &tier.process else {
+        let asked = tier.url.as_ref().filter(|_| tier.health == Health::Down);
+        lines.extend(asked.map(|url| (format!("→ does this host reach it? curl -v {url}"), Colour::Plain)));
+        return lines;
+    };
     lines.extend(what_runs(process).map(|line| (line, Colour::Dim)));
     let in_trouble = match process.state {
         ProcessState::Held | ProcessState::Wedged | ProcessState::Fenced => Colour::Red,
@@ -75,16 +79,35 @@ pub(super) fn details(tier: &Tier, now_ms: i64) -> Vec<(String, Colour)> {
         ProcessState::Stopped | ProcessState::Ready => Colour::Plain,
     };
     lines.extend(what_next(process, now_ms).map(|line| (line, in_trouble)));
-    if matches!(process.state, ProcessState::Held | ProcessState::Stopped) {
-        lines.push((format!("to start it now: mainstay start {}", tier.name), Colour::Dim));
-    }
     if let Some(exit) = &process.last_exit
         && (exit.cause != "asked" || process.state != ProcessState::Ready)
     {
         lines.push((how_it_ended(exit, now_ms), Colour::Plain));
         lines.extend(exit.evidence.iter().map(|line| (format!("  {line}"), Colour::Dim)));
     }
+    lines.extend(advice(tier, process).map(|line| (line, Colour::Plain)));
     lines
+}
+
+/// The command that helps with what is shown above it; nothing for a tier that is well, or that looks after itself.
+fn advice(tier: &Tier, process: &Process) -> Option<String> {
+    let name = &tier.name;
+    match process.state {
+        ProcessState::Held => Some(format!("→ when it is mended, to start it now: mainstay start {name}")),
+        ProcessState::Stopped => Some(format!("→ to start it: mainstay start {name}")),
+        ProcessState::Backoff => {
+            Some(format!("→ its last words: mainstay logs {name}; at once: mainstay start {name}"))
+        }
+        ProcessState::Starting => Some(format!("→ to see how it comes up: mainstay logs {name} -f")),
+        ProcessState::Wedged => {
+            Some("→ a reboot helps when that lasts: mainstay help troubleshooting".to_owned())
+        }
+        ProcessState::Fenced => Some("→ why: mainstay gpus".to_owned()),
+        ProcessState::Ready if tier.health != Health::Healthy => {
+            Some(format!("→ what it says: mainstay logs {name}"))
+        }
+        ProcessState::Ready | ProcessState::Stopping => None,
+    }
 }
 
 fn what_it_is(tier: &Tier) -> String {
@@ -127,7 +150,7 @@ fn counted(count: u64, noun: &str) -> Option<String> {
 /// What happens next, and when; nothing for a process that is as it should be.
 fn what_next(process: &Process, now_ms: i64) -> Option<String> {
     let start = process.next_start.as_deref().and_then(instant);
-    let when = start.map(|at| format!("in {} ({})", span(at - now_ms), time_of_day(at)));
+    let when = start.map(|at| next_try(at, now_ms));
     let strikes = counted(process.strikes.into(), "strike");
     let after = strikes.map_or_else(String::new, |strikes| format!(" after {strikes}"));
     match process.state {
@@ -140,7 +163,7 @@ fn what_next(process: &Process, now_ms: i64) -> Option<String> {
             Some(format!("starts again {}{after}", when.unwrap_or_else(|| "as soon as it may".to_owned())))
         }
         ProcessState::Held => {
-            let next = when.map_or_else(String::new, |when| format!("; tries again {when}"));
+            let next = when.map_or_else(String::new, |when| format!("; next try {when}"));
             Some(format!("held{after}{next}"))
         }
         ProcessState::Stopping => Some("stopping: what is open may finish first".to_owned()),
@@ -169,6 +192,14 @@ pub fn progress(known: &Progress) -> String {
         }
     };
     format!("{}{count}{percent}{left}", known.stage)
+}
+
+/// "in 14min (22:02:00 UTC)"; a time that has passed is not far.
+fn next_try(at: i64, now_ms: i64) -> String {
+    match at - now_ms {
+        ..1000 => "at any moment".to_owned(),
+        left => format!("in {} ({})", span(left), time_of_day(at)),
+    }
 }
 
 fn how_it_ended(exit: &LastExit, now_ms: i64) -> String {

@@ -57,11 +57,10 @@ impl Letters {
     pub(super) fn resume(
         settings: LetterSettings,
         waiting: Vec<IncidentId>,
-        last_alert: Option<Moment>,
+        last_alert: Option<Duration>,
         now: Moment,
     ) -> Self {
-        // A clock that was set back must not silence the mail for longer than the pause itself.
-        let next = last_alert.map_or(now, |at| at.min(now) + settings.at_most_every);
+        let next = last_alert.map_or(now, |ago| now + settings.at_most_every.saturating_sub(ago));
         Self { settings, next, waiting, more: 0 }
     }
 

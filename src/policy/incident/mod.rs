@@ -15,6 +15,7 @@ mod tests;
 use super::{Cause, EngineState, Health, HostState, HostStatus, Moment, Notice, TierId};
 use letters::Letters;
 pub use letters::{Letter, LetterSettings};
+use std::time::Duration;
 
 /// An incident's number; never given out twice, also not by a later agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,8 +82,8 @@ pub struct SavedIncidents {
     pub open: Vec<Open>,
     /// Waiting for the digest.
     pub waiting: Vec<IncidentId>,
-    /// When the last mail went out that opened an incident.
-    pub last_alert: Option<Moment>,
+    /// How long ago the last mail went out that opened an incident.
+    pub last_alert: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -168,20 +169,14 @@ impl Incidents {
         let mut entries = Vec::new();
         // What happens to tiers while mainstay ends says nothing about them.
         if host.state == HostState::Serving {
-            let is_over = |open: &Open| match open.gravity {
-                Gravity::Failure | Gravity::Held => {
-                    host.tiers.get(usize::from(open.tier.0)).is_none_or(|tier| tier.health != Health::Down)
-                }
-                // Of no concern to clients any more; if the tier goes on failing, that is the next incident.
-                Gravity::Failover | Gravity::AllDown => {
-                    host.serving.is_some_and(|serving| serving <= open.tier)
-                }
-            };
+            let is_over = |open: &Open| is_back(open, host) || is_unwanted(open, host);
             let (over, open): (Vec<Open>, Vec<Open>) = self.open.drain(..).partition(is_over);
             self.open = open;
-            for Open { id, mailed, .. } in over {
+            for incident in over {
+                let Open { id, mailed, .. } = incident;
                 entries.push(Entry::Close { id });
-                if mailed {
+                // Nothing has come back where a tier is only not wanted any more.
+                if mailed && is_back(&incident, host) {
                     entries.extend(self.letters.answer(id).map(Entry::Post));
                 }
             }
@@ -243,4 +238,24 @@ impl Incidents {
         let notes: Vec<Entry> = concerned.map(|open| Entry::Note { id: open.id }).collect();
         entries.splice(at..at, notes);
     }
+}
+
+/// Is what failed made good?
+fn is_back(open: &Open, host: &HostStatus) -> bool {
+    match open.gravity {
+        Gravity::Failure | Gravity::Held => {
+            host.tiers.get(usize::from(open.tier.0)).is_none_or(|tier| tier.health != Health::Down)
+        }
+        // Of no concern to clients any more; if the tier goes on failing, that is the next incident.
+        Gravity::Failover | Gravity::AllDown => host.serving.is_some_and(|serving| serving <= open.tier),
+    }
+}
+
+/// Nobody waits for the tier any more: an operator stopped it, or one above it serves. While nothing can answer, or
+/// clients are served by a weaker tier, there is no such thing.
+fn is_unwanted(open: &Open, host: &HostStatus) -> bool {
+    let tier = host.tiers.get(usize::from(open.tier.0));
+    let stopped =
+        tier.and_then(|tier| tier.engine.as_ref()).map(|engine| engine.state) == Some(EngineState::Stopped);
+    stopped && host.serving.is_some()
 }

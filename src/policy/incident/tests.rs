@@ -150,7 +150,7 @@ fn a_later_agent_goes_on_where_the_earlier_one_stopped() {
     let told = vec![Gravity::Failover];
     let open = Open { id: id(7), tier: T0, gravity: Gravity::Failover, mailed: true, told };
     let saved =
-        SavedIncidents { last_id: 8, open: vec![open], waiting: vec![id(8)], last_alert: Some(at(100)) };
+        SavedIncidents { last_id: 8, open: vec![open], waiting: vec![id(8)], last_alert: Some(S * 100) };
     let on = vec![Gravity::Failover];
     let settings = LetterSettings { on, on_return: true, at_most_every: PAUSE };
     let mut machine = Incidents::resume(settings, vec![T0, T1], saved, at(200));

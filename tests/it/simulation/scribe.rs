@@ -175,7 +175,12 @@ impl Scribe {
             self.count("resumed incidents");
         }
         let waiting = self.owed.iter().copied().filter(|id| self.incidents.is_waiting(*id)).collect();
-        let saved = SavedIncidents { last_id: self.last_id, open, waiting, last_alert: self.last_alert };
+        let saved = SavedIncidents {
+            last_id: self.last_id,
+            open,
+            waiting,
+            last_alert: self.last_alert.map(|at| now.since(at)),
+        };
         self.incidents = Incidents::resume(settings(), self.engines.clone(), saved, now);
     }
 }

@@ -139,6 +139,7 @@ fn what_is_wrong_says_why_and_what_comes_next() {
     };
     let mut remote = tier("gpu2", Health::Down, "connection refused", None);
     remote.check.failures = 3;
+    remote.url = Some("http://10.0.0.2:8000".to_owned());
     insta::assert_snapshot!(
         table(vec![
             tier("primary", Health::Down, "waiting to be restarted", Some(backoff)),
@@ -153,15 +154,17 @@ fn what_is_wrong_says_why_and_what_comes_next() {
         starts again in 4s (21:47:04 UTC) after 2 strikes
         run 2 ended 3s ago: SIGKILL, gpu-oom; restart in 4 s
           torch.OutOfMemoryError: CUDA out of memory.·[0m
+        → its last words: mainstay logs primary; at once: mainstay start primary
     × small    down      held      1min         3       118      1    1
         llama-server small.gguf
         down for 5s: held
-        held after 5 strikes; tries again in 15min (22:02:00 UTC)
-        to start it now: mainstay start small
+        held after 5 strikes; next try in 15min (22:02:00 UTC)
         run 2 ended 3s ago: exit 1, model-missing; held
+        → when it is mended, to start it now: mainstay start small
     × gpu2     down      -         5s           3       118      1    1
-        remote small.gguf
+        remote small.gguf at http://10.0.0.2:8000
         down for 5s: connection refused; 3 checks failed in a row
+        → does this host reach it? curl -v http://10.0.0.2:8000
     "
     );
 }
@@ -205,16 +208,18 @@ fn every_state_of_an_engine_has_its_sentence() {
         llama-server small.gguf
         down for 5s: not ready
         starting: loading weights (1 of 4), 40 %, about 1min 24s left
+        → to see how it comes up: mainstay logs a -f
     ↻ b     down      starting  1s           3       118      1    1
         llama-server small.gguf
         down for 5s: not ready
         starting: no progress seen yet
+        → to see how it comes up: mainstay logs b -f
     ○ c     down      stopped   1min 40s     3       118      1    1
         llama-server small.gguf
         down for 5s: not ready
         not running
-        to start it now: mainstay start c
         run 3 ended 1min 40s ago: exit 0, asked; stopped
+        → to start it: mainstay start c
     ↻ d     down      stopping  1s           3       118      1    1
         llama-server small.gguf
         down for 5s: not ready
@@ -223,17 +228,21 @@ fn every_state_of_an_engine_has_its_sentence() {
         llama-server small.gguf
         down for 5s: not ready
         wedged: its processes survive SIGKILL, nothing can be started
+        → a reboot helps when that lasts: mainstay help troubleshooting
     × f     down      fenced    1s           3       118      1    1
         llama-server small.gguf
         down for 5s: not ready
         fenced: nothing is started on its GPU until that is good again
+        → why: mainstay gpus
     ↻ g     down      backoff   1s           3       118      1    1
         llama-server small.gguf
         down for 5s: not ready
         starts again as soon as it may
+        → its last words: mainstay logs g; at once: mainstay start g
     ● h     degraded  ready     1d 1h        3       118      1    1
         llama-server small.gguf
         degraded for 5s: answered in 3.1 s
+        → what it says: mainstay logs h
     "
     );
 }
@@ -248,6 +257,41 @@ fn the_headline_and_its_colour_say_who_serves() {
     check(Some("best"), "\x1b[1;32m●\x1b[0m \x1b[1mmainstay 0.1.0: best serves\x1b[0m");
     check(Some("next"), "\x1b[1;33m●\x1b[0m \x1b[1mmainstay 0.1.0: next serves in place of best\x1b[0m");
     check(None, "\x1b[1;31m●\x1b[0m \x1b[1mmainstay 0.1.0: no tier can answer\x1b[0m");
+}
+
+#[test]
+fn what_is_above_the_table_says_where_to_look() {
+    let picture = |serving: Option<&str>, state, problem: Option<&str>| {
+        let tiers = vec![tier("best", Health::Down, "", None), tier("next", Health::Down, "", None)];
+        let mut picture = status(serving, tiers);
+        picture.agent.state = state;
+        picture.agent.config_problem = problem.map(str::to_owned);
+        render(&picture, NOW, 80, false)
+    };
+    let hint = "  → why: mainstay incident last; what to do: mainstay help troubleshooting";
+    let check = |serving, state, expected: bool| {
+        let text = picture(serving, state, None);
+        assert_eq!(text.lines().nth(1) == Some(hint), expected, "{text}");
+    };
+    check(Some("best"), AgentState::Serving, false);
+    check(Some("next"), AgentState::Serving, true);
+    check(None, AgentState::Serving, true);
+    check(None, AgentState::Starting, false);
+    check(None, AgentState::Draining, false);
+    let text = picture(Some("best"), AgentState::Serving, Some("/m.toml:3:1: no such key"));
+    assert!(
+        text.contains(
+            "  Problem: /m.toml:3:1: no such key\n           → all of it: mainstay check --config /etc/mainstay"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_start_that_is_due_is_not_said_to_be_in_no_time() {
+    let due = Process { next_start: Some(at(-2)), ..process(ProcessState::Backoff, -3) };
+    let text = table(vec![tier("a", Health::Down, "waiting", Some(due))]);
+    assert!(text.contains("starts again at any moment\n"), "{text}");
 }
 
 #[test]
@@ -322,5 +366,5 @@ fn one_line_tells_of_the_gpus_where_there_is_something_to_tell() {
         Some("0 ok; GPU 1 unknown: it fell off the bus; 1 more: `mainstay gpus`"),
     );
     check(GpuProbeState::NoDriver, vec![], Some("no driver: because"));
-    check(GpuProbeState::Wedged, vec![lost()], Some("wedged for 1min 15s: because"));
+    check(GpuProbeState::Wedged, vec![lost()], Some("wedged for 1min 15s: because; → mainstay gpus"));
 }
