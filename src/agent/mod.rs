@@ -53,4 +53,4 @@ mod watch;
 mod workers;
 mod world;
 
-pub use start::{StartError, run};
+pub use start::{STATE_LINK, StartError, run};

@@ -16,15 +16,15 @@ use crate::shim::LOG;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How often an open incident is written anew only because clients felt more of it.
-const REFRESH: Duration = Duration::from_secs(10);
+/// How often it is looked at what clients feel; an open incident is written anew when that is more than before.
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// What a record is made from, beside notices.
 #[derive(Clone, Copy)]
 pub struct Around<'a> {
     pub world: &'a World,
-    /// What clients have felt of this agent so far.
-    pub felt: Felt,
+    /// What clients have felt of this agent so far, by the tier that they met.
+    pub felt: &'a [Felt],
 }
 
 pub struct Recorder {
@@ -34,10 +34,14 @@ pub struct Recorder {
     clerk: Clerk,
     host: String,
     refreshed: Moment,
+    /// What clients had felt at the last look, and at the one before. A failure is felt before it is known, so an incident
+    /// counts from the earlier one.
+    looks: [Vec<Felt>; 2],
 }
 
 struct OpenRecord {
     record: Record,
+    tier: TierId,
     /// When it began, or this agent did.
     opened: Moment,
     /// How long it had lasted by then.
@@ -89,8 +93,10 @@ impl Recorder {
             let lasted_before = age(&record.opened);
             let earlier = record.clients;
             let moved = record.to.is_some();
+            let tier = world.tier_named(&record.tier).unwrap_or(TierId(0));
             let entry = OpenRecord {
                 record,
+                tier,
                 opened: now,
                 lasted_before,
                 before: Felt::default(),
@@ -102,7 +108,7 @@ impl Recorder {
             open.insert(IncidentId(entry.record.id), entry);
         }
         let incidents = Incidents::resume(settings, world.engines.clone(), saved, now);
-        Self { incidents, open, clerk, host, refreshed: now }
+        Self { incidents, open, clerk, host, refreshed: now, looks: [Vec::new(), Vec::new()] }
     }
 
     pub fn clerk(&self) -> &Clerk {
@@ -137,6 +143,8 @@ impl Recorder {
         }
         if now.since(self.refreshed) >= REFRESH {
             self.refreshed = now;
+            self.looks.swap(0, 1);
+            self.looks[1] = around.felt.to_vec();
             for open in self.open.values_mut() {
                 open.changed |= open.record.clients != open.felt(around.felt);
             }
@@ -177,7 +185,8 @@ impl Recorder {
     }
 
     fn opened(&self, id: IncidentId, tier: TierId, now: Moment, around: Around<'_>) -> OpenRecord {
-        let Around { world, felt } = around;
+        let Around { world, .. } = around;
+        let before = self.looks[0].get(usize::from(tier.0)).copied().unwrap_or_default();
         let seat = world.seats.get(usize::from(tier.0));
         let run = seat.and_then(|seat| seat.run.as_ref()).map(|live| live.run);
         let record = Record {
@@ -198,7 +207,8 @@ impl Recorder {
             record,
             opened: now,
             lasted_before: Duration::ZERO,
-            before: felt,
+            before,
+            tier,
             earlier: Felt::default(),
             moved: false,
             changed: true,
@@ -228,7 +238,8 @@ impl Recorder {
 
 impl OpenRecord {
     /// What clients have felt since it began, given what they have felt of this agent in all.
-    fn felt(&self, now: Felt) -> Felt {
+    fn felt(&self, tiers: &[Felt]) -> Felt {
+        let now = tiers.get(usize::from(self.tier.0)).copied().unwrap_or_default();
         Felt {
             moved: self.earlier.moved + now.moved.saturating_sub(self.before.moved),
             cut: self.earlier.cut + now.cut.saturating_sub(self.before.cut),
@@ -253,7 +264,8 @@ impl OpenRecord {
                 self.look = Some(Some(*run));
             }
             Notice::Engine { to, why, .. } => match to {
-                EngineState::Starting | EngineState::Backoff | EngineState::Held | EngineState::Wedged => {
+                EngineState::Starting => record.action = Some(format!("started again ({why})")),
+                EngineState::Backoff | EngineState::Held | EngineState::Wedged => {
                     record.action = Some(why.clone());
                 }
                 EngineState::Stopped | EngineState::Ready | EngineState::Stopping => {}

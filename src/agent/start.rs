@@ -46,15 +46,18 @@ use tracing::level_filters::LevelFilter;
 const BACKLOG: i32 = 4096;
 /// Reports of the data plane and orders of operators that may wait for the loop.
 const WAITING_MAX: usize = 64;
+/// In the runtime directory: a link to the state directory.
+pub const STATE_LINK: &str = "state";
 /// How long answers that are on their way out may still take once every engine has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why an agent could not be started.
 #[derive(Debug)]
 pub enum StartError {
-    /// Another agent holds the runtime directory.
+    /// Another agent holds the runtime or state directory, which this key names.
     Held {
-        run_dir: PathBuf,
+        dir: PathBuf,
+        key: &'static str,
         holder: String,
     },
     NotPermitted(String),
@@ -64,10 +67,10 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Held { run_dir, holder } => write!(
+            Self::Held { dir, key, holder } => write!(
                 f,
-                "another agent (pid {holder}) holds {}; stop it, or give this one a directory of its own with agent.run_dir",
-                run_dir.display()
+                "another agent (pid {holder}) holds {}; stop it, or give this one a directory of its own with {key}",
+                dir.display()
             ),
             Self::NotPermitted(what) | Self::Failed(what) => f.write_str(what),
         }
@@ -143,7 +146,7 @@ struct Prepared {
     listeners: Vec<TcpListener>,
     lifeline: Lifeline,
     hidden: Hidden,
-    _lock: Lock,
+    _locks: Vec<Lock>,
 }
 
 fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<Prepared, StartError> {
@@ -151,10 +154,12 @@ fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<P
     for dir in [run_dir, state_dir] {
         std::fs::create_dir_all(dir).map_err(failed(format_args!("cannot make {}", dir.display())))?;
     }
-    let lock = Lock::take(run_dir).map_err(|why| match why {
-        LockError::Held { holder } => StartError::Held { run_dir: run_dir.clone(), holder },
-        LockError::Io(why) => failed(format_args!("cannot lock {}", run_dir.display()))(why),
-    })?;
+    let mut locks = vec![lock(run_dir, "agent.run_dir")?];
+    // Incidents, events and mail of two agents must not mix either.
+    if state_dir != run_dir {
+        locks.push(lock(state_dir, "agent.state_dir")?);
+    }
+    point_to(state_dir, run_dir);
     let notifier = Notifier::from_env(|name| std::env::var_os(name));
     reaper::become_subreaper().map_err(failed("cannot become a subreaper"))?;
     abort_on_panic();
@@ -163,7 +168,23 @@ fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<P
     let listen = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let lifeline = Lifeline::new().map_err(failed("cannot make the lifeline"))?;
     let config = Arc::new(config);
-    Ok(Prepared { config, environment, notifier, listen, listeners, lifeline, hidden, _lock: lock })
+    Ok(Prepared { config, environment, notifier, listen, listeners, lifeline, hidden, _locks: locks })
+}
+
+fn lock(dir: &Path, key: &'static str) -> Result<Lock, StartError> {
+    Lock::take(dir).map_err(|why| match why {
+        LockError::Held { holder } => StartError::Held { dir: dir.to_owned(), key, holder },
+        LockError::Io(why) => failed(format_args!("cannot lock {}", dir.display()))(why),
+    })
+}
+
+/// Where clients find the state directory when no agent is there to be asked.
+fn point_to(state_dir: &Path, run_dir: &Path) {
+    let link = run_dir.join(STATE_LINK);
+    let _ = std::fs::remove_file(&link);
+    if let Err(why) = std::os::unix::fs::symlink(state_dir, &link) {
+        tracing::warn!(%why, "{} cannot be made; `mainstay incidents` will need --state-dir", link.display());
+    }
 }
 
 /// A panic in a connection's task ends that connection only; anywhere else a part of the agent would be dead while the

@@ -19,7 +19,7 @@ use crate::heart::Heart;
 use crate::policy::{
     Action, Command, EngineState, Event as Fact, Host, HostState, Moment, Notice, TierEvent, TierId,
 };
-use crate::proxy::{Code, Proxy, Report};
+use crate::proxy::{Code, Proxy, Report, Tally};
 use crate::redact::Redactor;
 use crate::systemd::Notifier;
 use std::sync::Arc;
@@ -182,7 +182,8 @@ impl Agent {
             self.operator_seq = event.seq;
         }
         Arc::make_mut(&mut self.counters).note(told, &self.world.engines);
-        let around = Around { world: &self.world, felt: felt(&self.world, &self.proxy) };
+        let felt = felt(&self.world, &self.proxy);
+        let around = Around { world: &self.world, felt: &felt };
         self.recorder.hear(clock::now(), told, &event, around);
     }
 
@@ -223,7 +224,8 @@ impl Agent {
             self.recorder.clerk().give(Job::Starts(Box::new(starts)));
         }
         self.world.publish(self.host.routes(), status.retry, self.faults.failover());
-        let around = Around { world: &self.world, felt: felt(&self.world, &self.proxy) };
+        let felt = felt(&self.world, &self.proxy);
+        let around = Around { world: &self.world, felt: &felt };
         self.recorder.settle(clock::now(), &status, around);
         self.picture.show(status, &self.world, &self.counters);
     }
@@ -273,16 +275,13 @@ impl Agent {
     }
 }
 
-/// What clients have felt of this agent so far, over all tiers.
-fn felt(world: &World, proxy: &Proxy) -> Felt {
-    let tallies = world.seats.iter().map(|seat| seat.totals.tally());
+/// What clients have felt of this agent so far, by tier: what became of those that met it; and for each tier the same,
+/// how many were answered by a weaker one, and how many by none.
+fn felt(world: &World, proxy: &Proxy) -> Vec<Felt> {
+    let tallies: Vec<Tally> = world.seats.iter().map(|seat| seat.totals.tally()).collect();
     let refusals = proxy.refusals();
     let refused = [Code::AllTiersDown, Code::OnlyDegradedTiers, Code::UpstreamFailed];
-    let none = Felt { refused: refused.into_iter().map(|code| refusals.of(code)).sum(), ..Felt::default() };
-    tallies.fold(none, |felt, tally| Felt {
-        moved: felt.moved + tally.failed_over,
-        cut: felt.cut + tally.cut,
-        weakened: felt.weakened + tally.weakened,
-        ..felt
-    })
+    let refused = refused.into_iter().map(|code| refusals.of(code)).sum();
+    let weakened = tallies.iter().map(|tally| tally.weakened).sum();
+    tallies.iter().map(|tally| Felt { moved: tally.failed_over, cut: tally.cut, weakened, refused }).collect()
 }

@@ -62,7 +62,7 @@ pub struct Line {
     pub text: String,
 }
 
-/// What clients noticed while it lasted: requests, over all tiers.
+/// What clients noticed while it lasted, and just before: requests. The first two are of the tier that failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Felt {

@@ -5,6 +5,7 @@ mod table;
 
 use super::exit::Exit;
 use super::screen::{Screen, complain, show};
+use crate::agent::STATE_LINK;
 use crate::alert::{Record, Store};
 use crate::config::Environment;
 use crate::control::client::Client;
@@ -64,9 +65,14 @@ fn store(client: &Client, named: Option<&Path>) -> Store {
     let told = || client.status().ok().map(|(status, _)| PathBuf::from(status.agent.state_dir));
     let state_dir = match named {
         Some(named) => named.to_owned(),
-        None => told().filter(|dir| dir.is_absolute()).unwrap_or_else(usual),
+        None => told().filter(|dir| dir.is_absolute()).or_else(|| left(client)).unwrap_or_else(usual),
     };
     Store::at(&state_dir)
+}
+
+/// Where the agent that was here last kept them.
+fn left(client: &Client) -> Option<PathBuf> {
+    std::fs::read_link(client.run_dir().join(STATE_LINK)).ok()
 }
 
 fn usual() -> PathBuf {

@@ -73,6 +73,10 @@ impl Client {
         Self { run_dir: run_dir.to_owned() }
     }
 
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
     /// `GET /v1/status`: read, and as it was sent, so that what a newer agent says beside it is not lost.
     ///
     /// # Errors

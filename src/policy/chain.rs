@@ -64,7 +64,7 @@ impl Chain {
             None if (from.is_some() || hopeless) && !self.told_down => {
                 self.told_down = true;
                 let reasons: Vec<&str> = tiers.iter().map(Tier::reason).collect();
-                let cause = from.and_then(|from| cause_of(tiers, from));
+                let cause = cause_of(tiers, from.unwrap_or(TierId(0)));
                 turn.tell(Notice::AllDown { from, cause, why: reasons.join("; ") });
             }
             None => {}

@@ -13,7 +13,9 @@ pub(super) fn write(post: &Post, records: &[Record]) -> (String, Page) {
     records.sort_by_key(|record| record.id);
     let first = records.iter().map(|record| record.opened.as_str()).min();
     let since = first.and_then(|at| at.get(11..16)).map_or_else(String::new, |time| format!(" since {time}"));
-    let subject = format!("[ALERT] LLM digest: {}{since}", plural(count, "incident"));
+    let outage =
+        if records.iter().any(|record| record.kind == "all-down") { ", no tier answered" } else { "" };
+    let subject = format!("[ALERT] LLM digest: {}{since}{outage}", plural(count, "incident"));
     (subject, page(post, &records, count, first))
 }
 
@@ -25,7 +27,10 @@ fn page(post: &Post, records: &[&Record], count: u64, first: Option<&str>) -> Pa
         plural(count, "incident")
     ));
     let open = records.iter().filter(|record| record.is_open()).count();
-    page.words(&format!("{open} of them not over yet."));
+    page.words(&match open {
+        0 => "All of them are over.".to_owned(),
+        open => format!("{open} of them not over yet."),
+    });
     let mut tiers: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     for record in records {
         tiers.entry(&record.tier).or_default().push(record);

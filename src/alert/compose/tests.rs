@@ -215,7 +215,7 @@ fn a_digest_of_a_hundred_is_short_and_counts_right() {
     // One has no record any more, and 30 were too many to name.
     let mut post = Post { kind: PostKind::Digest, ids: (1..=101).collect(), more: 30 };
     let text = write("gpu1", &post, &records);
-    assert_eq!(text.subject, "[ALERT] LLM digest: 131 incidents since 03:12 (gpu1)");
+    assert_eq!(text.subject, "[ALERT] LLM digest: 131 incidents since 03:12, no tier answered (gpu1)");
     let expected = "\
 131 incidents since 2026-11-23 03:12:01 UTC, told in one mail because
 at_most_every limits how many are sent.

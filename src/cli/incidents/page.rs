@@ -67,9 +67,11 @@ fn mail(record: &Record) -> String {
     let mail = &record.mail;
     match (mail.told.is_empty(), mail.mailed, mail.waiting) {
         (true, _, _) => "none".to_owned(),
-        (false, true, _) => format!("sent ({})", mail.told.join(", ")),
+        (false, true, _) => {
+            format!("written ({}); whether it was sent: mainstay events", mail.told.join(", "))
+        }
         (false, false, true) => "waits for the next digest".to_owned(),
-        (false, false, false) => "none is configured".to_owned(),
+        (false, false, false) => format!("about to be written ({})", mail.told.join(", ")),
     }
 }
 

@@ -86,7 +86,8 @@ pub(super) fn begins_a_run(line: &str) -> bool {
         "main: loading model",
         "load_model: loading model '",
     ];
-    FIRST.iter().any(|first| line.contains(first))
+    // The last as `mainstay logs` has it.
+    FIRST.iter().any(|first| line.contains(first)) || line.trim_start().starts_with("-- run ")
 }
 
 /// Does this line say that the engine serves? What was printed before it was survived.

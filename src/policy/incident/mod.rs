@@ -146,9 +146,11 @@ impl Incidents {
                 self.note(|_| true, &mut entries);
             }
             Notice::AllDown { from, cause, .. } => {
-                if *cause != Some(Cause::Asked) {
-                    let worst = self.open.iter().map(|open| open.tier).min();
-                    let tier = from.or(worst).unwrap_or(TierId(0));
+                let broken = self.open.iter().map(|open| open.tier).min();
+                // An operator who stops the last tier does it on purpose, unless the others are gone for another reason.
+                let asked = *cause == Some(Cause::Asked);
+                let blamed = if asked { broken } else { from.or(broken).or(Some(TierId(0))) };
+                if let Some(tier) = blamed {
                     self.worsen(now, tier, Gravity::AllDown, &mut entries);
                 }
                 self.note(|_| true, &mut entries);
