@@ -28,8 +28,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-/// Conversations at a time, for each socket. One more ends the oldest.
+/// Conversations at a time, for each socket. One more waits for a place, and then ends the oldest.
 const MOST_GUESTS: usize = 64;
+/// How long it waits: many times what an answer takes, so that only who holds a place without a word loses it.
+const PLACE: Duration = Duration::from_secs(1);
 /// From the connection to the end of the request's head.
 const HEAD: Duration = Duration::from_secs(5);
 /// A whole conversation: one request and its answer.
@@ -156,6 +158,9 @@ async fn attend(listener: UnixListener, routes: Router) {
             continue;
         };
         while talks.try_join_next().is_some() {}
+        if talks.len() >= MOST_GUESTS {
+            let _ = timeout(PLACE, talks.join_next()).await;
+        }
         guests.retain(|guest| !guest.is_finished());
         if guests.len() >= MOST_GUESTS
             && let Some(oldest) = guests.pop_front()

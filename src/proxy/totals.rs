@@ -11,7 +11,9 @@ const FIRST_CONTENT: std::ops::RangeInclusive<u32> = 14..=27;
 #[derive(Debug, Default)]
 pub struct Totals {
     requests: AtomicU64,
-    answered: AtomicU64,
+    /// Answered, and no fault of the client's. Not the sum: what is shown apart must not be a difference of two counters,
+    /// which could step back.
+    well: AtomicU64,
     client_errors: AtomicU64,
     failed_over: AtomicU64,
     cut: AtomicU64,
@@ -60,10 +62,11 @@ pub(super) enum End {
 
 impl Totals {
     pub fn tally(&self) -> Tally {
+        let client_errors = self.client_errors.load(Relaxed);
         Tally {
             requests: self.requests.load(Relaxed),
-            answered: self.answered.load(Relaxed),
-            client_errors: self.client_errors.load(Relaxed),
+            answered: self.well.load(Relaxed) + client_errors,
+            client_errors,
             failed_over: self.failed_over.load(Relaxed),
             cut: self.cut.load(Relaxed),
             skipped: self.skipped.load(Relaxed),
@@ -100,11 +103,8 @@ impl Account {
             return;
         }
         match end {
-            End::Answered => &self.totals.answered,
-            End::ClientError => {
-                self.totals.client_errors.fetch_add(1, Relaxed);
-                &self.totals.answered
-            }
+            End::Answered => &self.totals.well,
+            End::ClientError => &self.totals.client_errors,
             End::FailedOver => &self.totals.failed_over,
             End::Cut => &self.totals.cut,
             End::Skipped => &self.totals.skipped,

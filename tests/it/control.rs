@@ -253,6 +253,18 @@ fn slow_and_garbled_clients_keep_nobody_from_an_answer() {
     }
 }
 
+/// More at one time than are served at one time: nobody who asks at once is sent away for it.
+#[test]
+fn a_crowd_that_asks_at_one_time_is_answered_to_the_last() {
+    let agent = Agent::new(Some("best"));
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let ask = || agent.ask(STATUS_SOCKET, "GET /v1/status").0;
+        let crowd: Vec<_> = (0..400).map(|_| scope.spawn(ask)).collect();
+        crowd.into_iter().map(|client| client.join().expect("an answer")).collect()
+    });
+    assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+}
+
 #[test]
 fn a_loop_that_does_not_answer_becomes_an_error_and_never_a_client_that_hangs() {
     let dir = tempfile::tempdir().expect("a directory");

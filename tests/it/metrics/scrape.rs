@@ -21,7 +21,11 @@ fn talk(mut stream: impl Read + Write) -> String {
 }
 
 fn at_endpoint(rig: &Rig) -> String {
-    talk(TcpStream::connect(rig.endpoint()).expect("somebody listens"))
+    at(&rig.endpoint())
+}
+
+fn at(endpoint: &str) -> String {
+    talk(TcpStream::connect(endpoint).expect("somebody listens"))
 }
 
 fn at_socket(rig: &Rig) -> String {
@@ -144,8 +148,9 @@ fn a_stuck_loop_is_seen_and_holds_nobody_up() {
 #[test]
 fn many_scrapes_at_one_time_cost_no_more_than_they_may() {
     let rig = two();
+    let endpoint = rig.endpoint();
     let answers: Vec<String> = std::thread::scope(|scope| {
-        let scrapes: Vec<_> = (0..200).map(|_| scope.spawn(|| at_endpoint(&rig))).collect();
+        let scrapes: Vec<_> = (0..200).map(|_| scope.spawn(|| at(&endpoint))).collect();
         scrapes.into_iter().map(|scrape| scrape.join().expect("an answer")).collect()
     });
     let (good, refused): (Vec<_>, Vec<_>) =
