@@ -36,7 +36,7 @@ pub fn exit(exited: &Exited) -> Exit {
 /// Reads the log in `run_dir` and says what the run died of.
 pub async fn ending(run_dir: PathBuf, known: Circumstances) -> Ending {
     let exit = known.exit;
-    let read = tokio::task::spawn_blocking(move || diagnose(&last_lines(&run_dir, LINES_MAX), &known));
+    let read = tokio::task::spawn_blocking(move || diagnose(&printed(&run_dir), &known));
     // An end has to be told even when every thread is stuck somewhere.
     let read = tokio::time::timeout(PATIENCE, read).await;
     read.ok().and_then(Result::ok).unwrap_or(Ending {
@@ -65,12 +65,20 @@ fn diagnose(lines: &[String], known: &Circumstances) -> Ending {
     }
 }
 
-/// What the engine itself printed last; the shim's own notes are no word of it.
-pub fn last_lines(run_dir: &Path, n: usize) -> Vec<String> {
-    let Ok(reader) = ring::Reader::open(&run_dir.join(shim::LOG)) else { return Vec::new() };
-    let lines = reader.last(n).unwrap_or_default();
-    let said = lines.iter().filter(|line| line.stream != ring::Stream::Note);
-    said.map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect()
+/// What the engine itself printed, oldest first: how trouble began, as far as the log no longer holds that, and the log.
+fn printed(run_dir: &Path) -> Vec<String> {
+    let log = lines_of(&run_dir.join(shim::LOG));
+    let oldest = log.first().map_or(i64::MAX, |line| line.at_ms);
+    let onset = lines_of(&run_dir.join(shim::ONSET)).into_iter().filter(|line| line.at_ms < oldest);
+    onset.chain(log).map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect()
+}
+
+/// Without the shim's own notes, which are no word of the engine.
+fn lines_of(file: &Path) -> Vec<ring::Line> {
+    let read = ring::Reader::open(file).and_then(|reader| reader.last(LINES_MAX));
+    let mut lines = read.unwrap_or_default();
+    lines.retain(|line| line.stream != ring::Stream::Note);
+    lines
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use super::cgroup::RunCgroup;
 use super::clients::Clients;
 use super::engine::{self, StartError};
 use super::life::{Life, Stop};
-use super::protocol::{Asked, Exited, FromShim, Hello, LIFELINE_VAR, LOG, PROTO, Spec, TMP, ToShim};
+use super::onset::Onset;
+use super::protocol::{Asked, Exited, FromShim, Hello, LIFELINE_VAR, LOG, ONSET, PROTO, Spec, TMP, ToShim};
 use super::pump::Pump;
 use super::ring::Writer;
 use super::shm::Shm;
@@ -113,7 +114,7 @@ impl Keeper {
     /// Starts the engine, with whatever of its surroundings can be had.
     fn start(mut spec: Spec, lifeline: OwnedFd, signals: SignalFd, clients: Clients) -> Self {
         let ring = Writer::create(&spec.run_dir.join(LOG)).unwrap_or_else(|_| Writer::without_file());
-        let mut sink = Sink::new(ring, &mut spec);
+        let mut sink = Sink::new(ring, Onset::create(&spec.run_dir.join(ONSET)), &mut spec);
         let cgroup = spec.cgroup.take().and_then(|path| match RunCgroup::create(path) {
             Ok(cgroup) => Some(cgroup),
             Err(e) => {

@@ -11,6 +11,7 @@
 //! | `engine` | shim | everything an engine starts with |
 //! | `pump`, `lines` | shim | pipes → lines, without ever making the engine wait |
 //! | `sink`, `journal` | shim | where lines go: secrets blacked out, then into the ring and to journald |
+//! | `onset` | shim | the first lines of the last burst of trouble, which a flood pushes out of the ring |
 //! | `ring` | both | the log file: written by the shim, read by whoever wants to |
 //! | `record` | both | `exit.json` |
 //! | `tree`, `cgroup`, `listeners` | both | which processes and listeners belong to a run |
@@ -29,6 +30,7 @@ mod life;
 mod lines;
 mod link;
 mod listeners;
+mod onset;
 mod protocol;
 mod pump;
 mod record;
@@ -42,6 +44,7 @@ mod tree;
 
 pub use keeper::run;
 pub use link::{Link, LinkReader, LinkWriter};
-pub use protocol::{Asked, Exited, FromShim, Hello, LOG, PROTO, RECORD, SOCKET, Spec, TMP, ToShim};
+pub use onset::TROUBLE;
+pub use protocol::{Asked, Exited, FromShim, Hello, LOG, ONSET, PROTO, RECORD, SOCKET, Spec, TMP, ToShim};
 pub use record::ExitRecord;
 pub use spawn::{Lifeline, Spawned, gone, spawn, spawn_as};

@@ -11,6 +11,8 @@ pub const PROTO: u32 = 1;
 /// The files of a run, in its own directory.
 pub const SOCKET: &str = "shim.sock";
 pub const LOG: &str = "log";
+/// How the last trouble in the log began, in the log's own format.
+pub const ONSET: &str = "onset";
 pub const RECORD: &str = "exit.json";
 /// The engine's TMPDIR, deleted when the run has ended.
 pub const TMP: &str = "tmp";

@@ -76,6 +76,8 @@ const ALIGN: usize = 8;
 const BATCH_MAX: usize = 64 * 1024;
 /// Of the file, header included.
 const FILE_LEN: u64 = 1024 * 1024;
+/// The same, of the file that keeps how trouble began.
+pub(super) const ONSET_LEN: u64 = 256 * 1024;
 /// A header that asks for more is not ours.
 const CAPACITY_MAX: u64 = 64 * 1024 * 1024;
 

@@ -2,6 +2,7 @@
 //! that is made from lines later (the exit record, `mainstay logs`, a diagnosis) can hold them.
 use super::journal::Journal;
 use super::lines::End;
+use super::onset::Onset;
 use super::protocol::Spec;
 use super::ring::{Stream, Totals, Writer};
 use crate::clock;
@@ -14,23 +15,24 @@ const CUT_MARK: &[u8] = b" [mainstay: rest of the line dropped]";
 #[derive(Debug)]
 pub(super) struct Sink {
     ring: Writer,
+    onset: Option<Onset>,
     redactor: Redactor,
     journal: Option<Journal>,
 }
 
 impl Sink {
     /// Takes the secrets out of the spec: nobody else needs them.
-    pub fn new(ring: Writer, spec: &mut Spec) -> Self {
+    pub fn new(ring: Writer, onset: Option<Onset>, spec: &mut Spec) -> Self {
         let redactor = Redactor::new(std::mem::take(&mut spec.secrets));
         let journal = spec.journal.as_deref().map(|socket| Journal::new(socket, &spec.tier, spec.run));
         // Without a descriptor there is no journal to be had.
-        Self { ring, redactor, journal: journal.and_then(Result::ok) }
+        Self { ring, onset, redactor, journal: journal.and_then(Result::ok) }
     }
 
     /// A sink that knows no secrets, and no journal.
     #[cfg(test)]
     pub fn of(ring: Writer) -> Self {
-        Self { ring, redactor: Redactor::of_forms(), journal: None }
+        Self { ring, onset: None, redactor: Redactor::of_forms(), journal: None }
     }
 
     /// A line of the engine. It can be read after the next [`Sink::flush`].
@@ -43,6 +45,9 @@ impl Sink {
             line.to_mut().extend_from_slice(CUT_MARK);
         }
         self.ring.push(at_ms, stream, &line);
+        if let Some(onset) = &mut self.onset {
+            onset.line(clock::now(), at_ms, stream, &line);
+        }
         if let Some(journal) = &mut self.journal {
             journal.line(clock::now(), stream, &line);
         }
@@ -74,6 +79,9 @@ impl Sink {
 
     pub fn flush(&mut self) {
         self.ring.flush();
+        if let Some(onset) = &mut self.onset {
+            onset.flush();
+        }
     }
 
     /// Does what is due by now: tells the journal what it has missed.

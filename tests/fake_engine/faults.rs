@@ -84,6 +84,9 @@ pub fn at_start(shared: &Shared) {
         said.for_each(|line| drop(writeln!(out, "{line}").and_then(|()| writeln!(err, "I was told {line}"))));
     }
     knobs.print_err.iter().for_each(|line| drop(writeln!(err, "{line}")));
+    for n in 0..knobs.frames {
+        let _ = writeln!(err, "ERROR 11-23 04:15:26 [serving.py:9]   File \"/v/serving.py\", line {n}, in f");
+    }
     knobs.print.iter().for_each(|line| drop(writeln!(out, "{line}")));
     for n in 0..knobs.repaints {
         let _ = write!(err, "\rLoading: {n}/{}", knobs.repaints);

@@ -18,6 +18,8 @@ pub struct Knobs {
     pub partial: String,
     /// Says its arguments and its whole environment, on both.
     pub confess: bool,
+    /// After what it prints, this many lines of a traceback on standard error.
+    pub frames: u32,
     /// This many lines of 1 MiB.
     pub long_lines: u32,
     /// This many repaints of a progress bar, and its end.

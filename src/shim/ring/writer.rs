@@ -28,16 +28,21 @@ pub struct Writer {
 impl Writer {
     /// Makes the file anew and takes all its space. The error is for a note somewhere; see [`Writer::without_file`].
     pub fn create(path: &Path) -> io::Result<Self> {
+        Self::of_len(path, FILE_LEN)
+    }
+
+    /// The same, with a file of this many bytes.
+    pub fn of_len(path: &Path, len: u64) -> io::Result<Self> {
         let _ = std::fs::remove_file(path);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
         // A filesystem without fallocate may run out of space later: then lines are counted as dropped.
-        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, FILE_LEN) {
-            Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(FILE_LEN)?,
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
+            Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(len)?,
             answer => answer?,
         }
         let mut writer = Self::without_file();
-        writer.file = Some(file);
+        (writer.file, writer.capacity) = (Some(file), len - DATA_AT);
         writer.write_header()?;
         Ok(writer)
     }
@@ -72,6 +77,20 @@ impl Writer {
             }
             self.recent.push_back(offset);
         }
+    }
+
+    /// Begins anew, as if nothing had been written; readers see that from the next flush on.
+    pub fn restart(&mut self) {
+        self.totals = Totals::default();
+        (self.batch_lines, self.batch) = (0, Vec::new());
+        self.recent.clear();
+    }
+
+    /// Does a line of so many bytes fit without one of before being overwritten?
+    pub fn has_room(&self, line: usize) -> bool {
+        let taken = self.totals.end + (self.batch.len() + record_len(line)) as u64;
+        // A reader takes what the writer's next batch could touch for overwritten.
+        taken + BATCH_MAX as u64 <= self.capacity
     }
 
     /// Counts lines that somebody else had to drop.

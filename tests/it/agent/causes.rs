@@ -1,6 +1,7 @@
 //! Why a run ended, as status tells it: kills that look alike from the shim are told apart.
 use super::rig::{Rig, tier};
 use mainstay::control::wire::LastExit;
+use mainstay::shim::ring::Reader;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -39,4 +40,18 @@ fn a_kill_for_memory_is_told_from_a_kill_by_somebody() {
     assert_eq!(exit.cause, "host-oom");
     assert_eq!(exit.evidence.as_deref(), Some("memory.events: oom_kill 3 → 4"));
     assert_eq!(killed(&rig).cause, "killed-from-outside", "the counter has not risen again");
+}
+
+/// One traceback for each open request, on the way down: more than the log holds, behind the line that tells.
+#[test]
+fn the_line_that_tells_is_known_when_the_log_has_long_lost_it() {
+    let told =
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity";
+    let knobs = format!(r#""print_err": ["{told}"], "frames": 30000, "exit_code": 1, "exit_after": 0.2"#);
+    let rig = Rig::start(&[tier("only", &knobs, "stop_grace = \"1s\"\nrestart = { hold_after = 1 }")]);
+    let exit = rig.until_process("a run has ended", "only", |p| p.last_exit.clone());
+    assert_eq!((exit.cause.as_str(), exit.evidence.as_deref()), ("gpu-oom", Some(told)));
+    let log = Reader::open(&rig.run_dir().join("runs/only-1/log")).expect("its log");
+    let kept = log.last(usize::MAX).expect("it can be read");
+    assert!(kept.iter().all(|line| line.bytes != told.as_bytes()), "the log still has it: nothing was shown");
 }
