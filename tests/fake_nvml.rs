@@ -221,7 +221,7 @@ pub extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
 
 /// Pids with the bytes that each holds, if there is room for all; else how many there are.
 fn processes(
-    all: &[(u32, Option<u64>)],
+    all: &[(u32, Option<script::Moving>)],
     count: *mut c_uint,
     to: *mut nvmlProcessInfo_t,
 ) -> Result<(), nvmlReturn_t> {
@@ -236,7 +236,7 @@ fn processes(
     for (i, (pid, memory)) in all.iter().enumerate() {
         let process = nvmlProcessInfo_t {
             pid: *pid,
-            usedGpuMemory: memory.unwrap_or(NOT_AVAILABLE),
+            usedGpuMemory: memory.as_ref().map_or(NOT_AVAILABLE, script::Moving::now),
             gpuInstanceId: c_uint::MAX,
             computeInstanceId: c_uint::MAX,
         };

@@ -2,7 +2,6 @@
 //! themselves; anywhere else (a shell, a container, a file) the agent passes their lines on to its stderr.
 use super::log;
 use crate::shim::ring::{Follow, Line, Reader};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
@@ -21,7 +20,7 @@ pub enum EngineLog {
 impl EngineLog {
     /// `wanted` by the configuration; the rest is the agent's standard error's to say.
     pub fn choose(wanted: bool) -> Self {
-        match (wanted, is_journal()) {
+        match (wanted, log::is_journal()) {
             (false, _) => Self::Nowhere,
             (true, true) => Self::Journal,
             (true, false) => Self::Stderr,
@@ -35,14 +34,6 @@ impl EngineLog {
     pub fn echo(self) -> Option<Echo> {
         (self == Self::Stderr).then(Echo::default)
     }
-}
-
-/// Is standard error connected to the journal? `$JOURNAL_STREAM` names device and inode of what systemd connected; where
-/// a shell or a container engine has redirected it since, they are others.
-pub fn is_journal() -> bool {
-    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-    let stderr = std::fs::metadata("/proc/self/fd/2");
-    stderr.is_ok_and(|file| named == format!("{}:{}", file.dev(), file.ino()))
 }
 
 /// How far one run's output was passed on.

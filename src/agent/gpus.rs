@@ -8,10 +8,17 @@ use crate::control::wire;
 use crate::gpu::{Picture, Probe};
 use crate::policy::{GpuFigures, GpuProcess, GpuStatus, GpuVerdict, Pace, ProbeState};
 use crate::systemd;
+use arc_swap::ArcSwap;
 use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Divides the pauses between probes, for a test that sees a hundred of them crash.
+/// What the probe has seen last.
+pub type Seen = Arc<ArcSwap<Picture>>;
+
+/// Divides the pauses between probes and readings, for a test that sees a hundred of them.
 const HURRY: &str = "MAINSTAY_TEST_GPU_HURRY";
+const HURRIED_MIN: Duration = Duration::from_millis(200);
 
 /// Begins to watch the GPUs, if that is wanted.
 pub fn watch(config: &Config) -> Option<Probe> {
@@ -22,7 +29,10 @@ fn pace() -> Pace {
     let pace = Pace::default();
     let hurry = std::env::var(HURRY).ok().filter(|_| Faults::allowed());
     match hurry.and_then(|n| n.parse::<u32>().ok()).filter(|n| *n > 0) {
-        Some(n) => Pace { again: pace.again / n, again_max: pace.again_max / n, ..pace },
+        Some(n) => {
+            let every = (pace.every / n).max(HURRIED_MIN);
+            Pace { every, again: pace.again / n, again_max: pace.again_max / n, ..pace }
+        }
         None => pace,
     }
 }
@@ -57,6 +67,20 @@ pub fn on_the_wire(
         reason: Some(reason),
     };
     (shown, gpus.iter().map(|gpu| one(gpu, stale, &owner)).collect())
+}
+
+/// The bytes that these processes hold on the GPUs; `None` when none of them is known to hold any, as on the CPU.
+pub fn held_by(picture: &Picture, tree: &[u32]) -> Option<u64> {
+    if picture.is_stale(clock::now()) {
+        return None;
+    }
+    let holders = picture.gpus.iter().flat_map(|gpu| gpu.figures.processes.iter().flatten());
+    let ours = holders.filter(|holder| tree.contains(&holder.pid));
+    // What a process in a container holds is often not told.
+    ours.map(|holder| holder.memory).fold(None, |sum, memory| match (sum, memory) {
+        (Some(sum), Some(memory)) => Some(sum + memory),
+        (sum, memory) => sum.or(memory),
+    })
 }
 
 /// What is told of the GPUs as events: whether the probe gets its answers, and what is found.

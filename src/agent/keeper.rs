@@ -4,6 +4,7 @@
 //! run has ended and the loop knows.
 use super::diagnosis::{self, Circumstances};
 use super::echo::Echo;
+use super::gpus::Seen as SeenGpus;
 use super::inbox::{News, RunNews, Sender};
 use super::oom::{Kills, Since};
 use super::ports;
@@ -44,6 +45,8 @@ pub struct Keeper {
     pub was_ready: Rc<Cell<bool>>,
     /// How often a start is looked at for signs of work.
     pub look_every: Duration,
+    /// What is known of the GPUs, where somebody looks at them.
+    pub gpus: Option<SeenGpus>,
     /// The unit's counter of what the OOM killer took.
     pub kills: Rc<Kills>,
     /// Shows what the engine prints, where somebody wants that.
@@ -238,7 +241,7 @@ impl Keeper {
     /// An engine that compiles or copies weights may say nothing for minutes: its processes show that it works.
     async fn look_for_work(&self, pid: Option<u32>, seen: &mut Seen) {
         let found = match pid {
-            Some(pid) => seen.watch.look(pid).await,
+            Some(pid) => seen.watch.look(pid, self.gpus.as_ref()).await,
             None => None,
         };
         if let Some(found) = found {

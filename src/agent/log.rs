@@ -4,12 +4,12 @@
 //! A reader of stderr that stops reading must never stop the loop, so lines go through a bounded channel to a thread of
 //! their own; what does not fit is dropped, and the next line that does fit says how many were lost. Secrets are blacked
 //! out on the way in, whoever logs them.
-use super::echo;
 use crate::clock;
 use crate::redact::Redactor;
 use crate::shim::ring::{Line, Stream};
 use serde_json::json;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -26,6 +26,14 @@ const ENGINES_WAITING_MAX: usize = 512 * 1024;
 pub enum Format {
     Text,
     Json,
+}
+
+/// Is standard error connected to the journal? `$JOURNAL_STREAM` names device and inode of what systemd connected; where
+/// a shell or a container engine has redirected it since, they are others.
+pub fn is_journal() -> bool {
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let stderr = std::fs::metadata("/proc/self/fd/2");
+    stderr.is_ok_and(|file| named == format!("{}:{}", file.dev(), file.ino()))
 }
 
 enum Entry {
@@ -93,7 +101,7 @@ pub fn start(level: LevelFilter, format: Format, redactor: Arc<Redactor>) {
     let writer = Lines { queue, dropped: Arc::new(AtomicU64::new(0)), redactor };
     let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_ansi(false);
     let builder = builder.with_writer(move || writer.clone());
-    match (format, echo::is_journal()) {
+    match (format, is_journal()) {
         (Format::Json, _) => builder.json().flatten_event(true).init(),
         (Format::Text, true) => builder.without_time().init(),
         (Format::Text, false) => builder.init(),

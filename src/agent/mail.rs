@@ -1,10 +1,12 @@
 //! `[alert.mail]` as the couriers need it, and what they tell as events.
 use super::inbox::{News, Sender};
 use crate::alert::{
-    Courier, Letterhead, Login, Outbox, Outcome, Pace, Patience, Redact, Relay, Security, Tell,
+    Courier, Letterhead, Login, MailTally, Outbox, Outcome, Pace, Patience, Redact, Relay, Security, Tell,
 };
+use crate::clock;
 use crate::config;
 use crate::control::feed::Event;
+use crate::control::wire;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +57,34 @@ pub fn start(
     let outbox = Outbox::at(state_dir, letterhead(mail, host), redact, tell);
     let courier = Courier::start(relay(mail, host), outbox.clone(), Patience::default(), Pace::default())?;
     Ok((outbox, courier))
+}
+
+/// How mail stands, as the loop hears of it.
+#[derive(Debug)]
+pub struct Standing {
+    outbox: Outbox,
+    tally: MailTally,
+}
+
+impl Standing {
+    pub fn new(outbox: Outbox) -> Self {
+        Self { outbox, tally: MailTally::default() }
+    }
+
+    pub fn note(&mut self, outcome: &Outcome) {
+        self.tally.note(outcome, clock::wall_ms());
+    }
+
+    pub fn on_the_wire(&self) -> wire::Mail {
+        let MailTally { sent, lost, standstill } = &self.tally;
+        wire::Mail {
+            waiting: self.outbox.waiting() as u64,
+            sent: *sent,
+            lost: *lost,
+            trouble: standstill.as_ref().map(|it| it.why.clone()),
+            trouble_since: standstill.as_ref().map(|it| clock::rfc3339(it.since_ms)),
+        }
+    }
 }
 
 /// `to` is what became of the mail: "sent", "deferred", "given-up", "dropped".

@@ -2,7 +2,7 @@
 //!
 //! | file | what it does for the loop |
 //! | --- | --- |
-//! | `start` | brings everything up, in the order that makes each later step safe |
+//! | `start`, `failure` | brings everything up, in the order that makes each later step safe; why that failed |
 //! | `turn` | the loop: wait → events → step → perform → publish → beat |
 //! | `world` | one arm per action; `seat`: one tier as the agent sees it |
 //! | `runs`, `launch`, `keeper` | one run: how it begins, its shim's spec, and the agent's side of its life |
@@ -21,6 +21,7 @@
 mod counters;
 mod diagnosis;
 mod echo;
+mod failure;
 mod faults;
 mod gpus;
 mod inbox;
@@ -53,4 +54,5 @@ mod watch;
 mod workers;
 mod world;
 
-pub use start::{STATE_LINK, StartError, run};
+pub use failure::StartError;
+pub use start::{STATE_LINK, run};

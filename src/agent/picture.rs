@@ -52,6 +52,17 @@ struct View {
     host: HostStatus,
     tiers: Vec<TierPicture>,
     counters: Arc<Counters>,
+    told: Told,
+}
+
+/// What operators have been told, and what keeps them from it.
+#[derive(Default)]
+pub struct Told {
+    pub incidents: Vec<wire::OpenIncident>,
+    /// `None`: nobody is mailed.
+    pub mail: Option<wire::Mail>,
+    /// Records and events for which the disk was too slow.
+    pub unwritten: u64,
 }
 
 /// The picture, and the means to complete it.
@@ -90,15 +101,15 @@ impl Picture {
     }
 
     /// Takes in what the loop knows after a turn, and tells systemd when the sentence about it has changed.
-    pub fn show(&self, host: HostStatus, world: &World, counters: &Arc<Counters>) {
+    pub fn show(&self, host: HostStatus, world: &World, counters: &Arc<Counters>, told: Told) {
         let names: Vec<&str> = world.names.iter().map(String::as_str).collect();
         let text = status_text(&names, &host);
-        let mut told = self.told_systemd.lock().unwrap_or_else(PoisonError::into_inner);
-        if *told != text {
+        let mut said = self.told_systemd.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != text {
             self.notifier.status(&text);
-            *told = text;
+            *said = text;
         }
-        drop(told);
+        drop(said);
         let tiers = world.seats.iter().map(|seat| {
             let run = seat.run.as_ref();
             let progress = run.and_then(|run| run.height).map(on_the_wire);
@@ -115,7 +126,7 @@ impl Picture {
             }
         });
         let counters = Arc::clone(counters);
-        self.view.store(Some(Arc::new(View { host, tiers: tiers.collect(), counters })));
+        self.view.store(Some(Arc::new(View { host, tiers: tiers.collect(), counters, told })));
     }
 
     /// What is known of the GPUs; `None` when nobody looks.
@@ -151,8 +162,12 @@ impl Picture {
             gpus,
             host: reading.host,
             failover_seconds: distribution(&failovers),
+            incidents: Vec::new(),
+            mail: None,
         };
         let Some(view) = view else { return status };
+        status.incidents.clone_from(&view.told.incidents);
+        status.mail.clone_from(&view.told.mail);
         let serving = view.host.serving.and_then(|tier| view.tiers.get(usize::from(tier.0)));
         status.serving = serving.map(|tier| tier.name.clone());
         status.tiers = view

@@ -13,11 +13,13 @@ use crate::policy::incident::{
 };
 use crate::policy::{Cause, EngineState, HostStatus, Moment, Notice, RunId, TierId};
 use crate::shim::LOG;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// How often it is looked at what clients feel; an open incident is written anew when that is more than before.
 const REFRESH: Duration = Duration::from_secs(1);
+/// Mails that may wait for a clerk whose queue is full.
+const POSTS_MAX: usize = 50;
 
 /// What a record is made from, beside notices.
 #[derive(Clone, Copy)]
@@ -32,6 +34,8 @@ pub struct Recorder {
     /// Those that are not over.
     open: BTreeMap<IncidentId, OpenRecord>,
     clerk: Clerk,
+    /// Mail that the clerk's queue had no room for.
+    posts: VecDeque<Box<Post>>,
     host: String,
     refreshed: Moment,
     /// What clients had felt at the last look, and at the one before. A failure is felt before it is known, so an incident
@@ -108,7 +112,8 @@ impl Recorder {
             open.insert(IncidentId(entry.record.id), entry);
         }
         let incidents = Incidents::resume(settings, world.engines.clone(), saved, now);
-        Self { incidents, open, clerk, host, refreshed: now, looks: [Vec::new(), Vec::new()] }
+        let (posts, looks) = (VecDeque::new(), [Vec::new(), Vec::new()]);
+        Self { incidents, open, clerk, posts, host, refreshed: now, looks }
     }
 
     pub fn clerk(&self) -> &Clerk {
@@ -150,6 +155,21 @@ impl Recorder {
             }
         }
         self.save(around);
+        self.hand_over();
+    }
+
+    /// What is not over, the oldest first.
+    pub fn open(&self) -> impl Iterator<Item = &Record> {
+        self.open.values().map(|open| &open.record)
+    }
+
+    /// Mail goes to the clerk as far as there is room.
+    fn hand_over(&mut self) {
+        while let Some(post) = self.posts.pop_front() {
+            if let Err(post) = self.clerk.post(post) {
+                return self.posts.push_front(post);
+            }
+        }
     }
 
     fn apply(&mut self, now: Moment, entry: Entry, around: Around<'_>) {
@@ -179,7 +199,12 @@ impl Recorder {
             Entry::Post(letter) => {
                 // The mail is made from what is on disk.
                 self.save(around);
-                self.clerk.give(Job::Post(Box::new(post(letter))));
+                if self.posts.len() >= POSTS_MAX {
+                    tracing::error!("too many mails wait for a disk that takes nothing; the oldest is lost");
+                    self.posts.pop_front();
+                }
+                self.posts.push_back(Box::new(post(letter)));
+                self.hand_over();
             }
         }
     }

@@ -56,6 +56,7 @@ impl World {
             orders: to_keeper,
             was_ready: Rc::clone(&was_ready),
             look_every: watch::look_every(local.startup.stall),
+            gpus: self.gpus.clone(),
             kills: Rc::clone(&self.kills),
             echo: self.engine_log.echo(),
         };

@@ -1,8 +1,8 @@
 //! The status and control sockets of this agent: what is behind them, and the thread that serves them.
+use super::failure::{StartError, failed};
 use super::faults::Faults;
 use super::picture::Picture;
 use super::scrape;
-use super::start::{StartError, failed};
 use crate::control::{self, Feed, Order, Served};
 use std::io;
 use std::path::Path;

@@ -4,6 +4,7 @@
 //! the engines last, because nothing that they need may still fail.
 use super::counters::Counters;
 use super::echo::EngineLog;
+use super::failure::{StartError, failed};
 use super::faults::Faults;
 use super::inbox::{Sender, inbox};
 use super::lock::{Lock, LockError};
@@ -32,10 +33,9 @@ use crate::redact::Redactor;
 use crate::shim::Lifeline;
 use crate::systemd::{Notifier, Watchdog, watchdog};
 use arc_swap::ArcSwap;
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,32 +50,6 @@ const WAITING_MAX: usize = 64;
 pub const STATE_LINK: &str = "state";
 /// How long answers that are on their way out may still take once every engine has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Why an agent could not be started.
-#[derive(Debug)]
-pub enum StartError {
-    /// Another agent holds the runtime or state directory, which this key names.
-    Held {
-        dir: PathBuf,
-        key: &'static str,
-        holder: String,
-    },
-    NotPermitted(String),
-    Failed(String),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Held { dir, key, holder } => write!(
-                f,
-                "another agent (pid {holder}) holds {}; stop it, or give this one a directory of its own with {key}",
-                dir.display()
-            ),
-            Self::NotPermitted(what) | Self::Failed(what) => f.write_str(what),
-        }
-    }
-}
 
 /// Runs the agent until it is told to stop and every engine has ended.
 pub fn run(config: Config, environment: Environment) -> Result<(), StartError> {
@@ -106,34 +80,6 @@ fn format(format: LogFormat) -> log::Format {
     match format {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
-    }
-}
-
-/// An error with what was being done, and what to do about it.
-pub(super) fn failed(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> StartError {
-    move |why| {
-        let what = format!("{doing}: {why}; {}", remedy(why.kind()));
-        if why.kind() == io::ErrorKind::PermissionDenied {
-            StartError::NotPermitted(what)
-        } else {
-            StartError::Failed(what)
-        }
-    }
-}
-
-fn remedy(why: io::ErrorKind) -> &'static str {
-    match why {
-        io::ErrorKind::PermissionDenied => {
-            "give it to the account that mainstay runs as (User= of the unit), or run as another"
-        }
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
-            "name other directories with agent.run_dir and agent.state_dir"
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free space on that file system",
-        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
-            "raise TasksMax=, LimitNPROC= or the memory of the unit"
-        }
-        _ => "see `mainstay help troubleshooting`",
     }
 }
 
@@ -253,22 +199,19 @@ impl Prepared {
 
     async fn serve(self) -> Result<(), StartError> {
         let signals = Signals::listen().map_err(failed("cannot listen to signals"))?;
-        let table = Arc::new(ArcSwap::from_pointee(RouteTable { failover: true, ..RouteTable::default() }));
-        let (report, reports) = mpsc::channel(WAITING_MAX);
-        let limits = settings::limits(&self.config);
         let (source, scrapes) = scrape::queue();
-        let metrics = Metrics { content_type: metrics::CONTENT_TYPE, source: Arc::clone(&source) };
-        let proxy = proxy::start(self.listeners, limits, Arc::clone(&table), report, metrics);
-        let proxy = Arc::new(proxy.map_err(failed("cannot start the data plane"))?);
+        let table = Arc::new(ArcSwap::from_pointee(RouteTable { failover: true, ..RouteTable::default() }));
+        let (proxy, reports) = data_plane(&self.config, self.listeners, &table, &source)?;
         let faults = Arc::new(Faults::default());
         let limit = watchdog::limit(std::process::id(), |name| std::env::var_os(name));
-        let listen: Vec<String> = self.listen.iter().map(ToString::to_string).collect();
-        let identity = identity(&self.config, &listen, limit);
+        let identity = identity(&self.config, &self.listen, limit);
+        let listen = identity.listen.join(" ");
         // Its first turn comes when this function waits for the first time, so it delays nothing that follows.
         let gpus = gpus::watch(&self.config);
         let shown = gpus.as_ref().map(crate::gpu::Probe::picture);
         let redactor = Arc::clone(&self.hidden.redactor);
-        let picture = Picture::new(identity, Arc::clone(&proxy), self.notifier.clone(), shown, redactor);
+        let picture =
+            Picture::new(identity, Arc::clone(&proxy), self.notifier.clone(), shown.clone(), redactor);
         let picture = Arc::new(picture);
         let (operator, orders) = mpsc::channel(WAITING_MAX);
         let Past { events, records, starts } = Past::read(&self.config);
@@ -285,10 +228,11 @@ impl Prepared {
         let (mut world, host, first) =
             world(&self.config, self.environment, self.lifeline, self.hidden.secrets, sender, table)?;
         world.remember_starts(starts);
+        world.gpus = shown;
+        let mail = outbox.clone().map(mail::Standing::new);
         let clerk = clerk(&self.config.agent.state_dir, outbox)?;
-        let letters = self.config.mail.as_ref().map_or_else(LetterSettings::none, config::Mail::letters);
-        let recorder = Recorder::resume(letters, &world, records, clerk.clone());
-        tracing::info!(listen = listen.join(" "), config = %self.config.path.display(), "mainstay serves");
+        let recorder = Recorder::resume(letters(&self.config), &world, records, clerk.clone());
+        tracing::info!(listen, config = %self.config.path.display(), "mainstay serves");
         self.notifier.ready("starting the engines");
         let doors = Doors { facts, orders, reports };
         let mut agent = Agent {
@@ -305,11 +249,12 @@ impl Prepared {
             redactor,
             recorder,
             counters: Arc::new(Counters::default()),
+            mail,
             operator_seq: 0,
             sampled: clock::now(),
             stopping: false,
         };
-        agent.announce(started(&listen.join(" ")));
+        agent.announce(started(&listen));
         let proxy = agent.run(first).await;
         let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
         let left_behind = stop_probe(gpus).await;
@@ -322,10 +267,22 @@ impl Prepared {
     }
 }
 
-fn identity(config: &Config, listen: &[String], watchdog: Option<Duration>) -> Identity {
+fn data_plane(
+    config: &Config,
+    listeners: Vec<TcpListener>,
+    table: &Arc<ArcSwap<RouteTable>>,
+    source: &scrape::Source,
+) -> Result<(Arc<Proxy>, mpsc::Receiver<proxy::Report>), StartError> {
+    let (report, reports) = mpsc::channel(WAITING_MAX);
+    let metrics = Metrics { content_type: metrics::CONTENT_TYPE, source: Arc::clone(source) };
+    let proxy = proxy::start(listeners, settings::limits(config), Arc::clone(table), report, metrics);
+    Ok((Arc::new(proxy.map_err(failed("cannot start the data plane"))?), reports))
+}
+
+fn identity(config: &Config, listen: &[SocketAddr], watchdog: Option<Duration>) -> Identity {
     Identity {
         started_ms: clock::wall_ms(),
-        listen: listen.to_vec(),
+        listen: listen.iter().map(ToString::to_string).collect(),
         config: config.path.display().to_string(),
         state_dir: config.agent.state_dir.display().to_string(),
         watchdog,
@@ -351,6 +308,10 @@ fn clerk(state_dir: &Path, outbox: Option<Outbox>) -> Result<Clerk, StartError> 
     };
     let started = Clerk::start(state_dir, outbox, Box::new(complain));
     started.map(|(clerk, _)| clerk).map_err(failed("cannot start the clerk's thread"))
+}
+
+fn letters(config: &Config) -> LetterSettings {
+    config.mail.as_ref().map_or_else(LetterSettings::none, config::Mail::letters)
 }
 
 /// Outbox and courier, where mail is configured.
@@ -418,6 +379,7 @@ fn world(
         ports: Ports::new(config.server.engine_ports, fixed_ports(config), seed),
         lifeline: Rc::new(lifeline),
         cgroup: launch::delegated_cgroup(),
+        gpus: None,
         kills: Rc::new(Faults::cgroup().map_or_else(Kills::of_own_cgroup, |dir| Kills::of(&dir))),
         boot_id: clock::boot_id(),
         secrets,

@@ -8,13 +8,13 @@ use super::gpus::Told;
 use super::inbox::News;
 use super::mail;
 use super::notice;
-use super::picture::Picture;
+use super::picture::{Picture, Told as ToldOperator};
 use super::recorder::{Around, Recorder};
 use super::world::World;
-use crate::alert::{Felt, Job};
+use crate::alert::{Felt, Job, Record};
 use crate::clock;
 use crate::control::feed::{Event, Feed};
-use crate::control::{Order, Refused};
+use crate::control::{Order, Refused, wire};
 use crate::heart::Heart;
 use crate::policy::{
     Action, Command, EngineState, Event as Fact, Host, HostState, Moment, Notice, TierEvent, TierId,
@@ -53,6 +53,8 @@ pub struct Agent {
     pub redactor: Arc<Redactor>,
     pub recorder: Recorder,
     pub counters: Arc<Counters>,
+    /// `None`: nobody is mailed.
+    pub mail: Option<mail::Standing>,
     /// The number of the last event that an operator caused.
     pub operator_seq: u64,
     /// When the data plane's figures were last read.
@@ -136,6 +138,7 @@ impl Agent {
                 self.world.misconfigured(tier, &evidence)
             }
             News::Mail(outcome) => {
+                self.mail.iter_mut().for_each(|mail| mail.note(&outcome));
                 self.announce(mail::event(&outcome));
             }
             News::CheckFile => self.world.check_file(),
@@ -227,7 +230,12 @@ impl Agent {
         let felt = felt(&self.world, &self.proxy);
         let around = Around { world: &self.world, felt: &felt };
         self.recorder.settle(clock::now(), &status, around);
-        self.picture.show(status, &self.world, &self.counters);
+        let told = ToldOperator {
+            incidents: self.recorder.open().map(incident).collect(),
+            mail: self.mail.as_ref().map(mail::Standing::on_the_wire),
+            unwritten: self.recorder.clerk().dropped(),
+        };
+        self.picture.show(status, &self.world, &self.counters, told);
     }
 
     /// An operator's command: refused here when it cannot be, else policy's business.
@@ -273,6 +281,11 @@ impl Agent {
             Command::Start | Command::Stop | Command::Restart => None,
         }
     }
+}
+
+fn incident(record: &Record) -> wire::OpenIncident {
+    let Record { id, tier, kind, opened, cause, .. } = record.clone();
+    wire::OpenIncident { id, tier, kind, opened, cause }
 }
 
 /// What clients have felt of this agent so far, by tier: what became of those that met it; and for each tier the same,

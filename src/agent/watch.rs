@@ -1,5 +1,6 @@
 //! A starting run under watch: is what it writes news, and do its processes move? Policy gives a start up that does neither
 //! for `startup.stall`.
+use super::gpus::{self, Seen};
 use super::workers;
 use crate::clock;
 use crate::kinds::{self, Kind, Novelty, Progress};
@@ -83,7 +84,7 @@ impl Watch {
 
     /// What the look before this one has found, as far as it is back; and the next look. The kernel may take its time with
     /// a process that a driver holds, so a thread does it, one at a time; until it is back nothing is known.
-    pub async fn look(&mut self, main_pid: u32) -> Option<EngineEvent> {
+    pub async fn look(&mut self, main_pid: u32, gpus: Option<&Seen>) -> Option<EngineEvent> {
         let found = match self.looking.take() {
             Some(looking) if !looking.is_finished() => {
                 self.looking = Some(looking);
@@ -92,7 +93,9 @@ impl Watch {
             Some(looking) => looking.await.ok(),
             None => None,
         };
-        let look = move || (clock::now(), workers::tree_figures(main_pid));
+        let gpus = gpus.map(|gpus| gpus.load_full());
+        let vram = move |tree: &[u32]| gpus::held_by(gpus.as_deref()?, tree);
+        let look = move || (clock::now(), workers::tree_figures(main_pid, vram));
         self.looking = Some(tokio::task::spawn_blocking(look));
         let (at, new) = found?;
         let (before_at, before) = self.figures.replace((at, new.clone()))?;

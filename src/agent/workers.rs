@@ -26,9 +26,9 @@ pub fn cpu_ticks(main: u32, names: &[&str]) -> Option<u64> {
 }
 
 /// What `main` and everything below it use: the one place where a start's figures come from. A figure that cannot be
-/// read of one of them (/proc/PID/io is for the same user only) is left out. The share of a child that has ended is no
-/// longer in it, so it may fall. Blocks while the kernel takes its time.
-pub fn tree_figures(main: u32) -> Figures {
+/// read of one of them (/proc/PID/io is for the same user only) is left out; `vram` says what these processes hold on the
+/// GPUs. The share of a child that has ended is no longer in it, so it may fall. Blocks while the kernel takes its time.
+pub fn tree_figures(main: u32, vram: impl FnOnce(&[u32]) -> Option<u64>) -> Figures {
     let all = processes();
     if !all.contains_key(&main) {
         return Figures::new();
@@ -40,6 +40,7 @@ pub fn tree_figures(main: u32) -> Figures {
     let sum = |of: fn(u32) -> Option<u64>| tree.iter().map(|pid| of(*pid)).sum::<Option<u64>>();
     figures.extend(sum(resident_bytes).map(|bytes| (Measure::Memory, bytes)));
     figures.extend(sum(storage_bytes).map(|bytes| (Measure::Disk, bytes)));
+    figures.extend(vram(&tree).map(|bytes| (Measure::Vram, bytes)));
     figures
 }
 
@@ -112,13 +113,13 @@ mod tests {
     #[test]
     fn the_figures_of_a_tree_are_those_of_its_processes() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
-        let before = tree_figures(child.id());
+        let before = tree_figures(child.id(), |_| None);
         let measures: Vec<Measure> = before.keys().copied().collect();
         assert_eq!(measures, [Measure::Cpu, Measure::Memory, Measure::Disk], "all can be read of our own");
-        let own = tree_figures(std::process::id());
+        let own = tree_figures(std::process::id(), |_| None);
         assert!(own[&Measure::Memory] > before[&Measure::Memory] && before[&Measure::Memory] > 0);
         child.kill().and_then(|()| child.wait()).expect("it is our child");
-        assert_eq!(tree_figures(child.id()), Figures::new(), "nothing is known of what is gone");
+        assert_eq!(tree_figures(child.id(), |_| None), Figures::new(), "nothing is known of what is gone");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the agent does for policy: one short arm per action, none of which waits.
 use super::echo::EngineLog;
+use super::gpus::Seen;
 use super::inbox::{FileVerdict, News, RunNews, Sender};
 use super::notice::Names;
 use super::oom::Kills;
@@ -42,6 +43,8 @@ pub struct World {
     pub run_dir: PathBuf,
     /// The cgroup under which runs get theirs, where there is a delegated one.
     pub cgroup: Option<PathBuf>,
+    /// What is known of the GPUs, where somebody looks at them.
+    pub gpus: Option<Seen>,
     /// What the OOM killer took from the unit.
     pub kills: Rc<Kills>,
     pub boot_id: String,

@@ -1,9 +1,11 @@
 //! The thread that writes: incidents, events, and mail into the outbox.
 //!
 //! A disk may hang, be full or be gone. None of that may reach the loop, so jobs go through a bounded queue and are
-//! dropped, and counted, when it is full; a later save of the same incident makes up for a lost one.
+//! dropped, and counted, when it is full; a later save of the same incident makes up for a lost one. Nothing makes up for
+//! a mail, so whoever has one keeps it until the queue takes it.
 use super::journal::Journal;
-use super::outbox::{Outbox, Post, PostKind};
+use super::outbox::Outbox;
+use super::post::{Post, PostKind};
 use super::record::{Record, Scene};
 use super::starts::Starts;
 use super::store::Store;
@@ -14,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -85,6 +87,17 @@ impl Clerk {
     pub fn give(&self, job: Job) {
         if self.queue.try_send(job).is_err() {
             self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Never waits. The mail comes back when the queue is full.
+    ///
+    /// # Errors
+    /// The mail.
+    pub fn post(&self, post: Box<Post>) -> Result<(), Box<Post>> {
+        match self.queue.try_send(Job::Post(post)) {
+            Err(TrySendError::Full(Job::Post(post))) => Err(post),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

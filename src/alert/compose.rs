@@ -7,7 +7,8 @@ mod page;
 #[cfg(test)]
 mod tests;
 
-use super::outbox::{Post, PostKind};
+use super::message::Text;
+use super::post::{Post, PostKind};
 use super::record::{Felt, Record, Scene};
 use crate::policy::Cause;
 use page::{Page, bytes, clock, duration, one_line, plural};
@@ -17,13 +18,6 @@ const LOG_LINES_MAX: usize = 20;
 /// Of the timeline: this many from its beginning, and from its end.
 const TIMELINE_ENDS: usize = 7;
 const PROCESSES_MAX: usize = 4;
-
-/// A mail before it has headers: no line of it holds a control character.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text {
-    pub subject: String,
-    pub body: String,
-}
 
 /// The mail that a post asks for. Records that are not kept any more are missing from `records`; the text says so.
 pub fn write(host: &str, post: &Post, records: &[Record]) -> Text {

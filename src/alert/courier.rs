@@ -3,8 +3,9 @@
 //! It wakes for a new mail and when a pause is over, tries every mail that is due, the oldest first, and rests. Nobody
 //! waits for it: when the agent ends in the middle of a conversation, the mail is still in the outbox. Only a mail whose
 //! text has gone out already gets a moment for the relay's answer, so that it need not go out again.
-use super::outbox::{Envelope, Outbox, PostKind, Waiting};
+use super::outbox::{Envelope, Outbox, Waiting};
 use super::outcome::{Outcome, Ticket};
+use super::post::PostKind;
 use super::relay::{Patience, Relay, Session};
 use super::schedule::{Pace, Schedule};
 use super::trouble::Trouble;

@@ -1,5 +1,4 @@
 //! Subject and text → the bytes of a mail, with its headers.
-use super::compose::Text;
 use lettre::Message;
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, SinglePart};
@@ -14,6 +13,13 @@ pub struct Letterhead {
     pub host: String,
     pub from: Mailbox,
     pub to: Vec<Mailbox>,
+}
+
+/// A mail before it has headers: no line of it holds a control character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    pub subject: String,
+    pub body: String,
 }
 
 /// Tells out-of-office robots and ticket systems not to answer (RFC 3834).

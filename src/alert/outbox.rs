@@ -4,9 +4,10 @@
 //! A file is one line of JSON (who, to whom, which incidents) and then the mail as it goes out. It is written whole or
 //! not at all, numbered in order, and removed as soon as the relay has answered for it. Between that answer and the
 //! removal lies the one instant in which a crash makes a mail go out twice; both then have the same Message-ID.
-use super::compose::{self, Text};
-use super::message::{self, Letterhead};
+use super::compose;
+use super::message::{self, Letterhead, Text};
 use super::outcome::{Outcome, Tell, Ticket};
+use super::post::{Post, PostKind};
 use super::record::Record;
 use super::store;
 use crate::clock;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
@@ -25,26 +27,6 @@ const BYTES_MAX: u64 = 8 << 20;
 const FAILED_MAX: usize = 20;
 /// One file: a digest of a hundred incidents has some tens of kilobytes.
 const FILE_MAX: u64 = 1 << 20;
-
-/// One mail to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Post {
-    pub kind: PostKind,
-    /// The incidents that it tells of.
-    pub ids: Vec<u64>,
-    /// Incidents of a digest that are not named.
-    pub more: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PostKind {
-    /// An incident has come to what its record says.
-    Alert,
-    Digest,
-    /// It is over: the answer to the mail that told of it.
-    Return,
-}
 
 /// Blacks out secrets in a text that is about to be written down.
 pub type Redact = Arc<dyn Fn(&str) -> String + Send + Sync>;
@@ -93,6 +75,8 @@ struct Inner {
     bell: Notify,
     /// Of the last mail. Also held while files come and go.
     last_number: Mutex<Option<u64>>,
+    /// How many there were at the last look.
+    waiting: AtomicUsize,
 }
 
 impl std::fmt::Debug for Outbox {
@@ -105,7 +89,8 @@ impl Outbox {
     /// Makes nothing yet. `tell` hears what becomes of the mails.
     pub fn at(state_dir: &Path, letterhead: Letterhead, redact: Redact, tell: Tell) -> Self {
         let (dir, bell, last_number) = (state_dir.join("outbox"), Notify::new(), Mutex::new(None));
-        Self(Arc::new(Inner { dir, letterhead, redact, tell, bell, last_number }))
+        let waiting = AtomicUsize::new(0);
+        Self(Arc::new(Inner { dir, letterhead, redact, tell, bell, last_number, waiting }))
     }
 
     /// Writes the mail down; the Message-ID that answers refer to.
@@ -154,7 +139,14 @@ impl Outbox {
 
     /// The numbers of the mails that wait, the oldest first.
     pub(super) fn numbers(&self) -> io::Result<Vec<u64>> {
-        numbers(&self.0.dir)
+        let numbers = numbers(&self.0.dir)?;
+        self.0.waiting.store(numbers.len(), Relaxed);
+        Ok(numbers)
+    }
+
+    /// Mails that wait, as of the last time that one came or was tried. Asks no disk.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Relaxed)
     }
 
     /// # Errors

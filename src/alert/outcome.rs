@@ -1,5 +1,5 @@
 //! What became of a mail, for the log and for the `mail` event.
-use super::outbox::PostKind;
+use super::post::PostKind;
 use std::fmt;
 use std::time::Duration;
 

@@ -37,6 +37,8 @@ pub struct Figures {
     /// Errors of our own, by code.
     pub errors: Vec<(&'static str, u64)>,
     pub dropped_log_lines: u64,
+    /// Records and events for which the disk was too slow.
+    pub unwritten: u64,
 }
 
 #[derive(Clone, Debug, Default)]

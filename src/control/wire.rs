@@ -24,6 +24,38 @@ pub struct Status {
     /// From the instant at which an attempt was known lost to the last request byte written to the next tier.
     #[serde(default)]
     pub failover_seconds: Distribution,
+    /// Those that are not over, the oldest first.
+    #[serde(default)]
+    pub incidents: Vec<OpenIncident>,
+    /// `None`: nobody is mailed.
+    #[serde(default)]
+    pub mail: Option<Mail>,
+}
+
+/// What is not over; `mainstay incident ID` has all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenIncident {
+    pub id: u64,
+    pub tier: String,
+    /// "failure", "failover", "held", "all-down".
+    pub kind: String,
+    pub opened: String,
+    /// A name of the closed list (contract "Causes").
+    pub cause: String,
+}
+
+/// How mail stands. Counts are since the agent began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mail {
+    /// In the outbox.
+    pub waiting: u64,
+    pub sent: u64,
+    /// Given up, or dropped from a full outbox.
+    pub lost: u64,
+    /// Why the last try failed; `None` when it did not.
+    pub trouble: Option<String>,
+    /// No mail got through since.
+    pub trouble_since: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

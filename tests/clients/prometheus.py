@@ -160,6 +160,7 @@ class Scenes:
         self.fires("MainstayGpuOutOfMemory", "oom")
         self.fires("MainstayEngineHeld", "oom")
         self.fires("MainstayCrashLoop", "looping")
+        self.fires("MainstayMailFailing")          # nobody listens where the relay should be
         quiet = {(alert, tier) for alert, tier in self.prometheus.firing() if tier in ("best", "spare")}
         self.checks.that(not quiet, f"nothing is said of tiers that are well: {quiet}")
 
@@ -236,7 +237,11 @@ def main():
              fake("oom", {"exit_code": 3, "exit_after": 3, "print_err": [GPU_OOM]})]
     try:
         check_rules(tool, folder, checks)
-        with LateRig(tiers, server={"drain": "1s"}) as rig:
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            mail = {"relay": f"smtp://127.0.0.1:{nobody.getsockname()[1]}", "from": "mainstay@gpu1.example.org",
+                    "to": ["oncall@example.org"]}
+        with LateRig(tiers, server={"drain": "1s"}, mail=mail) as rig:
             prometheus = Prometheus(tool, folder, rig.address)
             try:
                 scenes = Scenes(rig, prometheus, checks)

@@ -58,8 +58,8 @@ pub struct Device {
     pub throttle: Option<Moving>,
     /// Corrected, uncorrected.
     pub ecc: Option<[u64; 2]>,
-    pub processes: Option<Vec<(u32, Option<u64>)>>,
-    pub drawing: Vec<(u32, Option<u64>)>,
+    pub processes: Option<Vec<(u32, Option<Moving>)>>,
+    pub drawing: Vec<(u32, Option<Moving>)>,
     lost_from: Option<u64>,
 }
 
@@ -155,9 +155,9 @@ fn device(of: &Value) -> Device {
     }
 }
 
-fn processes(of: &Value) -> Vec<(u32, Option<u64>)> {
+fn processes(of: &Value) -> Vec<(u32, Option<Moving>)> {
     let all = of.as_array().into_iter().flatten();
-    all.map(|it| (it[0].as_u64().unwrap_or_default() as u32, it[1].as_u64())).collect()
+    all.map(|it| (it[0].as_u64().unwrap_or_default() as u32, moving(&it[1]))).collect()
 }
 
 fn moving(of: &Value) -> Option<Moving> {

@@ -53,6 +53,8 @@ pub fn status(serving: Option<&str>) -> wire::Status {
         gpus: Vec::new(),
         host: wire::Host::default(),
         failover_seconds: wire::Distribution::default(),
+        incidents: Vec::new(),
+        mail: None,
     }
 }
 

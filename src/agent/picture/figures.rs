@@ -32,6 +32,7 @@ impl Picture {
         };
         if let Some(view) = &view {
             figures.outages = view.counters.outages;
+            figures.unwritten = view.told.unwritten;
             figures.failovers = moves(view.tiers.len(), &view.counters.failovers, |from, to| from < to);
             figures.returns = moves(view.tiers.len(), &view.counters.returns, |from, to| from > to);
             figures.tiers =

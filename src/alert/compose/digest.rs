@@ -1,6 +1,6 @@
 //! Many incidents in one mail: grouped by tier, and true about how many there were.
 use super::page::{Page, clock, duration, plural};
-use crate::alert::outbox::Post;
+use crate::alert::post::Post;
 use crate::alert::record::Record;
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 use super::paint::{Colour, bytes, fit, instant, paint, span};
 use super::tier::{self, Row};
 use crate::cli::gpus;
-use crate::control::wire::{AgentState, Distribution, GpuProbeState, GpuVerdict, Host, Status};
+use crate::control::wire::{AgentState, Distribution, GpuProbeState, GpuVerdict, Host, OpenIncident, Status};
 
 /// The longest name that keeps its table within 80 columns.
 const LONGEST_NAME: usize = 20;
@@ -45,6 +45,8 @@ fn headline(status: &Status, width: usize, colour: bool) -> String {
             (format!("{serving} serves in place of {best}"), Colour::Yellow)
         }
         (Some(serving), _) => (format!("{serving} serves"), Colour::Green),
+        // While it ends, that is as it should be.
+        (None, _) if status.agent.state == AgentState::Draining => ("ending".to_owned(), Colour::Yellow),
         (None, _) => ("no tier can answer".to_owned(), Colour::Red),
     };
     let rest = fit(&format!("mainstay {}: {sentence}", status.agent.version), width.saturating_sub(2));
@@ -69,6 +71,8 @@ fn agent_facts(status: &Status, now_ms: i64) -> Vec<(&'static str, String, Colou
         facts.push(("Problem", problem.clone(), Colour::Red));
         facts.push(("", format!("→ all of it: mainstay check --config {}", agent.config), Colour::Plain));
     }
+    facts.extend(status.incidents.iter().map(|open| ("Incident", incident(open, now_ms), Colour::Yellow)));
+    facts.extend(mail(status, now_ms).map(|fact| ("Mail", fact, Colour::Red)));
     facts.extend(failovers(&status.failover_seconds).map(|fact| ("Failover", fact, Colour::Plain)));
     facts.extend(host(&status.host).map(|fact| ("Host", fact, Colour::Plain)));
     facts.extend(graphics(status, now_ms).map(|(fact, mark)| ("GPUs", fact, mark)));
@@ -83,6 +87,21 @@ fn hint(status: &Status) -> Option<&'static str> {
         AgentState::Serving if status.serving.is_some() && status.serving.as_ref() == best => None,
         AgentState::Serving => Some("why: mainstay incident last; what to do: mainstay help troubleshooting"),
     }
+}
+
+fn incident(open: &OpenIncident, now_ms: i64) -> String {
+    let OpenIncident { id, tier, kind, cause, .. } = open;
+    let age = instant(&open.opened).map_or_else(String::new, |at| format!(" for {}", span(now_ms - at)));
+    format!("{id} open{age}: {kind} of {tier}, {cause}; → mainstay incident {id}")
+}
+
+/// Only what keeps it from operators.
+fn mail(status: &Status, now_ms: i64) -> Option<String> {
+    let mail = status.mail.as_ref()?;
+    let why = mail.trouble.as_ref()?;
+    let since = mail.trouble_since.as_deref().and_then(instant);
+    let age = since.map_or_else(String::new, |at| format!(" for {}", span(now_ms - at)));
+    Some(format!("none gets through{age}, {} waiting; → mainstay alert test: {why}", mail.waiting))
 }
 
 /// Nothing where nobody looks, or where there is nothing to see yet.

@@ -83,6 +83,11 @@ families! {
     AGENT_MEMORY: Gauge "agent_memory" in "bytes" [] "Resident memory of the agent alone";
     AGENT_CPU: Counter "agent_cpu" in "seconds" [] "CPU time of the agent alone";
     PANICS: Counter "connection_panics" [] "Clients' connections that ended in a defect of mainstay";
+    INCIDENTS: Gauge "incidents_open" ["kind"] "Incidents that are not over: failure, failover, held or all-down";
+    MAIL_WAITING: Gauge "mail_waiting" [] "Mails that wait in the outbox";
+    MAIL_FAILING: Gauge "mail_failing" [] "1 when the last try to send a mail failed";
+    MAIL: Counter "mails" ["outcome"] "Mails by what became of them: sent, or lost (given up, or dropped from a full outbox)";
+    UNWRITTEN: Counter "unwritten_records" [] "Records of incidents and events that the state directory's disk was too slow for";
     LOG_DROPPED: Counter "log_dropped_lines" [] "Lines of the agent's log that its reader was too slow for";
 
     TIER: Info "tier" ["tier" "engine" "model"] "What a tier is";
@@ -111,7 +116,7 @@ families! {
         "1 for the state that an engine is in: stopped, starting, ready, stopping, backoff, held, wedged or fenced";
     RUN: Gauge "engine_run" ["tier"] "Number of the live run, or of the last one";
     PROGRESS: Gauge "engine_startup" in "ratio" ["tier"]
-        "How far the present stage of a start has come, where the engine's log says";
+        "How far a start has come; where no earlier one is known, how far its present stage has";
     RESTARTS: Counter "restarts" ["tier" "cause"] "Starts of an engine after its first, by the cause of the end before";
     STRIKES: Gauge "engine_strikes" ["tier"] "Ends that nobody asked for, since they were last forgiven";
     ENGINE_MEMORY: Gauge "engine_memory" in "bytes" ["tier"] "Resident memory of the live run's processes";

@@ -5,6 +5,7 @@ use crate::control::process::Usage;
 use crate::control::wire::{
     Agent, AgentState, Gpu, GpuProbeState, GpuVerdict, Health, Host, Process, ProcessState, Status, Tier,
 };
+use crate::policy::incident::Gravity;
 
 /// The samples of each family, in the catalogue's order.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl Page {
             page.tier_figures(&tier.name, figures);
         }
         page.moves(&status.tiers, figures);
+        page.operator(status, figures);
         page.host(&status.host);
         page.one_of(&family::GPU_PROBE, &[], PROBE_STATES, status.gpu_probe.state, GpuProbeState::name);
         for gpu in &status.gpus {
@@ -88,6 +90,19 @@ impl Page {
         for (code, count) in &figures.errors {
             self.put(&family::ERRORS, &[code], Value::Count(*count));
         }
+    }
+
+    fn operator(&mut self, status: &Status, figures: &Figures) {
+        for kind in Gravity::ALL.map(Gravity::name) {
+            let open = status.incidents.iter().filter(|incident| incident.kind == kind).count();
+            self.put(&family::INCIDENTS, &[kind], Value::Gauge(open as f64));
+        }
+        self.put(&family::UNWRITTEN, &[], Value::Count(figures.unwritten));
+        let Some(mail) = &status.mail else { return };
+        self.put(&family::MAIL_WAITING, &[], Value::Gauge(mail.waiting as f64));
+        self.put(&family::MAIL_FAILING, &[], flag(mail.trouble.is_some()));
+        self.put(&family::MAIL, &["sent"], Value::Count(mail.sent));
+        self.put(&family::MAIL, &["lost"], Value::Count(mail.lost));
     }
 
     fn tier(&mut self, tier: &Tier, serving: Option<&str>) {

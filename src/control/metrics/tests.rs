@@ -100,6 +100,8 @@ fn full() -> (Status, Figures) {
         gpus: vec![gpu()],
         host: Host { memory_total: Some(4), memory_available: Some(2), load: Some(0.5) },
         failover_seconds: wire::Distribution::default(),
+        incidents: vec![wire::OpenIncident { kind: "failover".into(), ..wire::OpenIncident::default() }],
+        mail: Some(wire::Mail { waiting: 1, sent: 2, ..wire::Mail::default() }),
     };
     let histogram = Histogram { buckets: vec![(0.5, 2), (1.0, 1), (f64::INFINITY, 1)], sum: 3.25 };
     let tier = |restarts: &[_]| TierFigures { first_content: histogram.clone(), restarts: restarts.to_vec() };
@@ -114,6 +116,7 @@ fn full() -> (Status, Figures) {
         failover_times: histogram.clone(),
         errors: vec![("all_tiers_down", 1)],
         dropped_log_lines: 0,
+        unwritten: 0,
     };
     (status, figures)
 }
@@ -188,6 +191,7 @@ fn what_is_not_known_is_absent() {
         ..gpu()
     };
     status.gpus = vec![unknown];
+    status.mail = None;
     status.host = Host::default();
     status.tiers[0].check = Check::default();
     status.tiers[0].process =
@@ -195,6 +199,7 @@ fn what_is_not_known_is_absent() {
     figures.own = None;
     let text = text(&status, &figures);
     for name in [
+        "mail",
         "gpu_temperature",
         "gpu_memory",
         "gpu_utilization",

@@ -53,14 +53,18 @@ impl Driver {
 
     /// An agent with one tier that is ready, and this driver.
     pub fn rig(&self, env: &[(&str, &str)], gpu: &str) -> Rig {
+        let rig = self.rig_of(env, &format!("[gpu]\n{gpu}\n{}", tier("only", "", "stop_grace = \"1s\"")));
+        rig.until_serving("only");
+        rig
+    }
+
+    /// An agent with these tables, and this driver.
+    pub fn rig_of(&self, env: &[(&str, &str)], tables: &str) -> Rig {
         let library = self.dir.path().display().to_string();
         let script = self.dir.path().join("script").display().to_string();
         let mut all = vec![("LD_LIBRARY_PATH", library.as_str()), ("FAKE_NVML", script.as_str())];
         all.extend_from_slice(env);
-        let gpu = format!("[gpu]\n{gpu}\n");
-        let rig = Rig::start_with_env(&all, "", &[gpu, tier("only", "", "stop_grace = \"1s\"")]);
-        rig.until_serving("only");
-        rig
+        Rig::start_with_env(&all, "", &[tables.to_owned()])
     }
 }
 

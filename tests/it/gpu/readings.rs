@@ -1,6 +1,6 @@
 //! What the driver tells is what is shown; what it does not tell is null.
 use super::driver::{Driver, gpu, is_unknown, probe_of, script, until_probe, until_status};
-use crate::agent::rig::Rig;
+use crate::agent::rig::{Rig, tier};
 use crate::support::{mainstay, process};
 use mainstay::control::wire::{Ecc, GpuHolder, GpuProbeState, GpuVerdict};
 use serde_json::json;
@@ -117,4 +117,30 @@ fn a_gpu_that_falls_off_the_bus_is_unknown_and_the_others_go_on() {
     is_unknown(&status.gpus[0]);
     assert_eq!((status.gpus[1].uuid.as_deref(), status.gpus[1].verdict), (Some("GPU-2"), GpuVerdict::Ok));
     assert_eq!(probe_of(&rig), probe, "one process all the time");
+}
+
+/// Weights on their way to a GPU may be all that moves: no line, little CPU, no memory of the host.
+#[test]
+fn a_start_that_fills_a_gpu_moves_and_one_that_does_not_is_given_up() {
+    let driver = Driver::new(&script(&json!({})));
+    let slow = "restart = { base = \"1h\", max = \"1h\", first = \"1h\" }\nstartup = { stall = \"3s\", cap = \"10m\" }";
+    let rig =
+        driver.rig_of(&[("MAINSTAY_TEST_GPU_HURRY", "20")], &tier("only", "\"never_ready\": true", slow));
+    let engine = rig.until_process("it runs", "only", |p| p.pid);
+    let mut filling = gpu(1);
+    filling["processes"] = json!([[engine, (1..=200).map(|n: u64| n << 30).collect::<Vec<_>>()]]);
+    driver.play(&script(&json!({ "devices": [filling] })));
+    // At five readings a second this is more than twice the time that it may stand still.
+    until_status(&rig, "forty GiB are there", |it| {
+        let holders = it.gpus.first().and_then(|gpu| gpu.processes.as_ref());
+        holders.is_some_and(|all| all.iter().any(|it| it.memory > Some(40 << 30)))
+    });
+    let process = rig.process("only");
+    assert_eq!((process.run, process.last_exit), (Some(1), None), "it goes on");
+    let mut full = gpu(1);
+    full["processes"] = json!([[engine, 80_u64 << 30]]);
+    driver.play(&script(&json!({ "devices": [full] })));
+    let exit = rig.until_process("the start is given up", "only", |p| p.last_exit.clone());
+    let evidence = exit.evidence.expect("a reason");
+    assert!(evidence.contains("CPU, memory, disk and VRAM stood still"), "{evidence}");
 }

@@ -73,6 +73,8 @@ fn status(serving: Option<&str>, tiers: Vec<Tier>) -> Status {
         gpus: Vec::new(),
         host: Host { memory_total: Some(64 << 30), memory_available: Some(12 << 30), load: Some(0.5) },
         failover_seconds: Distribution { count: 2, p50: Some(0.001), p99: Some(0.002), max: Some(0.0125) },
+        incidents: Vec::new(),
+        mail: None,
     }
 }
 

@@ -1,0 +1,63 @@
+//! How mail stands, for status and metrics: counted from what is told of it.
+use super::outcome::Outcome;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailTally {
+    pub sent: u64,
+    /// Given up, or dropped from a full outbox.
+    pub lost: u64,
+    pub standstill: Option<Standstill>,
+}
+
+/// No mail got through since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standstill {
+    /// Of the last try, for people.
+    pub why: String,
+    /// On the wall clock, in milliseconds.
+    pub since_ms: i64,
+}
+
+impl MailTally {
+    pub fn note(&mut self, outcome: &Outcome, now_ms: i64) {
+        match outcome {
+            Outcome::Sent { .. } => {
+                self.sent += 1;
+                self.standstill = None;
+                return;
+            }
+            Outcome::GivenUp { .. } | Outcome::Dropped { .. } => self.lost += 1,
+            Outcome::Refused { .. } | Outcome::Unreachable { .. } | Outcome::Stuck { .. } => {}
+        }
+        let since_ms = self.standstill.as_ref().map_or(now_ms, |standstill| standstill.since_ms);
+        self.standstill = Some(Standstill { why: outcome.to_string(), since_ms });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::{PostKind, Ticket};
+    use std::time::Duration;
+
+    #[test]
+    fn a_standstill_is_as_old_as_its_first_failure_and_ends_with_a_mail_that_got_through() {
+        let mail =
+            Ticket { message_id: String::new(), kind: PostKind::Alert, ids: vec![1], subject: "s".into() };
+        let unreachable =
+            |why: &str| Outcome::Unreachable { why: why.into(), waiting: 1, again: Duration::from_secs(9) };
+        let mut tally = MailTally::default();
+        tally.note(&unreachable("refused"), 1_000);
+        tally.note(&unreachable("timed out"), 2_000);
+        let standstill = tally.standstill.clone().expect("it stands still");
+        assert_eq!(
+            (standstill.since_ms, standstill.why.contains("timed out")),
+            (1_000, true),
+            "{standstill:?}"
+        );
+        tally.note(&Outcome::GivenUp { mail: mail.clone(), why: "550".into() }, 3_000);
+        assert_eq!((tally.lost, tally.standstill.as_ref().map(|it| it.since_ms)), (1, Some(1_000)));
+        tally.note(&Outcome::Sent { mail, reply: "250".into() }, 4_000);
+        assert_eq!(tally, MailTally { sent: 1, lost: 1, standstill: None });
+    }
+}
