@@ -11,6 +11,12 @@ pub fn now() -> Moment {
     Moment::from_nanos(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64)
 }
 
+/// Now, on CLOCK_MONOTONIC, which stands still in a suspend: the kernel log's clock, and to be compared with that alone.
+pub fn awake() -> Moment {
+    let t = clock_gettime(ClockId::Monotonic);
+    Moment::from_nanos(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64)
+}
+
 /// Now on the wall clock, in milliseconds since 1970-01-01 UTC.
 pub fn wall_ms() -> i64 {
     let t = clock_gettime(ClockId::Realtime);

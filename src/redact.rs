@@ -239,10 +239,18 @@ pub fn names_a_secret(name: &str) -> bool {
 pub fn in_arguments(arguments: &[String]) -> impl Iterator<Item = &str> {
     const SHORT: [&str; 1] = ["-hft"];
     let is_secret = |flag: &str| SHORT.contains(&flag) || flag.strip_prefix("--").is_some_and(names_a_secret);
-    arguments.iter().enumerate().filter_map(move |(at, argument)| match argument.split_once('=') {
-        Some((flag, value)) => is_secret(flag).then_some(value),
-        None if is_secret(argument) => arguments.get(at + 1).map(String::as_str),
-        None => None,
+    // vLLM takes several keys behind one flag.
+    let mut open = false;
+    arguments.iter().filter_map(move |argument| match argument.split_once('=') {
+        Some((flag, value)) if flag.starts_with('-') => {
+            open = false;
+            is_secret(flag).then_some(value)
+        }
+        _ if argument.starts_with('-') => {
+            open = is_secret(argument);
+            None
+        }
+        _ => open.then_some(argument.as_str()),
     })
 }
 

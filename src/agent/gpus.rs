@@ -7,6 +7,7 @@ use crate::control::process::Reading;
 use crate::control::wire;
 use crate::gpu::{Picture, Probe};
 use crate::policy::{GpuFigures, GpuProcess, GpuStatus, GpuVerdict, Pace, ProbeState};
+use crate::redact;
 use crate::systemd;
 use arc_swap::ArcSwap;
 use std::ffi::OsString;
@@ -38,9 +39,12 @@ fn pace() -> Pace {
 }
 
 /// The agent's environment, so that the driver's library is found where the operator says it is, without what was said
-/// to the agent alone.
+/// to the agent alone, and without secrets: it is the process that is expected to crash.
 fn environment() -> Vec<(OsString, OsString)> {
-    let withheld = |name: &OsString| systemd::OURS_ALONE.iter().chain(launch::OURS).any(|ours| name == ours);
+    let withheld = |name: &OsString| {
+        systemd::OURS_ALONE.iter().chain(launch::OURS).any(|ours| name == ours)
+            || redact::names_a_secret(&name.to_string_lossy())
+    };
     std::env::vars_os().filter(|(name, _)| !withheld(name)).collect()
 }
 
@@ -109,8 +113,8 @@ impl Told {
         }
         self.verdicts.resize(gpus.len(), GpuVerdict::Ok);
         for (told, gpu) in self.verdicts.iter_mut().zip(gpus) {
-            // That nothing is known is the probe's news.
-            if *told != gpu.verdict && gpu.verdict != GpuVerdict::Unknown {
+            // That nothing is known of any is the probe's news, and told above.
+            if *told != gpu.verdict && (gpu.verdict != GpuVerdict::Unknown || probe.state == ProbeState::Ok) {
                 *told = gpu.verdict;
                 news.push(format!("GPU {}: {}", gpu.index, gpu.reason));
             }

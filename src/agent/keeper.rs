@@ -11,8 +11,8 @@ use super::ports;
 use super::previous::{self, Intent};
 use super::watch::Watch;
 use crate::kinds::Kind;
-use crate::policy::{Cause, Ending, EngineEvent, Event, Exit, Remains, RunId};
-use crate::shim::leftovers;
+use crate::policy::{Cause, Ending, EngineEvent, Event, Exit, Moment, Remains, RunId};
+use crate::shim::leftovers::{Main, Orphans};
 use crate::shim::{self, Exited, FromShim, Lifeline, Link, Spawned, Spec, ToShim};
 use std::cell::Cell;
 use std::io;
@@ -29,6 +29,8 @@ const SHIM_OPENS: Duration = Duration::from_secs(10);
 const SHIM_AGAIN: Duration = Duration::from_secs(1);
 /// How long the kernel's log may take to be read.
 const KERNEL_ANSWERS: Duration = Duration::from_secs(2);
+/// How long the directories of old runs may take to be removed before the new run begins all the same.
+const TIDY_LIMIT: Duration = Duration::from_secs(5);
 /// How long what a dead shim left may withstand KILL before it is called wedged, and how often it is killed again.
 const BURIAL: Duration = Duration::from_secs(30);
 
@@ -37,6 +39,8 @@ pub struct Keeper {
     pub run: RunId,
     pub kind: Kind,
     pub spec: Spec,
+    /// What was written down of the run before it began.
+    pub intent: Intent,
     /// The agent's runtime directory.
     pub run_dir: PathBuf,
     pub lifeline: Rc<Lifeline>,
@@ -61,6 +65,7 @@ struct Seen {
     exited: bool,
     /// The engine's main process.
     pid: Option<u32>,
+    main: Option<Main>,
     watch: Watch,
     /// Where the kernel's word about memory stood when the run began.
     memory: Option<Since>,
@@ -86,13 +91,16 @@ impl Keeper {
         self.gone().await;
     }
 
-    /// Waits until no earlier run of this engine is left. False when this one was told to end before it began.
+    /// Waits until no earlier run of this engine is left. False when this one is over before it began.
     async fn alone(&mut self) -> bool {
         let (run_dir, tier, number) = (self.run_dir.clone(), self.spec.tier.clone(), self.run.number);
+        let mut is_wedged = false;
         loop {
             let left = tokio::select! {
                 left = previous::ended(&run_dir, &tier, number) => left,
                 order = self.orders.recv() => match order {
+                    // What is wedged is looked at, and killed, again and again anyway.
+                    Some(ToShim::Term { .. } | ToShim::Kill) if is_wedged => continue,
                     Some(ToShim::Term { .. } | ToShim::Kill) | None => {
                         let evidence = "it was stopped before it was started".to_owned();
                         self.tell(EngineEvent::SpawnFailed { cause: Cause::Asked, evidence }).await;
@@ -105,10 +113,17 @@ impl Keeper {
                 break;
             }
             // A run of an earlier agent is wedged, and so is this engine until it comes loose.
+            is_wedged = true;
             self.tell(EngineEvent::Ended(Remains::Processes(left))).await;
         }
-        let tidy = move || previous::tidy(&run_dir, &tier, number);
-        drop(tokio::task::spawn_blocking(tidy));
+        if is_wedged {
+            // Policy has given this run up; it starts the next one.
+            self.tell(EngineEvent::Ended(Remains::Nothing)).await;
+            return false;
+        }
+        // The space that an old run's files took may be what the new one's log needs.
+        let tidy = tokio::task::spawn_blocking(move || previous::tidy(&run_dir, &tier, number));
+        let _ = tokio::time::timeout(TIDY_LIMIT, tidy).await;
         true
     }
 
@@ -173,7 +188,8 @@ impl Keeper {
             FromShim::Hello(hello) => {
                 seen.pid = hello.pid;
                 if let Some(pid) = hello.pid {
-                    self.note_pid(pid);
+                    seen.main = Main::of(pid);
+                    self.note_main(seen.main);
                     let news = RunNews::Spawned { shim_pid: hello.shim_pid, pid };
                     self.sender.fact(News::Run(self.run, news)).await;
                 }
@@ -211,7 +227,8 @@ impl Keeper {
         if dead.is_ok() {
             let _ = shim::gone(shim.pidfd.as_fd()).await;
         }
-        let orphans = leftovers::Orphans { nonce: self.spec.nonce.clone(), main_pid: seen.pid };
+        let since = Moment::from_nanos(self.intent.began);
+        let orphans = Orphans { nonce: self.spec.nonce.clone(), main: seen.main, since, until: None };
         if !seen.exited {
             let ending = Ending {
                 exit: Exit::Unknown,
@@ -224,6 +241,7 @@ impl Keeper {
         loop {
             let left = orphans.end(BURIAL).await;
             if left.is_empty() {
+                previous::clear_up(self.spec.run_dir.clone(), self.spec.cgroup.clone()).await;
                 return self.tell(EngineEvent::Ended(Remains::Nothing)).await;
             }
             self.tell(EngineEvent::Ended(Remains::Processes(left))).await;
@@ -231,9 +249,8 @@ impl Keeper {
     }
 
     /// Writes down which process leads the run's session, for an agent that may find what is left of it.
-    fn note_pid(&self, pid: u32) {
-        let (boot_id, nonce) = (self.spec.boot_id.clone(), self.spec.nonce.clone());
-        if let Err(why) = (Intent { boot_id, nonce, pid: Some(pid) }).save(&self.spec.run_dir) {
+    fn note_main(&self, main: Option<Main>) {
+        if let Err(why) = (Intent { main, ..self.intent.clone() }).save(&self.spec.run_dir) {
             tracing::warn!(tier = self.spec.tier, run = self.run.number, %why, "the run's directory cannot be written");
         }
     }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// From the first KILL until what is still there is called wedged.
 const REAP_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the home directory may take to answer.
+const HOME_MAX: Duration = Duration::from_secs(2);
 /// What was said to the agent alone.
 pub(super) const OURS: &[&str] = &[
     "MAINSTAY_TEST_FAULTS",
@@ -35,10 +37,9 @@ pub struct Start<'a> {
 }
 
 /// The spec of a run of `tier`.
-pub fn spec(tier: &Tier, local: &Local, agent: &Agent, start: Start<'_>) -> Spec {
+pub fn spec(tier: &Tier, local: &Local, home: &str, start: Start<'_>) -> Spec {
     let tmp = start.dir.join(shim::TMP).display().to_string();
     let inherited = inherited();
-    let home = home(&inherited, agent);
     let typed: BTreeMap<String, String> =
         local.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
     let launch = Launch {
@@ -50,7 +51,7 @@ pub fn spec(tier: &Tier, local: &Local, agent: &Agent, start: Start<'_>) -> Spec
         args: &local.args,
         env: &typed,
         tmp_dir: &tmp,
-        home: Some(&home),
+        home: Some(home),
         start_stall: local.startup.stall,
         start_cap: local.startup.cap,
     };
@@ -86,12 +87,17 @@ pub fn inherited() -> BTreeMap<String, String> {
 }
 
 /// Engines want a home that they may write to (Ollama does not start without one); a system user's is often neither
-/// set nor there, so the state directory stands in.
-fn home(inherited: &BTreeMap<String, String>, agent: &Agent) -> String {
-    let writable = |dir: &&String| {
-        rustix::fs::access(dir.as_str(), rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
+/// set nor there, so the state directory stands in. Asked once, and not for long: a home on a network may hang.
+pub fn home(agent: &Agent) -> String {
+    let (found, looked) = std::sync::mpsc::sync_channel(1);
+    let look = move || {
+        let rights = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        let home = inherited().remove("HOME");
+        let _ = found.send(home.filter(|dir| rustix::fs::access(dir.as_str(), rights).is_ok()));
     };
-    inherited.get("HOME").filter(writable).cloned().unwrap_or_else(|| agent.state_dir.display().to_string())
+    let looking = std::thread::Builder::new().name("home".into()).spawn(look);
+    let home = looking.ok().and_then(|_| looked.recv_timeout(HOME_MAX).ok()).flatten();
+    home.unwrap_or_else(|| agent.state_dir.display().to_string())
 }
 
 /// The cgroup that systemd delegated to this unit, if it did: runs get cgroups of their own under it.

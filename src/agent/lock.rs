@@ -1,7 +1,7 @@
 //! One agent per runtime directory.
 //!
 //! The lock is a `flock` on `agent.lock`: the kernel releases it with the process, however that ends, so it can never
-//! be stale. The file's text is only for people: it names the holder.
+//! be stale. The file's text names the holder. An agent that ends takes its name out, so one that was killed is known.
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -10,7 +10,9 @@ use std::path::Path;
 /// Held for the life of the agent.
 #[derive(Debug)]
 pub struct Lock {
-    _file: std::fs::File,
+    file: std::fs::File,
+    /// The agent before, if it did not end by itself; within this boot where the file is on a tmpfs.
+    pub died: Option<String>,
 }
 
 #[derive(Debug)]
@@ -38,12 +40,22 @@ impl Lock {
             let _ = file.read_to_string(&mut holder);
             return Err(LockError::Held { holder: holder.trim().to_owned() });
         }
+        let mut before = String::new();
+        let _ = file.read_to_string(&mut before);
+        let died = Some(before.trim().to_owned()).filter(|pid| !pid.is_empty());
         let mut name_us = || -> std::io::Result<()> {
             file.set_len(0)?;
             file.rewind()?;
             writeln!(file, "{}", std::process::id())
         };
-        name_us().map_err(LockError::Io)?;
-        Ok(Self { _file: file })
+        // On a full disk the lock holds all the same.
+        let _ = name_us();
+        Ok(Self { file, died })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
     }
 }

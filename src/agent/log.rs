@@ -50,6 +50,18 @@ struct Lines {
     queue: SyncSender<Entry>,
     dropped: Arc<AtomicU64>,
     redactor: Arc<Redactor>,
+    format: Format,
+}
+
+impl Format {
+    /// The line that says how many lines are missing before it.
+    fn lost(self, lines: u64) -> String {
+        let said = format!("{lines} lines of this log were dropped");
+        match self {
+            Self::Text => format!("({said})\n"),
+            Self::Json => format!("{}\n", json!({ "level": "WARN", "message": said })),
+        }
+    }
 }
 
 impl Write for Lines {
@@ -57,7 +69,7 @@ impl Write for Lines {
         let lost = self.dropped.swap(0, Ordering::Relaxed);
         let mut whole = Vec::with_capacity(line.len() + 48);
         if lost > 0 {
-            whole.extend_from_slice(format!("({lost} lines of this log were dropped)\n").as_bytes());
+            whole.extend_from_slice(self.format.lost(lost).as_bytes());
         }
         whole.extend_from_slice(&self.redactor.bytes(line));
         if self.queue.try_send(Entry::Line(whole)).is_err() {
@@ -98,7 +110,7 @@ pub fn start(level: LevelFilter, format: Format, redactor: Arc<Redactor>) {
     if spawned.is_err() {
         return;
     }
-    let writer = Lines { queue, dropped: Arc::new(AtomicU64::new(0)), redactor };
+    let writer = Lines { queue, dropped: Arc::new(AtomicU64::new(0)), redactor, format };
     let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_ansi(false);
     let builder = builder.with_writer(move || writer.clone());
     match (format, is_journal()) {

@@ -76,13 +76,16 @@ impl Standing {
     }
 
     pub fn on_the_wire(&self) -> wire::Mail {
-        let MailTally { sent, lost, standstill } = &self.tally;
+        let MailTally { sent, lost, standstill, .. } = &self.tally;
+        let waiting = self.outbox.waiting() as u64;
+        // What was given up is counted; the relay has not been asked since.
+        let standstill = standstill.as_ref().filter(|_| waiting > 0);
         wire::Mail {
-            waiting: self.outbox.waiting() as u64,
+            waiting,
             sent: *sent,
             lost: *lost,
-            trouble: standstill.as_ref().map(|it| it.why.clone()),
-            trouble_since: standstill.as_ref().map(|it| clock::rfc3339(it.since_ms)),
+            trouble: standstill.map(|it| it.why.clone()),
+            trouble_since: standstill.map(|it| clock::rfc3339(it.since_ms)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What policy tells, for people and programs: one event per notice, and one line of the agent's log per event.
 use crate::control::feed::Event;
 use crate::control::wire::{self, signal_name};
-use crate::policy::{Cause, Command, Ending, EngineState, Exit, Notice, RunId, TierId};
+use crate::policy::{Cause, Command, Ending, EngineState, Exit, Health, Notice, RunId, TierId};
 
 /// The names by which events speak of tiers.
 #[derive(Clone, Copy)]
@@ -141,6 +141,14 @@ pub fn log(event: &Event) {
         "failover" | "backoff" | "held" | "wedged" | "worker" => line!(warn),
         "mail" if to.as_deref() != Some("sent") => line!(warn),
         _ => line!(info),
+    }
+}
+
+pub const fn health(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "healthy",
+        Health::Degraded => "degraded",
+        Health::Down => "down",
     }
 }
 

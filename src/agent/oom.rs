@@ -1,15 +1,20 @@
 //! What the kernel says when it killed a process of ours for memory: the counter of the unit's cgroup, and the kernel log
 //! where it may be read. What it means for a run is decided in `kinds`.
+use crate::clock;
 use crate::kinds;
+use crate::policy::Moment;
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const KERNEL_LOG: &str = "/dev/kmsg";
 /// The longest record that the kernel hands out.
 const RECORD_MAX: usize = 8192;
+/// A process that was killed longer ago than this has nothing to do with an end of now: a run may outlive its workers.
+const RECENT: Duration = Duration::from_secs(60);
 /// How many records of one run's time are read: more than the kernel's buffer usually holds.
 const RECORDS_MAX: usize = 20_000;
 
@@ -66,7 +71,7 @@ impl Since {
     /// records as there are: not for the loop's thread.
     pub fn kernels_word(self, pid: u32, cgroup: Option<&str>) -> Option<String> {
         let mut log = self.log?;
-        let records = kills_of_processes(|buffer| log.read(buffer));
+        let records = kills_of_processes(|buffer| log.read(buffer), clock::awake().back(RECENT));
         let records: Vec<&str> = records.iter().map(String::as_str).collect();
         kinds::killed_by_kernel(&records, pid, cgroup).map(str::to_owned)
     }
@@ -81,13 +86,13 @@ fn end_of_log(path: &Path) -> Option<File> {
 }
 
 /// The messages of those records that speak of the OOM killer. Each read gives one record.
-fn kills_of_processes(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Vec<String> {
+fn kills_of_processes(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>, since: Moment) -> Vec<String> {
     let mut found = Vec::new();
     let mut buffer = vec![0_u8; RECORD_MAX];
     for _ in 0..RECORDS_MAX {
         match read(&mut buffer) {
             Ok(0) => break,
-            Ok(length) => found.extend(message(&buffer[..length]).filter(|said| is_of_interest(said))),
+            Ok(length) => found.extend(message(&buffer[..length], since).filter(|said| is_of_interest(said))),
             // Records were overwritten before they were read; or the call was interrupted. The next one goes on.
             Err(why) if matches!(why.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted) => {}
             Err(_) => break,
@@ -100,10 +105,16 @@ fn is_of_interest(message: &str) -> bool {
     message.contains("oom-kill:") || message.contains("Killed process ")
 }
 
-/// `6,1234,5678901,-;message` and further lines about the device.
-fn message(record: &[u8]) -> Option<String> {
+/// `6,1234,5678901,-;message` and further lines about the device; the third figure is its time, in microseconds since boot.
+/// `None` where it is older than `since`.
+fn message(record: &[u8], since: Moment) -> Option<String> {
     let text = String::from_utf8_lossy(record);
-    let (_, message) = text.split_once(';')?;
+    let (head, message) = text.split_once(';')?;
+    // What has no time may be of now.
+    let at = head.split(',').nth(2).and_then(|us| us.parse::<u64>().ok());
+    if at.is_some_and(|us| Moment::from_nanos(us.saturating_mul(1_000)) < since) {
+        return None;
+    }
     Some(message.lines().next()?.to_owned())
 }
 
@@ -148,16 +159,20 @@ mod tests {
             Ok("4,13,99,-;Memory cgroup out of memory: Killed process 4711 (llama-server) total-vm:1kB\n"),
             Err(ErrorKind::BrokenPipe),
             Ok("6,12,98,-;usb 1-1: new device\n SUBSYSTEM=usb\n"),
+            Ok(
+                "4,11,49,-;Memory cgroup out of memory: Killed process 4710 (of a run that lived on) total-vm:1kB\n",
+            ),
             Ok("garbage"),
         ];
-        let found = kills_of_processes(|buffer| match said.pop() {
+        let read = |buffer: &mut [u8]| match said.pop() {
             Some(Ok(text)) => {
                 buffer[..text.len()].copy_from_slice(text.as_bytes());
                 Ok(text.len())
             }
             Some(Err(kind)) => Err(kind.into()),
             None => panic!("read on although nothing is there"),
-        });
+        };
+        let found = kills_of_processes(read, Moment::from_nanos(50_000));
         assert_eq!(found, ["Memory cgroup out of memory: Killed process 4711 (llama-server) total-vm:1kB"]);
     }
 }

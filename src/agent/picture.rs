@@ -61,7 +61,7 @@ pub struct Told {
     pub incidents: Vec<wire::OpenIncident>,
     /// `None`: nobody is mailed.
     pub mail: Option<wire::Mail>,
-    /// Records and events for which the disk was too slow.
+    /// Records and events that could not be written down.
     pub unwritten: u64,
 }
 

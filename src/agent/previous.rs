@@ -3,8 +3,9 @@
 //! When an agent dies its lifeline closes and its shims stop their engines by themselves. They cannot be called back:
 //! the next agent waits until they have ended, and only then starts a new run of the same engine.
 use crate::clock;
-use crate::shim::leftovers::Orphans;
-use crate::shim::{Link, SOCKET, TMP};
+use crate::policy::Moment;
+use crate::shim::leftovers::{self, Main, Orphans};
+use crate::shim::{ExitRecord, Link, SOCKET, TMP};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -20,6 +21,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const SHIM_ANSWERS: Duration = Duration::from_secs(2);
 /// How long what outlived its shim may withstand KILL before it is told as wedged.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
+/// How long a look for what an ended run left in /dev/shm may take.
+const CLEAR_UP_LIMIT: Duration = Duration::from_secs(10);
 /// Directories of ended runs that are kept for `mainstay logs` and for a look afterwards.
 const KEPT: usize = 2;
 
@@ -33,7 +36,10 @@ pub struct Intent {
     /// The engine's main process, once it exists. It leads the session of the run, by which processes are known that have
     /// painted over their environment.
     #[serde(default)]
-    pub pid: Option<u32>,
+    pub main: Option<Main>,
+    /// When this was first written, in nanoseconds since boot: nothing of the run is older.
+    #[serde(default)]
+    pub began: u64,
 }
 
 impl Intent {
@@ -57,17 +63,49 @@ pub async fn ended(run_dir: &Path, tier: &str, number: u64) -> Vec<u32> {
     let mut left = Vec::new();
     for old in numbers(run_dir, tier).into_iter().filter(|n| *n < number) {
         let dir = run_path(run_dir, tier, old);
-        let Some(intent) = Intent::read(&dir) else { continue };
-        if intent.boot_id != clock::boot_id() {
-            continue;
-        }
+        // Also where nothing was written down of it: a shim that listens is one that lives.
         while dir.join(SOCKET).exists() && Link::connect(&dir, SHIM_ANSWERS).await.is_ok() {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        let orphans = Orphans { nonce: intent.nonce, main_pid: intent.pid };
-        left.extend(orphans.end(KILL_LIMIT).await);
+        let Some(intent) = Intent::read(&dir) else { continue };
+        if intent.boot_id != clock::boot_id() || has_ended(&dir, &intent) {
+            continue;
+        }
+        let orphans = orphans(intent).end(KILL_LIMIT).await;
+        if orphans.is_empty() {
+            clear_up(dir, None).await;
+        }
+        left.extend(orphans);
     }
     left
+}
+
+/// Its shim has proven that nothing is left of it, and said so. Else every start would look for it again, and looking may
+/// hang with somebody else's process.
+fn has_ended(dir: &Path, intent: &Intent) -> bool {
+    ExitRecord::read(dir).is_ok_and(|record| record.nonce == intent.nonce && record.ended_ms.is_some())
+}
+
+/// Of a run whose shim is gone.
+fn orphans(Intent { nonce, main, began, .. }: Intent) -> Orphans {
+    let began = Moment::from_nanos(began);
+    // What an earlier agent started began before this one.
+    let own = Main::of(std::process::id()).map(Main::began);
+    Orphans { nonce, main, since: began, until: own.filter(|own| began < *own) }
+}
+
+/// What a shim that was killed could not remove itself: the run's cgroup, if there is one, and what it left in /dev/shm,
+/// which are hundreds of MiB of vLLM's.
+pub async fn clear_up(dir: PathBuf, cgroup: Option<PathBuf>) {
+    let clearing = tokio::task::spawn_blocking(move || {
+        cgroup.into_iter().for_each(|cgroup| drop(fs::remove_dir(cgroup)));
+        leftovers::remove_shm(&dir)
+    });
+    if let Ok(Ok(removed)) = tokio::time::timeout(CLEAR_UP_LIMIT, clearing).await
+        && !removed.is_empty()
+    {
+        tracing::info!(files = removed.join(" "), "removed from /dev/shm what a run had left");
+    }
 }
 
 /// The directory that holds one directory per run.
@@ -135,7 +173,12 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("a directory");
         let run = run_path(dir.path(), "cpu", 1);
-        let intent = Intent { boot_id: "b".into(), nonce: "n".into(), pid: Some(7) };
+        let intent = Intent {
+            boot_id: "b".into(),
+            nonce: "n".into(),
+            main: Some(Main { pid: 7, started: 70 }),
+            began: 9,
+        };
         intent.save(&run).expect("it can be written");
         assert_eq!(Intent::read(&run), Some(intent));
         let mode = fs::metadata(&run).expect("it is there").permissions().mode();

@@ -96,7 +96,10 @@ impl Probe {
     async fn figure(&self, at: &Target, timeout: Duration) -> Result<Option<u64>, Shortage> {
         let names = ask::worker_names(at.kind);
         if !names.is_empty() {
-            return Ok(at.main_pid.and_then(|pid| workers::cpu_ticks(pid, names)));
+            let Some(pid) = at.main_pid else { return Ok(None) };
+            // All of /proc is looked at for it, which takes its time on a host with many processes.
+            let looked = tokio::task::spawn_blocking(move || workers::cpu_ticks(pid, names));
+            return Ok(looked.await.ok().flatten());
         }
         for (which, request) in ask::counters(at.kind).into_iter().enumerate() {
             let answer = match self.ask(at, request, Some(timeout)).await {
@@ -143,7 +146,7 @@ impl Probe {
         };
         if let Load::Missing { evidence } = ask::load_answer(answer.status, &answer.body) {
             if !at.pull {
-                return Prepared::Impossible { cause: Cause::ModelMissing, evidence };
+                return missing(evidence);
             }
             if let Some(why_not) = self.fetch_model(at, fetching).await {
                 return why_not;
@@ -153,8 +156,10 @@ impl Probe {
         match ask::load_answer(answer.status, &answer.body) {
             Load::Loaded => Prepared::Ready,
             Load::Busy => Prepared::NotYet,
-            Load::Missing { evidence } => Prepared::Impossible { cause: Cause::ModelMissing, evidence },
-            Load::Failed { cause, evidence, .. } => Prepared::Impossible { cause, evidence },
+            Load::Missing { evidence } => missing(evidence),
+            Load::Failed { cause, deterministic, evidence } => {
+                Prepared::Impossible { cause, deterministic, evidence }
+            }
         }
     }
 
@@ -164,7 +169,13 @@ impl Probe {
             return Some(Prepared::NotYet);
         };
         let (mut rest, mut told) = (Vec::new(), None);
-        while let Ok(Some(piece)) = answer.chunk().await {
+        loop {
+            let piece = match answer.chunk().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                // Ollama itself is gone; its exit says more.
+                Err(_) => return Some(Prepared::NotYet),
+            };
             rest.extend_from_slice(&piece);
             while let Some(end) = rest.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
@@ -176,8 +187,8 @@ impl Probe {
                         fetching(percent).await;
                     }
                     Pull::Done => return None,
-                    Pull::Failed { cause, evidence, .. } => {
-                        return Some(Prepared::Impossible { cause, evidence });
+                    Pull::Failed { cause, deterministic, evidence } => {
+                        return Some(Prepared::Impossible { cause, deterministic, evidence });
                     }
                 }
             }
@@ -186,7 +197,7 @@ impl Probe {
             }
         }
         let evidence = "the download of the model ended before it was complete".to_owned();
-        Some(Prepared::Impossible { cause: Cause::Network, evidence })
+        Some(Prepared::Impossible { cause: Cause::Network, deterministic: None, evidence })
     }
 
     async fn ask(
@@ -229,6 +240,10 @@ impl Probe {
         }
         request.send().await.map_err(|e| silence(&e))
     }
+}
+
+fn missing(evidence: String) -> Prepared {
+    Prepared::Impossible { cause: Cause::ModelMissing, deterministic: Some(true), evidence }
 }
 
 /// What stands in for counters that do not answer: llama-server has one pool of HTTP threads, and a long queue fills it

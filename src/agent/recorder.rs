@@ -1,25 +1,27 @@
 //! Keeps the records of open incidents: what policy's incidents say becomes a record, and records and mail go to the
 //! clerk, who writes them.
-use super::notice::Names;
+use super::notice::{self, Names};
 use super::previous;
 use super::scene::View;
 use super::world::World;
-use crate::alert::{Clerk, Felt, Job, Line, Look, Mail, Post, PostKind, Record, SCHEMA};
+use crate::alert::{Clerk, Felt, Job, Line, Look, Mail, Post, PostKind, Record, SCHEMA, Standing};
 use crate::clock;
 use crate::control::feed::Event;
 use crate::kinds;
 use crate::policy::incident::{
     Entry, Gravity, IncidentId, Incidents, Letter, LetterSettings, Open, SavedIncidents,
 };
-use crate::policy::{Cause, EngineState, HostStatus, Moment, Notice, RunId, TierId};
+use crate::policy::{Cause, EngineState, HostStatus, Moment, Notice, RunId, TierId, TierStatus};
+use crate::redact::Redactor;
 use crate::shim::LOG;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often it is looked at what clients feel; an open incident is written anew when that is more than before.
 const REFRESH: Duration = Duration::from_secs(1);
-/// Mails that may wait for a clerk whose queue is full.
-const POSTS_MAX: usize = 50;
+/// Mails and last saves that may wait for a clerk whose queue is full.
+const OWED_MAX: usize = 100;
 
 /// What a record is made from, beside notices.
 #[derive(Clone, Copy)]
@@ -34,8 +36,9 @@ pub struct Recorder {
     /// Those that are not over.
     open: BTreeMap<IncidentId, OpenRecord>,
     clerk: Clerk,
-    /// Mail that the clerk's queue had no room for.
-    posts: VecDeque<Box<Post>>,
+    /// What the clerk's queue had no room for, and nothing would make up for.
+    owed: VecDeque<Job>,
+    redactor: Arc<Redactor>,
     host: String,
     refreshed: Moment,
     /// What clients had felt at the last look, and at the one before. A failure is felt before it is known, so an incident
@@ -68,6 +71,7 @@ impl Recorder {
         world: &World,
         records: Result<(Vec<Record>, u64), String>,
         clerk: Clerk,
+        redactor: Arc<Redactor>,
     ) -> Self {
         let now = clock::now();
         let host = host_name();
@@ -112,8 +116,8 @@ impl Recorder {
             open.insert(IncidentId(entry.record.id), entry);
         }
         let incidents = Incidents::resume(settings, world.engines.clone(), saved, now);
-        let (posts, looks) = (VecDeque::new(), [Vec::new(), Vec::new()]);
-        Self { incidents, open, clerk, posts, host, refreshed: now, looks }
+        let (owed, looks) = (VecDeque::new(), [Vec::new(), Vec::new()]);
+        Self { incidents, open, clerk, owed, redactor, host, refreshed: now, looks }
     }
 
     pub fn clerk(&self) -> &Clerk {
@@ -154,6 +158,10 @@ impl Recorder {
                 open.changed |= open.record.clients != open.felt(around.felt);
             }
         }
+        let tiers = standings(host, around.world);
+        for open in self.open.values_mut().filter(|open| open.changed) {
+            open.record.tiers.clone_from(&tiers);
+        }
         self.save(around);
         self.hand_over();
     }
@@ -163,11 +171,20 @@ impl Recorder {
         self.open.values().map(|open| &open.record)
     }
 
-    /// Mail goes to the clerk as far as there is room.
+    /// For the clerk, in this order, as soon as there is room.
+    fn owe(&mut self, job: Job) {
+        if self.owed.len() >= OWED_MAX {
+            tracing::error!("too much waits for a disk that takes nothing; the oldest is lost");
+            self.owed.pop_front();
+        }
+        self.owed.push_back(job);
+        self.hand_over();
+    }
+
     fn hand_over(&mut self) {
-        while let Some(post) = self.posts.pop_front() {
-            if let Err(post) = self.clerk.post(post) {
-                return self.posts.push_front(post);
+        while let Some(job) = self.owed.pop_front() {
+            if let Err(job) = self.clerk.offer(job) {
+                return self.owed.push_front(job);
             }
         }
     }
@@ -194,17 +211,12 @@ impl Recorder {
                 open.record.clients = open.felt(around.felt);
                 open.record.mail.waiting = self.incidents.is_waiting(id);
                 tracing::info!(incident = id.0, tier = open.record.tier, "the incident is over");
-                self.clerk.give(Job::Save(Box::new(open.record), None));
+                self.owe(Job::Save(Box::new(open.record), None));
             }
             Entry::Post(letter) => {
                 // The mail is made from what is on disk.
                 self.save(around);
-                if self.posts.len() >= POSTS_MAX {
-                    tracing::error!("too many mails wait for a disk that takes nothing; the oldest is lost");
-                    self.posts.pop_front();
-                }
-                self.posts.push_back(Box::new(post(letter)));
-                self.hand_over();
+                self.owe(Job::Post(Box::new(post(letter))));
             }
         }
     }
@@ -220,7 +232,7 @@ impl Recorder {
             host: self.host.clone(),
             tier: world.names().tier(tier),
             engine: seat.map(|seat| seat.tier.kind.name().to_owned()).unwrap_or_default(),
-            model: seat.map(|seat| seat.tier.model.clone()).unwrap_or_default(),
+            model: seat.map(|seat| self.redactor.text(&seat.tier.model).into_owned()).unwrap_or_default(),
             kind: Gravity::Failure.name().to_owned(),
             opened: clock::rfc3339(clock::wall_ms()),
             cause: Cause::Unknown.name().to_owned(),
@@ -282,10 +294,13 @@ impl OpenRecord {
             Notice::Exit { run, ending } if event.tier.as_ref() == Some(&record.tier) => {
                 record.run = Some(run.number);
                 (record.code, record.signal) = (event.code, event.signal.clone());
-                record.cause = ending.cause.name().to_owned();
-                record.evidence = ending.evidence.clone();
-                record.deterministic = ending.deterministic;
-                record.advice = Some(kinds::counsel(ending.cause).1.to_owned());
+                // What a later try does not say was still said by the one before.
+                if ending.cause != Cause::Unknown || record.evidence.is_none() {
+                    record.cause = ending.cause.name().to_owned();
+                    record.evidence = ending.evidence.clone();
+                    record.deterministic = ending.deterministic;
+                    record.advice = Some(kinds::counsel(ending.cause).1.to_owned());
+                }
                 self.look = Some(Some(*run));
             }
             Notice::Engine { to, why, .. } => match to {
@@ -314,6 +329,10 @@ impl OpenRecord {
                     record.cause = cause.name().to_owned();
                     record.evidence = Some(why.clone());
                     record.advice = Some(kinds::counsel(*cause).1.to_owned());
+                    if *cause == Cause::Hang && record.action.is_none() {
+                        let next = "it gets no new requests; it is restarted if it stays so for tier.suspect";
+                        record.action = Some(next.to_owned());
+                    }
                 }
             }
             Notice::Exit { .. } => {}
@@ -347,6 +366,22 @@ fn open_of(record: &Record, world: &World) -> Option<Open> {
 fn age(at: &str) -> Duration {
     let ms = clock::parse_rfc3339(at).map_or(0, |at| (clock::wall_ms() - at).max(0));
     Duration::from_millis(ms.unsigned_abs())
+}
+
+fn standings(host: &HostStatus, world: &World) -> Vec<Standing> {
+    let tiers = host.tiers.iter().zip(&world.names).enumerate();
+    let standing = |(rank, (tier, name)): (usize, (&TierStatus, &String))| {
+        let serves = host.serving.is_some_and(|serving| usize::from(serving.0) == rank);
+        let health = if serves { "serves" } else { notice::health(tier.health) };
+        let engine = tier.engine.as_ref().map(|engine| engine.state);
+        let engine = engine.filter(|state| *state != EngineState::Ready).map(notice::state);
+        Standing {
+            name: name.clone(),
+            state: engine.map_or_else(|| health.to_owned(), |engine| format!("{health}, {engine}")),
+            reason: tier.reason.clone(),
+        }
+    };
+    tiers.map(standing).collect()
 }
 
 fn is_owed(mail: &Mail) -> bool {

@@ -21,7 +21,12 @@ impl World {
     /// Makes the run's directory and writes down in it what is about to happen, before it does.
     pub(super) fn save_intent(&mut self, run: RunId) {
         let Some(tier) = self.tier_of(run) else { return };
-        let intent = Intent { boot_id: self.boot_id.clone(), nonce: launch::nonce(), pid: None };
+        let intent = Intent {
+            boot_id: self.boot_id.clone(),
+            nonce: launch::nonce(),
+            main: None,
+            began: clock::now().as_nanos(),
+        };
         if let Err(why) = intent.save(&previous::run_path(&self.run_dir, &tier.name, run.number)) {
             tracing::warn!(tier = tier.name, run = run.number, %why, "the run's directory cannot be written");
         }
@@ -49,7 +54,8 @@ impl World {
         let keeper = Keeper {
             run,
             kind: tier.kind,
-            spec: launch::spec(&tier, local, &self.config.agent, start),
+            spec: launch::spec(&tier, local, &self.home, start),
+            intent,
             run_dir: self.run_dir.clone(),
             lifeline: Rc::clone(&self.lifeline),
             sender: self.sender.clone(),

@@ -92,7 +92,8 @@ struct Prepared {
     listeners: Vec<TcpListener>,
     lifeline: Lifeline,
     hidden: Hidden,
-    _locks: Vec<Lock>,
+    /// Of the runtime directory, and of the state directory.
+    locks: Vec<Lock>,
 }
 
 fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<Prepared, StartError> {
@@ -114,7 +115,7 @@ fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<P
     let listen = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let lifeline = Lifeline::new().map_err(failed("cannot make the lifeline"))?;
     let config = Arc::new(config);
-    Ok(Prepared { config, environment, notifier, listen, listeners, lifeline, hidden, _locks: locks })
+    Ok(Prepared { config, environment, notifier, listen, listeners, lifeline, hidden, locks })
 }
 
 fn lock(dir: &Path, key: &'static str) -> Result<Lock, StartError> {
@@ -231,7 +232,8 @@ impl Prepared {
         world.gpus = shown;
         let mail = outbox.clone().map(mail::Standing::new);
         let clerk = clerk(&self.config.agent.state_dir, outbox)?;
-        let recorder = Recorder::resume(letters(&self.config), &world, records, clerk.clone());
+        let recorder =
+            Recorder::resume(letters(&self.config), &world, records, clerk.clone(), Arc::clone(&redactor));
         tracing::info!(listen, config = %self.config.path.display(), "mainstay serves");
         self.notifier.ready("starting the engines");
         let doors = Doors { facts, orders, reports };
@@ -254,7 +256,7 @@ impl Prepared {
             sampled: clock::now(),
             stopping: false,
         };
-        agent.announce(started(&listen));
+        agent.announce(started(&listen, self.locks.first().and_then(|lock| lock.died.as_deref())));
         let proxy = agent.run(first).await;
         let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
         let left_behind = stop_probe(gpus).await;
@@ -289,8 +291,13 @@ fn identity(config: &Config, listen: &[SocketAddr], watchdog: Option<Duration>) 
     }
 }
 
-fn started(listen: &str) -> Event {
-    let text = format!("mainstay {} serves at {listen}", env!("CARGO_PKG_VERSION"));
+/// `died` is the agent before, if it did not end by itself.
+fn started(listen: &str, died: Option<&str>) -> Event {
+    let version = env!("CARGO_PKG_VERSION");
+    let before = died.map_or_else(String::new, |pid| {
+        format!("; the agent before it (pid {pid}) was killed or crashed, and its engines ended with it")
+    });
+    let text = format!("mainstay {version} serves at {listen}{before}");
     Event { kind: "started".to_owned(), text, ..Event::default() }
 }
 
@@ -384,6 +391,7 @@ fn world(
         boot_id: clock::boot_id(),
         secrets,
         engine_log: EngineLog::choose(config.agent.engine_log),
+        home: launch::home(&config.agent),
         config: Arc::clone(config),
         environment,
         run_dir,

@@ -233,7 +233,7 @@ impl Agent {
         let told = ToldOperator {
             incidents: self.recorder.open().map(incident).collect(),
             mail: self.mail.as_ref().map(mail::Standing::on_the_wire),
-            unwritten: self.recorder.clerk().dropped(),
+            unwritten: self.recorder.clerk().lost(),
         };
         self.picture.show(status, &self.world, &self.counters, told);
     }
@@ -241,7 +241,7 @@ impl Agent {
     /// An operator's command: refused here when it cannot be, else policy's business.
     fn order(&mut self, asked: Order) {
         let answer = match self.world.tier_named(&asked.tier) {
-            None => Err(Refused::NotFound),
+            None => Err(Refused::NotFound(self.world.names.clone())),
             Some(tier) => match self.conflict(tier, asked.command) {
                 Some(why) => Err(Refused::Conflict(why)),
                 None => {

@@ -15,6 +15,8 @@ use tokio::task::JoinHandle;
 const LOOK: Duration = Duration::from_secs(5);
 const LOOKS_PER_STALL: u32 = 4;
 const LOOK_MIN: Duration = Duration::from_millis(100);
+/// Of a start that floods its log, so many of the newest bytes are read at a time: it is the loop's thread that reads.
+const READ_MAX: u64 = 256 * 1024;
 /// Of a line that is repeated, as much is shown.
 const REPEATED_CHARS: usize = 200;
 
@@ -60,7 +62,7 @@ pub fn look_every(stall: Duration) -> Duration {
 impl Watch {
     /// Reads what the run's log has got since the last time.
     pub fn read(&mut self, log: &Path, kind: Kind) -> Read {
-        let followed = Reader::open(log).and_then(|reader| reader.follow(self.offset));
+        let followed = Reader::open(log).and_then(|reader| reader.newest(self.offset, READ_MAX));
         let Ok(followed) = followed else { return Read::default() };
         self.offset = followed.next;
         // The shim's own notes are no word of the engine.

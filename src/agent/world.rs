@@ -41,6 +41,8 @@ pub struct World {
     pub ports: Ports,
     pub lifeline: Rc<Lifeline>,
     pub run_dir: PathBuf,
+    /// What engines get for a home.
+    pub home: String,
     /// The cgroup under which runs get theirs, where there is a delegated one.
     pub cgroup: Option<PathBuf>,
     /// What is known of the GPUs, where somebody looks at them.

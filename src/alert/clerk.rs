@@ -2,9 +2,10 @@
 //!
 //! A disk may hang, be full or be gone. None of that may reach the loop, so jobs go through a bounded queue and are
 //! dropped, and counted, when it is full; a later save of the same incident makes up for a lost one. Nothing makes up for
-//! a mail, so whoever has one keeps it until the queue takes it.
+//! a mail, or for an incident's last save, so whoever has one keeps it until the queue takes it.
 use super::journal::Journal;
 use super::outbox::Outbox;
+use super::outcome::Outcome;
 use super::post::{Post, PostKind};
 use super::record::{Record, Scene};
 use super::starts::Starts;
@@ -56,7 +57,7 @@ pub enum Job {
 #[derive(Clone, Debug)]
 pub struct Clerk {
     queue: SyncSender<Job>,
-    dropped: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
 }
 
 impl Clerk {
@@ -70,7 +71,9 @@ impl Clerk {
         complain: Complain,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (queue, jobs) = sync_channel(WAITING_MAX);
+        let lost = Arc::new(AtomicU64::new(0));
         let desk = Desk {
+            lost: Arc::clone(&lost),
             state_dir: state_dir.to_owned(),
             store: Store::at(state_dir),
             journal: Journal::at(state_dir),
@@ -80,30 +83,30 @@ impl Clerk {
             complain,
         };
         let thread = std::thread::Builder::new().name("clerk".into()).spawn(move || desk.work(&jobs))?;
-        Ok((Self { queue, dropped: Arc::default() }, thread))
+        Ok((Self { queue, lost }, thread))
     }
 
     /// Never waits.
     pub fn give(&self, job: Job) {
         if self.queue.try_send(job).is_err() {
-            self.dropped.fetch_add(1, Relaxed);
+            self.lost.fetch_add(1, Relaxed);
         }
     }
 
-    /// Never waits. The mail comes back when the queue is full.
+    /// Never waits. For what nothing makes up for.
     ///
     /// # Errors
-    /// The mail.
-    pub fn post(&self, post: Box<Post>) -> Result<(), Box<Post>> {
-        match self.queue.try_send(Job::Post(post)) {
-            Err(TrySendError::Full(Job::Post(post))) => Err(post),
-            Ok(()) | Err(_) => Ok(()),
+    /// The job, when the queue is full.
+    pub fn offer(&self, job: Job) -> Result<(), Job> {
+        match self.queue.try_send(job) {
+            Err(TrySendError::Full(job)) => Err(job),
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
         }
     }
 
-    /// Jobs that found the queue full.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+    /// Records and events that could not be written down, or found the queue full.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
     }
 
     /// Waits until what was given so far is written; not for ever.
@@ -124,6 +127,7 @@ struct Kept {
 }
 
 struct Desk {
+    lost: Arc<AtomicU64>,
     state_dir: PathBuf,
     store: Store,
     journal: Journal,
@@ -178,6 +182,9 @@ impl Desk {
             let Some((post, _)) = self.posts.pop_front() else { return };
             if let Err(why) = self.post(&post) {
                 (self.complain)(&why);
+                if let Some(outbox) = &self.outbox {
+                    outbox.tell(&Outcome::Stuck { why: why.to_string() });
+                }
                 return self.posts.push_front((post, clock::now() + AGAIN));
             }
         }
@@ -185,6 +192,7 @@ impl Desk {
 
     fn tell(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) {
         if let Err(why) = work(self) {
+            self.lost.fetch_add(1, Relaxed);
             (self.complain)(&why);
         }
     }
@@ -209,7 +217,8 @@ impl Desk {
         self.store.save(&record)
     }
 
-    /// The mail is made from the records as they were saved, with their scenes.
+    /// The mail is made from the records as they were saved, with their scenes. An error means that there is none: what is
+    /// in the outbox goes out, whatever becomes of the records, and must not be written twice.
     fn post(&mut self, post: &Post) -> io::Result<()> {
         let Some(outbox) = &self.outbox else { return Ok(()) };
         let records: Vec<Record> = post.ids.iter().filter_map(|id| self.store.load(*id).ok()).collect();
@@ -225,7 +234,7 @@ impl Desk {
             if let Some(kept) = self.kept.get_mut(&record.id) {
                 (kept.message_id, kept.mailed_at) = (Some(message_id), Some(at.clone()));
             }
-            self.store.save(&record)?;
+            self.tell(|desk| desk.store.save(&record));
         }
         Ok(())
     }

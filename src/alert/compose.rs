@@ -9,7 +9,7 @@ mod tests;
 
 use super::message::Text;
 use super::post::{Post, PostKind};
-use super::record::{Felt, Record, Scene};
+use super::record::{Felt, Record, Scene, Standing};
 use crate::policy::Cause;
 use page::{Page, bytes, clock, duration, one_line, plural};
 
@@ -22,6 +22,13 @@ const PROCESSES_MAX: usize = 4;
 /// The mail that a post asks for. Records that are not kept any more are missing from `records`; the text says so.
 pub fn write(host: &str, post: &Post, records: &[Record]) -> Text {
     let (subject, page) = match (post.kind, records.first()) {
+        // One that had to wait is told whole, as if it had not.
+        (PostKind::Digest, Some(record)) if post.ids.len() == 1 && post.more == 0 => {
+            let mut page = alert(record);
+            page.blank();
+            page.words("This mail had to wait: at_most_every limits how many are sent.");
+            (alert_subject(record), page)
+        }
         (PostKind::Digest, _) => digest::write(post, records),
         (PostKind::Alert, Some(record)) => (alert_subject(record), alert(record)),
         (PostKind::Return, Some(record)) => (return_subject(record), over(record)),
@@ -43,15 +50,19 @@ pub fn test_mail(host: &str, at: &str) -> Text {
     Text { subject: one_line(&format!("[TEST] LLM alerts reach you ({host})")), body: page.text() }
 }
 
-/// What the incident has just come to: the last thing that was to be told, which may be less grave than its worst.
+/// What the incident has just come to: the last thing that was to be told, which may be less grave than its worst. A
+/// failover to nobody is none: the other tier went down as well before this was written.
 fn news(record: &Record) -> &str {
-    record.mail.told.last().unwrap_or(&record.kind)
+    match record.mail.told.last().unwrap_or(&record.kind).as_str() {
+        "failover" if record.to.is_none() => "all-down",
+        news => news,
+    }
 }
 
 fn alert_subject(record: &Record) -> String {
     let tier = &record.tier;
     match news(record) {
-        "failover" => format!("[ALERT] LLM failover: {tier} -> {}", successor(record)),
+        "failover" => format!("[ALERT] LLM failover: {tier} -> {}", record.to.as_deref().unwrap_or_default()),
         "held" => format!("[ALERT] LLM held: {tier}"),
         "all-down" => "[ALERT] LLM down: no tier answers".to_owned(),
         kind => format!("[ALERT] LLM {kind}: {tier}"),
@@ -65,15 +76,13 @@ fn return_subject(record: &Record) -> String {
     }
 }
 
-fn successor(record: &Record) -> &str {
-    record.to.as_deref().unwrap_or("another tier")
-}
-
 fn alert(record: &Record) -> Page {
     let mut page = Page::default();
     let tier = &record.tier;
     page.words(&match news(record) {
-        "failover" => format!("{tier} failed, and {} answers in its place.", successor(record)),
+        "failover" => {
+            format!("{tier} failed, and {} answers in its place.", record.to.as_deref().unwrap_or_default())
+        }
         "held" => format!("mainstay has given up on {tier} for now."),
         "all-down" => "No tier can answer. Clients get 503 with Retry-After until one can.".to_owned(),
         _ => format!("{tier} failed."),
@@ -83,10 +92,20 @@ fn alert(record: &Record) -> Page {
     page.row("Clients", &format!("so far: {}", felt(&record.clients)));
     page.row("mainstay", record.action.as_deref().unwrap_or("see the timeline"));
     page.row("Action", advice(record));
+    tiers(&mut page, record);
     scene(&mut page, record);
     timeline(&mut page, record);
     look_further(&mut page, record);
     page
+}
+
+fn tiers(page: &mut Page, record: &Record) {
+    if !record.tiers.is_empty() {
+        page.title("The tiers, best first");
+    }
+    for Standing { name, state, reason } in &record.tiers {
+        page.item(&format!("{name}: {state}, {reason}"));
+    }
 }
 
 /// The answer: how long it took and what clients noticed, and no more of the cause than is needed to recognise it.
@@ -131,7 +150,11 @@ fn lost(post: &Post) -> Page {
 fn head(page: &mut Page, record: &Record) {
     let run = record.run.map_or_else(String::new, |run| format!(", run {run}"));
     page.row("From", &format!("{} ({}, {}{run})", record.tier, record.engine, record.model));
-    let nobody = if record.kind == "all-down" { "nobody" } else { "serving did not move" };
+    let nobody = if news(record) == "all-down" || record.kind == "all-down" {
+        "nobody"
+    } else {
+        "serving did not move"
+    };
     page.row("To", record.to.as_deref().unwrap_or(nobody));
     page.row("When", &clock(&record.opened));
     cause(page, record);

@@ -32,7 +32,7 @@ pub use message::Letterhead;
 pub use outbox::{Outbox, Redact};
 pub use outcome::{Outcome, Tell, Ticket};
 pub use post::{Post, PostKind};
-pub use record::{Felt, Line, Mail, Process, Record, Scene};
+pub use record::{Felt, Line, Mail, Process, Record, Scene, Standing};
 pub use relay::{Login, Patience, Relay, Security};
 pub use schedule::Pace;
 pub use starts::{STARTS_MAX, Start, Starts};

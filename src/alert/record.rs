@@ -46,8 +46,21 @@ pub struct Record {
     /// Lines that were left out in the middle.
     pub timeline_skipped: u64,
     pub clients: Felt,
+    /// How all tiers stood when this was last written, best first.
+    pub tiers: Vec<Standing>,
     pub scene: Scene,
     pub mail: Mail,
+}
+
+/// How a tier stood.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    pub name: String,
+    /// "serves", or its health, and the state of its engine where that is not plain "ready": "down, backoff".
+    pub state: String,
+    /// For people: "answered in 12 ms", "connection refused", …
+    pub reason: String,
 }
 
 /// One thing that happened.

@@ -64,7 +64,8 @@ impl Store {
         Ok(self.ids()?.into_iter().filter_map(|id| self.load(id).ok()).collect())
     }
 
-    /// Writes a record in the place of what was there, and lets the oldest ones go where there are too many.
+    /// Writes a record in the place of what was there, and lets the oldest ones go where there are too many, those that are
+    /// not over last.
     ///
     /// # Errors
     /// When it cannot be written; what was there is still there.
@@ -81,12 +82,18 @@ impl Store {
 
     fn prune(&self) -> io::Result<()> {
         let ids = self.ids()?;
-        let mut bytes = 0;
-        for (newer, id) in ids.iter().rev().enumerate() {
+        let (mut kept, mut bytes) = (0, 0);
+        for id in ids.iter().rev() {
             let path = self.path(*id);
-            bytes += fs::metadata(&path).map_or(0, |m| m.len());
-            if newer >= RECORDS_MAX || bytes > BYTES_MAX {
+            let size = fs::metadata(&path).map_or(0, |m| m.len());
+            let is_too_many = |records: usize, bytes: u64| kept >= records || bytes + size > BYTES_MAX;
+            // One tier has one open incident, so these are few.
+            let goes = is_too_many(RECORDS_MAX, bytes)
+                && (is_too_many(2 * RECORDS_MAX, 0) || !self.load(*id).is_ok_and(|record| record.is_open()));
+            if goes {
                 fs::remove_file(&path)?;
+            } else {
+                (kept, bytes) = (kept + 1, bytes + size);
             }
         }
         Ok(())
@@ -122,7 +129,8 @@ mod tests {
     use super::*;
 
     fn record(id: u64) -> Record {
-        Record { id, tier: "primary".to_owned(), ..Record::default() }
+        let closed = Some("2026-11-23T03:16:16.500Z".to_owned());
+        Record { id, tier: "primary".to_owned(), closed, ..Record::default() }
     }
 
     #[test]
@@ -137,6 +145,19 @@ mod tests {
         assert_eq!((ids.len(), ids[0], ids[99]), (100, 31, 130));
         assert_eq!(store.load(77).expect("a record"), record(77));
         assert_eq!(store.load(30).expect_err("it was pruned").kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_is_not_over_is_kept_while_others_come_and_go() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::at(dir.path());
+        let open = Record { closed: None, ..record(1) };
+        store.save(&open).expect("a writable directory");
+        for id in 2..=250 {
+            store.save(&record(id)).expect("a writable directory");
+        }
+        assert_eq!(store.load(1).expect("it is kept"), open);
+        assert_eq!(store.ids().expect("a directory").len(), 101);
     }
 
     #[test]

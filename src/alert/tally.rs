@@ -7,6 +7,8 @@ pub struct MailTally {
     /// Given up, or dropped from a full outbox.
     pub lost: u64,
     pub standstill: Option<Standstill>,
+    /// The Message-ID of the last mail that somebody got.
+    last: String,
 }
 
 /// No mail got through since.
@@ -21,12 +23,15 @@ pub struct Standstill {
 impl MailTally {
     pub fn note(&mut self, outcome: &Outcome, now_ms: i64) {
         match outcome {
-            Outcome::Sent { .. } => {
+            Outcome::Sent { mail, .. } => {
                 self.sent += 1;
+                self.last.clone_from(&mail.message_id);
                 self.standstill = None;
                 return;
             }
             Outcome::GivenUp { .. } | Outcome::Dropped { .. } => self.lost += 1,
+            // Some have it, and the relay does not know the others: mail gets through.
+            Outcome::Refused { mail, .. } if mail.message_id == self.last => return,
             Outcome::Refused { .. } | Outcome::Unreachable { .. } | Outcome::Stuck { .. } => {}
         }
         let since_ms = self.standstill.as_ref().map_or(now_ms, |standstill| standstill.since_ms);
@@ -43,7 +48,7 @@ mod tests {
     #[test]
     fn a_standstill_is_as_old_as_its_first_failure_and_ends_with_a_mail_that_got_through() {
         let mail =
-            Ticket { message_id: String::new(), kind: PostKind::Alert, ids: vec![1], subject: "s".into() };
+            Ticket { message_id: "m".into(), kind: PostKind::Alert, ids: vec![1], subject: "s".into() };
         let unreachable =
             |why: &str| Outcome::Unreachable { why: why.into(), waiting: 1, again: Duration::from_secs(9) };
         let mut tally = MailTally::default();
@@ -57,7 +62,15 @@ mod tests {
         );
         tally.note(&Outcome::GivenUp { mail: mail.clone(), why: "550".into() }, 3_000);
         assert_eq!((tally.lost, tally.standstill.as_ref().map(|it| it.since_ms)), (1, Some(1_000)));
+        let sent = mail.clone();
         tally.note(&Outcome::Sent { mail, reply: "250".into() }, 4_000);
-        assert_eq!(tally, MailTally { sent: 1, lost: 1, standstill: None });
+        assert_eq!((tally.sent, tally.lost, &tally.standstill), (1, 1, &None));
+        // The same mail, for another address.
+        let why = "550 no such user".into();
+        tally.note(
+            &Outcome::Refused { mail: sent, why, permanent: true, again: Duration::from_secs(9) },
+            5_000,
+        );
+        assert_eq!(tally.standstill, None);
     }
 }

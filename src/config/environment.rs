@@ -39,7 +39,7 @@ impl Environment {
         Self {
             runtime_directory: variable("RUNTIME_DIRECTORY").map(first_of_list),
             state_directory: variable("STATE_DIRECTORY").map(first_of_list),
-            credentials_directory: variable("CREDENTIALS_DIRECTORY"),
+            credentials_directory: variable("CREDENTIALS_DIRECTORY").or_else(of_the_unit),
             xdg_runtime_dir: variable("XDG_RUNTIME_DIR"),
             xdg_state_home: variable("XDG_STATE_HOME"),
             home: variable("HOME"),
@@ -71,6 +71,12 @@ impl Environment {
 }
 
 /// An absolute path; a relative or empty one means nothing to a service, and the specification of XDG ignores it too.
+/// Where systemd keeps the unit's credentials while it runs: so `check` and `alert test` find them in root's shell.
+fn of_the_unit() -> Option<PathBuf> {
+    let dir = PathBuf::from("/run/credentials/mainstay.service");
+    dir.is_dir().then_some(dir)
+}
+
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }

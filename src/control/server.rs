@@ -74,8 +74,8 @@ pub struct Order {
 /// Why a command was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// No tier has this name.
-    NotFound,
+    /// No tier has this name; these are the names.
+    NotFound(Vec<String>),
     /// It cannot be now, or never for this tier; the sentence says why.
     Conflict(String),
 }
@@ -219,10 +219,10 @@ async fn operate(
     }
     match timeout(ANSWER, answered).await {
         Ok(Ok(Ok(seq))) => (StatusCode::ACCEPTED, Json(wire::Accepted { seq })).into_response(),
-        Ok(Ok(Err(Refused::NotFound))) => problem(
+        Ok(Ok(Err(Refused::NotFound(names)))) => problem(
             StatusCode::NOT_FOUND,
             "tier_not_found",
-            &format!("there is no tier {tier:?}; `mainstay status` lists them"),
+            &format!("there is no tier {tier:?}; there is: {}", names.join(", ")),
         ),
         Ok(Ok(Err(Refused::Conflict(why)))) => problem(StatusCode::CONFLICT, "conflict", &why),
         Ok(Err(_)) => problem(

@@ -115,8 +115,9 @@ fn slots_key(body: &str) -> Option<u64> {
 /// alone, leaving the main process. Empty where the engine dies with its worker.
 pub const fn worker_names(kind: Kind) -> &'static [&'static str] {
     match kind {
-        // Since 0.30 a llama-server; before that `ollama runner`, and before 0.4 a `ollama_llama_server`.
-        Kind::Ollama => &["llama-server", "ollama_llama_se"],
+        // Since 0.30 a llama-server; before that `ollama runner`, and before 0.4 a `ollama_llama_server`. The main process is
+        // an `ollama` too, and not among its own descendants.
+        Kind::Ollama => &["llama-server", "ollama", "ollama_llama_se"],
         Kind::Vllm | Kind::LlamaServer | Kind::Remote(_) => &[],
     }
 }

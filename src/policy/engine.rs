@@ -309,11 +309,8 @@ impl Engine {
                 let ready = Ready { run, stable_at: Some(turn.now + stable_after) };
                 self.turn_into(Life::Ready(ready), format!("ready after {}", spell(took)), turn);
             }
-            Prepared::Impossible { cause, evidence } => {
-                self.stop(
-                    Reason::Failed(Blame { cause, deterministic: Some(true), evidence: Some(evidence) }),
-                    turn,
-                );
+            Prepared::Impossible { cause, deterministic, evidence } => {
+                self.stop(Reason::Failed(Blame { cause, deterministic, evidence: Some(evidence) }), turn);
             }
         }
     }

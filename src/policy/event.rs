@@ -130,9 +130,10 @@ pub enum Prepared {
     Ready,
     /// Not yet; ask again.
     NotYet,
-    /// It runs, but will never serve this model.
+    /// It runs, and does not serve this model. With `deterministic` `Some(true)` the next start will not either.
     Impossible {
         cause: Cause,
+        deterministic: Option<bool>,
         evidence: String,
     },
 }

@@ -186,6 +186,8 @@ impl Proof {
             Stage::Asking(asking) => {
                 if answered || (!asking.doubt && (bytes || sample.in_flight == 0)) {
                     self.stage = Stage::Calm;
+                    // It was asked for want of answers, and gives bytes: that is looked at again in its own time.
+                    self.hungry_since = self.hungry_since.map(|_| now);
                 }
             }
             Stage::Suspect(_) if answered || bytes => self.moved(now),
@@ -382,8 +384,8 @@ impl Proof {
         match outcome {
             Prepared::Ready => *loaded = true,
             Prepared::NotYet => *prepare = Some(now + PREPARE_EVERY),
-            Prepared::Impossible { cause, evidence } => {
-                let blame = Blame { cause, deterministic: Some(true), evidence: Some(evidence) };
+            Prepared::Impossible { cause, deterministic, evidence } => {
+                let blame = Blame { cause, deterministic, evidence: Some(evidence) };
                 self.stage = Stage::Proven { blame, hang: true };
             }
         }

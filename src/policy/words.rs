@@ -19,7 +19,7 @@ pub(super) fn ending(ending: &Ending) -> String {
     let how = match ending.exit {
         Exit::Code(code) => format!("exit code {code}"),
         Exit::Signal(signal) => signal_name(signal),
-        Exit::Unknown => "nobody saw how".to_owned(),
+        Exit::Unknown => "no exit status".to_owned(),
     };
     format!("{} ({how})", ending.cause.name())
 }

@@ -13,7 +13,7 @@ use super::ring::Writer;
 use super::shm::Shm;
 use super::sink::Sink;
 use super::sweep::Sweep;
-use super::sys;
+use super::{sys, tree};
 use crate::clock;
 use crate::policy::Moment;
 use nix::sys::signal::{SigSet, Signal};
@@ -53,6 +53,8 @@ pub fn run(tier: &str) -> ExitCode {
 struct Keeper {
     spec: Spec,
     started_ms: i64,
+    /// When this shim began, in clock ticks since boot; 0 when that cannot be read.
+    shim_started: u64,
     life: Life,
     signals: SignalFd,
     lifeline: Option<OwnedFd>,
@@ -138,6 +140,7 @@ impl Keeper {
         let mut keeper = Self {
             spec,
             started_ms,
+            shim_started: tree::Process::read(std::process::id()).map_or(0, |me| me.started),
             life,
             signals,
             lifeline: Some(lifeline),

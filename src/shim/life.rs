@@ -34,7 +34,7 @@ pub(super) enum Step {
     /// See who is there, the main process included while it is not reaped. Answer with [`Life::looked`].
     Look,
     /// KILL to these, which are not below the shim but are of the run.
-    KillThese(Vec<u32>),
+    KillThese(Vec<Found>),
     /// Start the last look. Answer with [`Life::swept`].
     Sweep,
     /// Record and say that this is all that is left.
@@ -50,11 +50,14 @@ pub(super) enum Stop {
     Kill,
 }
 
+/// A process, by its pid and when it started, in clock ticks since boot.
+pub(super) type Found = (u32, u64);
+
 /// What the last look found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Swept {
     /// Processes of the run, wherever they are in the tree of the host.
-    pub alive: Vec<u32>,
+    pub alive: Vec<Found>,
     /// Processes that are not of the run but hold its listener.
     pub holding: Vec<u32>,
 }
@@ -195,7 +198,7 @@ impl Life {
         let mut left = found.holding;
         let mut steps = vec![];
         if !found.alive.is_empty() {
-            left.extend(&found.alive);
+            left.extend(found.alive.iter().map(|(pid, _)| *pid));
             steps.push(Step::KillThese(found.alive));
         }
         steps.extend(self.report_late(now, left));

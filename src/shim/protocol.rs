@@ -13,6 +13,8 @@ pub const SOCKET: &str = "shim.sock";
 pub const LOG: &str = "log";
 /// How the last trouble in the log began, in the log's own format.
 pub const ONSET: &str = "onset";
+/// Device and inode of each file in /dev/shm that was seen in the run's hands, a line each.
+pub const SHM_FILES: &str = "shm";
 pub const RECORD: &str = "exit.json";
 /// The engine's TMPDIR, deleted when the run has ended.
 pub const TMP: &str = "tmp";

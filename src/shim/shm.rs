@@ -70,46 +70,77 @@ impl Shm {
         Ok(())
     }
 
-    /// Remembers what [`Shm::look`] wrote.
-    pub fn learn(&mut self, answer: &str) {
-        self.ours.extend(answer.lines().filter_map(|line| {
-            let (device, inode) = line.split_once(' ')?;
-            Some((device.parse().ok()?, inode.parse().ok()?))
-        }));
+    /// Remembers what [`Shm::look`] wrote, and writes down in `file` all that is known, for whoever has to clear up should
+    /// the shim be killed.
+    pub fn learn(&mut self, answer: &str, file: &Path) -> io::Result<()> {
+        let known = self.ours.len();
+        self.ours.extend(read_files(answer));
+        if self.ours.len() == known {
+            return Ok(());
+        }
+        let lines: String = self.ours.iter().map(|(device, inode)| format!("{device} {inode}\n")).collect();
+        fs::write(file, lines)
     }
 
     /// In a child: removes what the run left, given every process that lives now; says the names.
     pub fn remove_left(&self, pids: &[u32]) -> Vec<String> {
         let mut files = self.candidates();
         files.retain(|(_, file)| self.ours.contains(file));
-        for pid in pids {
-            if files.is_empty() {
-                break;
-            }
-            let used = in_hand(*pid);
-            files.retain(|(_, file)| !used.contains(file));
-        }
-        let removed = files.into_iter().map(|(name, _)| name);
-        removed.filter(|name| fs::remove_file(Path::new(SHM).join(name)).is_ok()).collect()
+        remove_unused(files, pids)
     }
 
     /// Files of ours with a known name that came since.
     fn candidates(&self) -> Vec<(String, FileId)> {
         let Some(before) = &self.before else { return vec![] };
-        let uid = rustix::process::geteuid().as_raw();
-        let entries = fs::read_dir(SHM).into_iter().flatten().take(FILES_MAX);
-        let named = entries.filter_map(|entry| {
-            let entry = entry.ok()?;
-            let name = entry.file_name().into_string().ok()?;
-            if !NAMES.iter().any(|known| name.starts_with(known)) {
-                return None;
-            }
-            let meta = entry.metadata().ok()?;
-            let new = before.binary_search(&meta.ino()).is_err();
-            (meta.is_file() && meta.uid() == uid && new).then_some((name, (meta.dev(), meta.ino())))
-        });
-        named.collect()
+        let mut files = named_files();
+        files.retain(|(_, (_, inode))| before.binary_search(inode).is_err());
+        files
     }
+}
+
+/// For an agent whose shim was killed: removes those of the files that the shim had written down ([`Shm::learn`]) which
+/// nobody has in hand; says the names.
+pub(super) fn remove_known(known: &str, pids: &[u32]) -> Vec<String> {
+    let known: BTreeSet<FileId> = read_files(known).collect();
+    let mut files = named_files();
+    files.retain(|(_, file)| known.contains(file));
+    remove_unused(files, pids)
+}
+
+fn read_files(lines: &str) -> impl Iterator<Item = FileId> {
+    lines.lines().filter_map(|line| {
+        let (device, inode) = line.split_once(' ')?;
+        Some((device.parse().ok()?, inode.parse().ok()?))
+    })
+}
+
+/// Files of our user's whose names are such as engines' libraries give.
+fn named_files() -> Vec<(String, FileId)> {
+    let uid = rustix::process::geteuid().as_raw();
+    let entries = fs::read_dir(SHM).into_iter().flatten().take(FILES_MAX);
+    let named = entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let name = entry.file_name().into_string().ok()?;
+        if !NAMES.iter().any(|known| name.starts_with(known)) {
+            return None;
+        }
+        let meta = entry.metadata().ok()?;
+        (meta.is_file() && meta.uid() == uid).then_some((name, (meta.dev(), meta.ino())))
+    });
+    named.collect()
+}
+
+/// Nothing that one of these processes has in hand is removed.
+fn remove_unused(mut files: Vec<(String, FileId)>, pids: &[u32]) -> Vec<String> {
+    for pid in pids {
+        if files.is_empty() {
+            break;
+        }
+        let used = in_hand(*pid);
+        files.retain(|(_, file)| !used.contains(file));
+    }
+    let removed = files.into_iter().map(|(name, _)| name);
+    removed.filter(|name| fs::remove_file(Path::new(SHM).join(name)).is_ok()).collect()
 }
 
 /// Everything in /dev/shm that the process has open, and every file at all that it has mapped.
@@ -152,7 +183,9 @@ mod tests {
     #[test]
     fn an_answer_is_learned_line_by_line_and_rubbish_is_not() {
         let mut shm = Shm { before: None, ours: BTreeSet::new(), strange: BTreeSet::new() };
-        shm.learn("26 4242\nrubbish\n26 x\n27 1\n26 42");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        shm.learn("26 4242\nrubbish\n26 x\n27 1\n26 42", file.path()).unwrap();
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "26 42\n26 4242\n27 1\n");
         assert_eq!(shm.ours, BTreeSet::from([(26, 42), (26, 4242), (27, 1)]));
         assert!(!shm.is_worth_a_look(), "with too many files there are no candidates");
     }

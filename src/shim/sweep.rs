@@ -4,7 +4,7 @@
 //! This reads /proc/*/environ, maps and fd of processes that are not ours, and each of these reads may hang for as long
 //! as the process looked at hangs in a driver, holding the lock of its memory. So a forked child does it, and is left
 //! behind when it does not answer in time.
-use super::life::Swept;
+use super::life::{Found, Swept};
 use super::protocol::RUN_VAR;
 use super::shm::Shm;
 use super::{listeners, sys, tree};
@@ -24,6 +24,8 @@ const ANSWER_MAX: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Sought<'a> {
     pub nonce: &'a str,
+    /// When the engine was started, in clock ticks since boot.
+    pub since: u64,
     pub port: Option<u16>,
     /// Inodes of listeners that were seen in the hands of the run.
     pub listeners: &'a [u64],
@@ -83,7 +85,7 @@ impl Sweep {
         let mut answer = Answer { found: Swept::default(), removed: Vec::new(), whole: false };
         for line in String::from_utf8_lossy(&self.answer).lines() {
             match line.split_once(' ') {
-                Some(("alive", pid)) => answer.found.alive.extend(pid.parse::<u32>()),
+                Some(("alive", found)) => answer.found.alive.extend(read_found(found)),
                 Some(("holds", pid)) => answer.found.holding.extend(pid.parse::<u32>()),
                 Some(("removed", name)) => answer.removed.push(name.to_owned()),
                 _ => answer.whole |= line == "done",
@@ -93,13 +95,21 @@ impl Sweep {
     }
 }
 
+fn read_found(text: &str) -> Option<Found> {
+    let (pid, started) = text.split_once(' ')?;
+    Some((pid.parse().ok()?, started.parse().ok()?))
+}
+
 /// What the child does.
 fn look(sought: &Sought<'_>, answer: &mut dyn Write) -> io::Result<()> {
     let others: Vec<u32> = tree::pids().filter(|pid| *pid != std::process::id()).collect();
     let mut clean = true;
-    for pid in others.iter().filter(|pid| carries(**pid, sought.nonce)) {
-        clean = false;
-        writeln!(answer, "alive {pid}")?;
+    for process in others.iter().filter_map(|pid| tree::Process::read(*pid)) {
+        // What is older than the run cannot carry its nonce, and need not be looked into.
+        if process.started >= sought.since && carries(process.pid, sought.nonce) {
+            clean = false;
+            writeln!(answer, "alive {} {}", process.pid, process.started)?;
+        }
     }
     let mut listening = sought.port.map(listeners::on_port).unwrap_or_default();
     listening.retain(|inode| sought.listeners.contains(inode));
@@ -139,7 +149,7 @@ mod tests {
             (answer.found.alive, answer.found.holding, answer.removed, answer.whole)
         };
         assert_eq!(answer(""), (vec![], vec![], vec![], false));
-        let text = "alive 7\nholds 9\nremoved psm_a b\nrubbish\ndone\n";
-        assert_eq!(answer(text), (vec![7], vec![9], vec!["psm_a b".to_owned()], true));
+        let text = "alive 7 70\nholds 9\nremoved psm_a b\nrubbish\ndone\n";
+        assert_eq!(answer(text), (vec![(7, 70)], vec![9], vec!["psm_a b".to_owned()], true));
     }
 }

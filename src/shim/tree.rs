@@ -45,6 +45,11 @@ impl Process {
         })
     }
 
+    /// This very process lives, and not just one that got its pid since.
+    pub fn is_still_there(&self) -> bool {
+        Self::read(self.pid).is_some_and(|now| now.alive && now.started == self.started)
+    }
+
     /// Sends KILL to this very process, and to none that got its pid since.
     pub fn kill(&self) {
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return };

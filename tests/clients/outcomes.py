@@ -8,6 +8,7 @@ name, for an engine that does not look at the name.
 import asyncio
 import json
 import sys
+import time
 
 import openai
 
@@ -96,10 +97,13 @@ def show(name, outcome):
 
 
 def play(name, call, whose_words):
+    began = time.monotonic()
     try:
         show(name, {"result": plain(call())})
     except openai.OpenAIError as error:
         show(name, failure(error, whose_words))
+    # Not compared; for whoever wonders about a difference.
+    print(f"{time.monotonic() - began:8.3f} s  {name}", file=sys.stderr, flush=True)
 
 
 async def asynchronous(base_url, model):

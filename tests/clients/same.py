@@ -31,7 +31,7 @@ def outcomes(base_url, model, flags):
                          capture_output=True, text=True, timeout=600)
     if run.returncode:
         raise rigs.Failed(f"outcomes.py at {base_url}: {run.stderr[-2000:]}")
-    return [json.loads(line) for line in run.stdout.splitlines()]
+    return [json.loads(line) for line in run.stdout.splitlines()], run.stderr
 
 
 def lines(scenes):
@@ -42,12 +42,14 @@ def compare(rig, checks, name, tier, flags=()):
     found = rig.tier(tier)
     front = f"http://{rig.address[0]}:{rig.address[1]}"
     outcomes(found["url"], found["model"], flags)              # fills the engine's own prompt cache
-    direct, through = (outcomes(url, found["model"], flags) for url in (found["url"], front))
+    (direct, took), (through, took_through) = (outcomes(url, found["model"], flags) for url in (found["url"], front))
     difference = list(difflib.unified_diff("\n".join(lines(direct)).splitlines(), "\n".join(lines(through)).splitlines(),
                                            f"{name}, asked directly", f"{name}, through mainstay", lineterm="", n=2))
     raised = sorted({scene["raised"] for scene in through if "raised" in scene})
     print(f"  {name}: {len(direct)} scenes, exceptions among them: {', '.join(raised)}")
     print("\n".join("    " + line for line in difference[:80]), end="\n" if difference else "")
+    if difference:
+        print(f"how long each scene took, asked directly:\n{took}and through mainstay:\n{took_through}", end="")
     checks.that(not difference, f"{name}: the client sees the same through mainstay")
     marked = [scene for scene in through if any(field in json.dumps(scene) for field in ADDED)]
     checks.that(marked, f"{name}: answers name the tier")

@@ -99,7 +99,7 @@ impl Agent {
                     "next" => Err(Refused::Conflict("\"next\" is remote".to_owned())),
                     // Never answered: the order is dropped, as by an agent that ends.
                     "ending" => continue,
-                    _ => Err(Refused::NotFound),
+                    _ => Err(Refused::NotFound(vec!["best".into(), "next".into()])),
                 };
                 let _ = order.answer.send(answer);
             }

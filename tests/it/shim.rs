@@ -6,10 +6,12 @@ mod output;
 mod start;
 
 use crate::support::{PATIENCE, fake_engine, mainstay, process, until};
+use mainstay::policy::Moment;
+use mainstay::shim::leftovers::{Main, Orphans};
 use mainstay::shim::{
     Asked, ExitRecord, Exited, FromShim, LOG, Lifeline, Link, PROTO, Spawned, Spec, ToShim,
 };
-use mainstay::shim::{gone, leftovers::Orphans, ring, spawn_as};
+use mainstay::shim::{gone, ring, spawn_as};
 use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -147,7 +149,7 @@ impl Drop for Run {
             rustix::process::WaitId::PidFd(self.shim.pidfd.as_fd()),
             rustix::process::WaitIdOptions::EXITED,
         );
-        let orphans = Orphans { nonce: self.spec.nonce.clone(), main_pid: None };
+        let orphans = orphans(&self.spec.nonce, None);
         orphans.survivors().into_iter().for_each(|pid| signal(pid, Signal::KILL));
     }
 }
@@ -162,3 +164,8 @@ const TERM: ToShim = ToShim::Term { grace_ms: 30_000 };
 
 /// No process.
 const NOTHING: [u32; 0] = [];
+
+/// Of a run that began at any time.
+fn orphans(nonce: &str, main: Option<Main>) -> Orphans {
+    Orphans { nonce: nonce.to_owned(), main, since: Moment::default(), until: None }
+}

@@ -31,6 +31,13 @@ fn record() -> Record {
             line("03:12:04.125", "failover", "primary -> cpu"),
         ],
         clients: Felt { moved: 3, cut: 1, ..Felt::default() },
+        tiers: [("primary", "down, backoff", "restart in 4 s"), ("cpu", "serves", "answered in 9 ms")]
+            .map(|(name, state, reason)| Standing {
+                name: name.to_owned(),
+                state: state.to_owned(),
+                reason: reason.to_owned(),
+            })
+            .to_vec(),
         scene: Scene {
             at: Some("2026-11-23T03:12:04.200Z".to_owned()),
             last_lines: (1..=25).map(|n| format!("\u{1b}[31mERROR {n}\u{1b}[0m the engine says something that is much longer than the width of a mail, and stays whole")).collect(),
@@ -77,6 +84,10 @@ Clients:   so far: 3 moved to another tier unseen, 1 cut in the middle of an
 mainstay:  restart in 4 s
 Action:    lower --gpu-memory-utilization or --max-model-len, or move what
            else uses the GPU away
+
+The tiers, best first:
+  primary: down, backoff, restart in 4 s
+  cpu: serves, answered in 9 ms
 
 The engine's last lines:
 LOGS
@@ -253,7 +264,8 @@ To look further:
     post.ids.truncate(1);
     post.more = 0;
     let one = write("gpu1", &post, &records[..1]);
-    assert_eq!(one.subject, "[ALERT] LLM digest: 1 incident since 03:12 (gpu1)");
+    assert_eq!(one.subject, "[ALERT] LLM failover: primary -> cpu (gpu1)", "one is told whole");
+    assert!(one.body.contains("Action") && one.body.contains("This mail had to wait"), "{}", one.body);
 }
 
 #[test]
@@ -271,4 +283,14 @@ fn durations_and_sizes_read_like_a_person_would_say_them() {
         assert_eq!(duration(seconds), expected);
     }
     assert_eq!([bytes(2_048), bytes(5 << 20), bytes(3 << 29)], ["2 KiB", "5 MiB", "1.5 GiB"]);
+}
+
+/// The other tier went down too before the mail was written.
+#[test]
+fn a_failover_to_nobody_is_an_outage() {
+    let gone = Record { to: None, kind: "failover".to_owned(), ..record() };
+    let text = write("gpu1", &post(PostKind::Alert, &[17]), std::slice::from_ref(&gone));
+    assert_eq!(text.subject, "[ALERT] LLM down: no tier answers (gpu1)");
+    assert!(text.body.contains("No tier can answer.") && text.body.contains("nobody"), "{}", text.body);
+    assert!(!text.body.contains("in its place"), "{}", text.body);
 }

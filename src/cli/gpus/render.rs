@@ -2,7 +2,7 @@
 use crate::cli::status::paint::{Colour, bytes, fit, instant, paint, span};
 use crate::control::wire::{Gpu, GpuHolder, GpuProbe, GpuProbeState, GpuVerdict};
 
-const NAME_WIDTH: usize = 18;
+const NAME_WIDTH: usize = 16;
 /// Processes that are shown of each GPU; `--json` has all.
 const HOLDERS_MAX: usize = 8;
 
@@ -15,7 +15,7 @@ pub fn render(probe: &GpuProbe, gpus: &[Gpu], now_ms: i64, width: usize, colour:
         return text;
     }
     let heading = format!(
-        "\n  {:<3}  {:<NAME_WIDTH$}  {:>6}  {:<20}  {:>5}  {:>6}  {}",
+        "\n  {:<3}  {:<NAME_WIDTH$}  {:>6}  {:<22}  {:>5}  {:>6}  {}",
         "GPU", "NAME", "TEMP", "MEMORY", "BUSY", "POWER", "VERDICT"
     );
     text.push_str(&paint(&heading, Colour::Dim, colour));
@@ -72,7 +72,7 @@ fn row(gpu: &Gpu, colour: bool) -> String {
     let busy = known(gpu.utilization.map(|share| format!("{:.0} %", share * 100.0)));
     let power = known(gpu.power_w.map(|watts| format!("{watts:.0} W")));
     format!(
-        "{} {:<3}  {name:<NAME_WIDTH$}  {temperature:>6}  {memory:<20}  {busy:>5}  {power:>6}  {}",
+        "{} {:<3}  {name:<NAME_WIDTH$}  {temperature:>6}  {memory:<22}  {busy:>5}  {power:>6}  {}",
         paint(mark, hue, colour),
         gpu.index,
         paint(gpu.verdict.name(), hue, colour)

@@ -40,10 +40,10 @@ pub fn page(record: &Record, screen: Screen) -> String {
     page.fact("mail", &mail(record));
     page.timeline(record);
     page.scene(&record.scene);
-    page.line(&format!(
-        "\nLook further: mainstay status; mainstay logs {} -n 200; mainstay events; mainstay help causes",
-        record.tier
-    ));
+    page.line("\nLook further: mainstay status; mainstay events; mainstay help causes");
+    if record.engine != "remote" {
+        page.line(&format!("              mainstay logs {} -n 200", record.tier));
+    }
     page.text
 }
 

@@ -12,7 +12,7 @@ pub fn table(records: &[Record], screen: Screen, dir: &Path) -> String {
     let tiers: Vec<String> = records.iter().map(tier).collect();
     let widest = tiers.iter().map(|tier| tier.chars().count()).max().unwrap_or(0).max(4);
     let mut text = format!(
-        "{:>4}  {:<16}  {:<8}  {:<8}  {:<widest$}  {}\n",
+        "{:>4}  {:<16}  {:<8}  {:<9}  {:<widest$}  {}\n",
         "ID", "OPENED (UTC)", "KIND", "LASTED", "TIER", "CAUSE"
     );
     for (record, tier) in records.iter().zip(tiers) {
@@ -20,9 +20,9 @@ pub fn table(records: &[Record], screen: Screen, dir: &Path) -> String {
         let opened = record.opened.get(..16).unwrap_or(&record.opened).replace('T', " ");
         let kind = paint(&format!("{:<8}", record.kind), colour(record), screen.colour);
         let lasted = lasted(record);
-        let cause = fit(&record.cause, screen.width.saturating_sub(46 + widest).max(12));
+        let cause = fit(&record.cause, screen.width.saturating_sub(47 + widest).max(7));
         text.push_str(&format!(
-            "{:>4}  {opened}  {kind}  {lasted:<8}  {tier:<widest$}  {cause}\n",
+            "{:>4}  {opened}  {kind}  {lasted:<9}  {tier:<widest$}  {cause}\n",
             record.id
         ));
     }
@@ -32,7 +32,7 @@ pub fn table(records: &[Record], screen: Screen, dir: &Path) -> String {
 /// The tier, and where serving went.
 fn tier(record: &Record) -> String {
     let moved = record.to.as_ref().map(|to| format!("{} -> {to}", record.tier));
-    fit(&moved.unwrap_or_else(|| record.tier.clone()), 24)
+    fit(&moved.unwrap_or_else(|| record.tier.clone()), 22)
 }
 
 fn colour(record: &Record) -> Colour {
@@ -64,9 +64,9 @@ mod tests {
         let open = Record { id: 18, closed: None, lasted_s: None, to: None, ..record.clone() };
         let text = table(&[record, open], screen, Path::new("/s"));
         insta::assert_snapshot!(text, @r"
-          ID  OPENED (UTC)      KIND      LASTED    TIER            CAUSE
-          17  2026-11-23 03:00  failover  4min 12s  primary -> cpu  killed-from-outside
-          18  2026-11-23 03:00  failover  goes on   primary         killed-from-outside
+          ID  OPENED (UTC)      KIND      LASTED     TIER            CAUSE
+          17  2026-11-23 03:00  failover  4min 12s   primary -> cpu  killed-from-outside
+          18  2026-11-23 03:00  failover  goes on    primary         killed-from-outside
         ");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }

@@ -79,14 +79,10 @@ fn agent_facts(status: &Status, now_ms: i64) -> Vec<(&'static str, String, Colou
     facts
 }
 
-/// Where to look when the best tier does not serve although it should: nothing while the agent is on its way up or down.
+/// Where to look when something has failed: nothing while tiers are only on their way up, or the agent ends.
 fn hint(status: &Status) -> Option<&'static str> {
-    let best = status.tiers.first().map(|tier| &tier.name);
-    match status.agent.state {
-        AgentState::Starting | AgentState::Draining => None,
-        AgentState::Serving if status.serving.is_some() && status.serving.as_ref() == best => None,
-        AgentState::Serving => Some("why: mainstay incident last; what to do: mainstay help troubleshooting"),
-    }
+    let is_ending = status.agent.state == AgentState::Draining;
+    (!is_ending && !status.incidents.is_empty()).then_some("what to do: mainstay help troubleshooting")
 }
 
 fn incident(open: &OpenIncident, now_ms: i64) -> String {

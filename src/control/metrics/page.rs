@@ -30,7 +30,12 @@ impl Page {
         page.operator(status, figures);
         page.host(&status.host);
         page.one_of(&family::GPU_PROBE, &[], PROBE_STATES, status.gpu_probe.state, GpuProbeState::name);
-        for gpu in &status.gpus {
+        // After a GPU was lost the driver may give its index to another one; a series is of one GPU only.
+        let has_followed = |lost: &Gpu| {
+            let good = |gpu: &Gpu| gpu.index == lost.index && gpu.verdict != GpuVerdict::Unknown;
+            lost.verdict == GpuVerdict::Unknown && status.gpus.iter().any(good)
+        };
+        for gpu in status.gpus.iter().filter(|gpu| !has_followed(gpu)) {
             page.gpu(gpu);
         }
         page

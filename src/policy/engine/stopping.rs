@@ -21,7 +21,7 @@ const SHIM_LATE: Duration = Duration::from_secs(5);
 /// in that time. Orphaned workers never end by themselves.
 const ORPHANS: Duration = Duration::from_secs(1);
 /// From KILL to "wedged". Longer than the shim's own patience, so that its word, which names pids, comes first.
-const REAP_LIMIT: Duration = Duration::from_secs(30);
+const REAP_LIMIT: Duration = Duration::from_secs(35);
 /// A wedged run is killed again this often: a process in the driver's hands can still come loose.
 const KILL_AGAIN: Duration = Duration::from_secs(60);
 /// A run that is stopped because it hangs or does not come up is beyond a graceful end.

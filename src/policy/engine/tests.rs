@@ -227,8 +227,8 @@ fn three_starts_in_vain_are_held_and_tried_again() {
 
 #[test]
 fn an_impossible_start_is_stopped_and_the_second_is_held() {
-    let impossible =
-        || Asked(Prepared::Impossible { cause: Cause::ModelMissing, evidence: "no such model".into() });
+    let (cause, deterministic) = (Cause::ModelMissing, Some(true));
+    let impossible = || Asked(Prepared::Impossible { cause, deterministic, evidence: "no".into() });
     let story = check(
         Story::new(StartMode::Always),
         &[
@@ -243,7 +243,7 @@ fn an_impossible_start_is_stopped_and_the_second_is_held() {
     );
     let exit = story.engine.status().last_exit.expect("an exit");
     assert_eq!(exit.cause(), Cause::ModelMissing);
-    assert_eq!(exit.ending.evidence.as_deref(), Some("no such model"));
+    assert_eq!(exit.ending.evidence.as_deref(), Some("no"));
     assert_eq!(exit.action, "held; next try in 15 min");
 }
 
@@ -296,9 +296,9 @@ fn a_drain_ends_at_its_deadline_and_every_later_step_at_its_own() {
             (40.0, Wait, "cut 1, term 1 30 s"),
             (74.9, Wait, ""),
             (75.0, Wait, "kill 1"),
-            (104.9, Wait, ""),
-            (105.0, Wait, "Wedged"),
-            (165.0, Wait, "kill 1"),
+            (109.9, Wait, ""),
+            (110.0, Wait, "Wedged"),
+            (170.0, Wait, "kill 1"),
             (200.0, Ended, "Stopped"),
         ],
     );

@@ -261,7 +261,8 @@ fn a_model_that_cannot_be_loaded_again_is_blamed() {
     let mut hung = silent(true);
     hung.run(0..29, |_| Some(1), false);
     let (cause, evidence) = (Cause::ModelCorrupt, "invalid magic".to_owned());
-    hung.proof.prepared(Prepared::Impossible { cause, evidence: evidence.clone() }, at(29));
+    hung.proof
+        .prepared(Prepared::Impossible { cause, deterministic: None, evidence: evidence.clone() }, at(29));
     assert_eq!(hung.proven_as(), Some((cause, evidence)));
 }
 

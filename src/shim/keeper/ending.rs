@@ -3,8 +3,8 @@ use super::{Keeper, kill_process};
 use crate::clock;
 use crate::policy::Moment;
 use crate::shim::cgroup::RunCgroup;
-use crate::shim::life::{Step, Swept};
-use crate::shim::protocol::{Asked, Exited, FromShim, TMP};
+use crate::shim::life::{Found, Step, Swept};
+use crate::shim::protocol::{Asked, Exited, FromShim, SHM_FILES, TMP};
 use crate::shim::record::{ExitRecord, LAST_LINES_MAX};
 use crate::shim::sweep::{Sought, Sweep};
 use crate::shim::{listeners, sys, tree};
@@ -44,7 +44,7 @@ impl Keeper {
                 let left = self.left();
                 return self.life.looked(clock::now(), left);
             }
-            Step::KillThese(pids) => self.kill_each(&pids),
+            Step::KillThese(found) => found.into_iter().for_each(kill_found),
             Step::Sweep => return self.start_sweep(),
             Step::SayEnded(left) => self.say_ended(left),
             Step::Leave => self.leaving = true,
@@ -56,6 +56,7 @@ impl Keeper {
         let now = clock::now();
         let sought = Sought {
             nonce: &self.spec.nonce,
+            since: self.shim_started,
             port: self.spec.port,
             listeners: &self.listeners,
             shm: &self.shm,
@@ -125,7 +126,11 @@ impl Keeper {
             let _ = shm.look(&pids, answer);
         });
         match looked {
-            Ok(Ok(answer)) => self.shm.learn(&answer),
+            Ok(Ok(answer)) => {
+                if let Err(e) = self.shm.learn(&answer, &self.spec.run_dir.join(SHM_FILES)) {
+                    self.sink.note(&format!("cannot write down what is in /dev/shm: {e}"));
+                }
+            }
             Ok(Err(hung)) => {
                 kill_process(hung, Signal::KILL);
                 self.hung.push(hung);
@@ -203,6 +208,13 @@ impl Keeper {
         if let Err(e) = record.write(&self.spec.run_dir) {
             self.sink.note(&format!("cannot write the exit record: {e}"));
         }
+    }
+}
+
+/// The look may be some seconds old, and these are no children of ours.
+fn kill_found((pid, started): Found) {
+    if let Some(process) = tree::Process::read(pid).filter(|process| process.started == started) {
+        process.kill();
     }
 }
 

@@ -15,7 +15,7 @@ enum On {
     MainExited,
     Reaped,
     Looked(&'static [u32]),
-    Swept(&'static [u32], &'static [u32]),
+    Swept(&'static [Found], &'static [u32]),
     Released,
     Tick,
 }
@@ -132,7 +132,7 @@ fn the_last_look_may_send_it_back_to_killing() {
     check(&[
         (0.0, On::MainExited, &[Step::Look]),
         (0.0, On::Looked(&[]), &[Step::Sweep]),
-        (0.1, On::Swept(&[8], &[]), &[Step::KillThese(vec![8])]),
+        (0.1, On::Swept(&[(8, 80)], &[]), &[Step::KillThese(vec![(8, 80)])]),
         (0.2, On::Tick, &[Step::KillTree]),
         (0.2, On::Looked(&[]), &[Step::Sweep]),
         (0.3, On::Swept(&[], &[66]), &[]),

@@ -1,38 +1,10 @@
-//! A probe that survives SIGKILL, as one does that is stuck in the driver. No user can make such a process, but a tracer
-//! can: a traced one stops on its way out, and stays there until it is let go.
+//! A probe that survives SIGKILL, as one does that is stuck in the driver.
 use super::driver::{Driver, Untouched, is_unknown, probe_of, script, until_probe};
+use crate::support::hold::Hold;
 use crate::support::{process, until};
 use mainstay::control::wire::GpuProbeState;
-use nix::libc;
 use nix::sys::signal::Signal;
 use serde_json::json;
-
-/// Holds a process back from ending. For the thread that made it only.
-struct Hold(libc::pid_t);
-
-impl Hold {
-    fn on(pid: u32) -> Self {
-        let pid = libc::pid_t::try_from(pid).expect("a pid");
-        let none = std::ptr::null_mut::<libc::c_void>();
-        #[expect(unsafe_code, reason = "ptrace")]
-        // SAFETY: the request takes a pid and flags; no memory is touched.
-        let held = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, libc::PTRACE_O_TRACEEXIT as usize) };
-        assert_eq!(held, 0, "cannot trace {pid}: {}", std::io::Error::last_os_error());
-        Self(pid)
-    }
-
-    /// It stands on the threshold: it was killed, and is not gone.
-    fn let_go(self) {
-        let mut status = 0;
-        let none = std::ptr::null_mut::<libc::c_void>();
-        #[expect(unsafe_code, reason = "ptrace")]
-        // SAFETY: the pointer is to memory of ours that outlives the call; the second call takes numbers only.
-        unsafe {
-            assert_eq!(libc::waitpid(self.0, &mut status, libc::__WALL), self.0);
-            libc::ptrace(libc::PTRACE_DETACH, self.0, none, none);
-        }
-    }
-}
 
 #[test]
 fn a_probe_that_survives_kill_is_left_alone_until_it_is_gone() {

@@ -1,5 +1,6 @@
 //! What a run may leave behind, and what is not its own.
 use super::*;
+use crate::support::hold::Hold;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, RawFd};
@@ -141,17 +142,40 @@ async fn what_a_dead_shim_left_is_found_and_ended() {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let mut run = Run::of(&["double_fork=true", r#"workers=["painted-over"]"#]).await;
     let (main, _) = run.listening().await;
-    let orphans = Orphans { nonce: run.spec.nonce.clone(), main_pid: Some(main) };
+    let ours = orphans(&run.spec.nonce, Main::of(main));
     let all = until("main, worker and lingerer are there", || {
-        Some(orphans.survivors()).filter(|found| found.len() == 3)
+        Some(ours.survivors()).filter(|found| found.len() == 3)
     });
     pidfd_send_signal(&run.shim.pidfd, Signal::KILL).unwrap();
     until("main has followed its shim", || (!process::is_alive(main)).then_some(()));
-    assert_eq!(orphans.survivors(), all.into_iter().filter(|pid| *pid != main).collect::<Vec<_>>());
-    assert_eq!(orphans.end(PATIENCE).await, NOTHING);
-    assert_eq!(orphans.survivors(), NOTHING);
-    let stranger = Orphans { nonce: "nobody-has-this".into(), main_pid: None };
+    let others: Vec<u32> = all.iter().copied().filter(|pid| *pid != main).collect();
+    assert_eq!(ours.survivors(), others);
+    assert_eq!(ours.end(PATIENCE).await, NOTHING);
+    assert_eq!(ours.survivors(), NOTHING);
+    let stranger = orphans("nobody-has-this", None);
     assert_eq!(stranger.survivors(), NOTHING);
-    // What came to us as orphans is ours to reap.
-    while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
+    reap(&all);
+}
+
+/// One in the driver's hands: whoever asks next has to hear of it.
+#[tokio::test]
+async fn what_withstands_kill_is_told_by_its_pid() {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+    let mut run = Run::of(&[]).await;
+    let (main, _) = run.listening().await;
+    let hold = Hold::on(main);
+    let left = orphans(&run.spec.nonce, Main::of(main));
+    pidfd_send_signal(&run.shim.pidfd, Signal::KILL).unwrap();
+    assert_eq!(left.end(Duration::from_secs(2)).await, [main]);
+    hold.let_go();
+    assert_eq!(left.end(PATIENCE).await, NOTHING);
+    reap(&[main]);
+}
+
+/// What came to us as orphans is ours to reap; but no more than that, because other tests wait for theirs.
+fn reap(pids: &[u32]) {
+    for pid in pids {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(*pid).unwrap());
+        let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::NOHANG);
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const S: Duration = Duration::from_secs(1);
 /// From Stopping to ended or wedged, beyond drain and grace: late KILL, and the limit for what follows it.
-const STOP_SLACK: Duration = Duration::from_secs(5 + 30 + 2);
+const STOP_SLACK: Duration = Duration::from_secs(5 + 35 + 2);
 /// From "works perfectly" to `Open`: one trial every ten seconds, which may just have failed, and some.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 const STARTS_PER_HOUR: usize = 60;

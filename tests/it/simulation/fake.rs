@@ -149,6 +149,7 @@ impl Process {
             _ if self.is_loaded(now) => Prepared::Ready,
             Start::Impossible => Prepared::Impossible {
                 cause: Cause::ModelUnsupported,
+                deterministic: Some(true),
                 evidence: "unknown architecture".to_owned(),
             },
             Start::ReadyAfter(_) | Start::Forever | Start::Stalled | Start::ExitsAfter(_) => Prepared::NotYet,

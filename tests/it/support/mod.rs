@@ -1,5 +1,6 @@
 //! What tests of several rooms need: the built programs, conditions that are awaited, a look at processes.
 pub mod haystack;
+pub mod hold;
 pub mod process;
 
 use mainstay::clock;

@@ -77,15 +77,15 @@ fn every_line_of_the_table_fits_and_says_what_is_not_known() {
     insta::assert_snapshot!(text, @"
     GPU probe: answers for 1min 15s, driver 550.90.07
 
-      GPU  NAME                  TEMP  MEMORY                 BUSY   POWER  VERDICT
-    ● 0    H100 80GB HBM3       61 °C  75.0 GiB of 80.0 GiB   40 %   210 W  ok
+      GPU  NAME                TEMP  MEMORY                   BUSY   POWER  VERDICT
+    ● 0    H100 80GB HBM3     61 °C  75.0 GiB of 80.0 GiB     40 %   210 W  ok
         0000:01:00.0 GPU-8f6e2c1a-0b7d-4e0e-9f51-1d1c2b3a4f5e
         70.0 GiB held by pid 4720 (primary)
         an unknown amount held by pid 99 (not ours)
-    ? 1    -                        -  -                         -       -  unknown
+    ? 1    -                      -  -                           -       -  unknown
         0000:01:00.0 GPU-8f6e2c1a-0b7d-4e0e-9f51-1d1c2b3a4f5e
         unknown for 1h 1min: the driver says that it fell off the bus
-    ● 2    H100 80GB HBM3       61 °C  75.0 GiB of 80.0 GiB   40 %   210 W  note
+    ● 2    H100 80GB HBM3     61 °C  75.0 GiB of 80.0 GiB     40 %   210 W  note
         0000:01:00.0 GPU-8f6e2c1a-0b7d-4e0e-9f51-1d1c2b3a4f5e
         note for 1min 15s: slowed down by heat for 50 % of the last minute
         slowed down now: sw-thermal, hw-slowdown

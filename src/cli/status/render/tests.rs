@@ -1,6 +1,7 @@
 use super::*;
 use crate::control::wire::{
-    Agent, Check, Gpu, GpuProbe, Health, LastExit, Process, ProcessState, Progress, SCHEMA, Tier, Traffic,
+    Agent, Check, Gpu, GpuProbe, Health, LastExit, Mail, OpenIncident, Process, ProcessState, Progress,
+    SCHEMA, Tier, Traffic,
 };
 
 /// 2026-11-22T21:47:00Z
@@ -263,24 +264,28 @@ fn the_headline_and_its_colour_say_who_serves() {
 
 #[test]
 fn what_is_above_the_table_says_where_to_look() {
-    let picture = |serving: Option<&str>, state, problem: Option<&str>| {
+    let picture = |failed: bool, state, problem: Option<&str>| {
         let tiers = vec![tier("best", Health::Down, "", None), tier("next", Health::Down, "", None)];
-        let mut picture = status(serving, tiers);
+        let mut picture = status(Some("next"), tiers);
+        let (tier, kind, cause) = ("best".to_owned(), "failover".to_owned(), "gpu-oom".to_owned());
+        picture.incidents.extend(failed.then(|| OpenIncident { id: 7, tier, kind, opened: at(-65), cause }));
         picture.agent.state = state;
         picture.agent.config_problem = problem.map(str::to_owned);
         render(&picture, NOW, 80, false)
     };
-    let hint = "  → why: mainstay incident last; what to do: mainstay help troubleshooting";
-    let check = |serving, state, expected: bool| {
-        let text = picture(serving, state, None);
+    let hint = "  → what to do: mainstay help troubleshooting";
+    let check = |failed, state, expected: bool| {
+        let text = picture(failed, state, None);
         assert_eq!(text.lines().nth(1) == Some(hint), expected, "{text}");
     };
-    check(Some("best"), AgentState::Serving, false);
-    check(Some("next"), AgentState::Serving, true);
-    check(None, AgentState::Serving, true);
-    check(None, AgentState::Starting, false);
-    check(None, AgentState::Draining, false);
-    let text = picture(Some("best"), AgentState::Serving, Some("/m.toml:3:1: no such key"));
+    // A start is no failure.
+    check(false, AgentState::Serving, false);
+    check(true, AgentState::Serving, true);
+    check(true, AgentState::Draining, false);
+    let incident = " Incident: 7 open for 1min 5s: failover of best, gpu-oom; → mainstay incident 7\n";
+    let text = picture(true, AgentState::Serving, None);
+    assert!(text.contains(incident), "{text}");
+    let text = picture(false, AgentState::Serving, Some("/m.toml:3:1: no such key"));
     assert!(
         text.contains(
             "  Problem: /m.toml:3:1: no such key\n           → all of it: mainstay check --config /etc/mainstay"
@@ -369,4 +374,20 @@ fn one_line_tells_of_the_gpus_where_there_is_something_to_tell() {
     );
     check(GpuProbeState::NoDriver, vec![], Some("no driver: because"));
     check(GpuProbeState::Wedged, vec![lost()], Some("wedged for 1min 15s: because; → mainstay gpus"));
+}
+
+#[test]
+fn mail_is_shown_only_when_it_does_not_get_through() {
+    let said = |trouble: Option<&str>| {
+        let mut status = status(Some("best"), vec![tier("best", Health::Healthy, "", None)]);
+        let trouble_since = trouble.map(|_| at(-3600));
+        let trouble = trouble.map(str::to_owned);
+        status.mail = Some(Mail { waiting: 2, sent: 5, lost: 0, trouble, trouble_since });
+        render(&status, NOW, 120, false)
+    };
+    let line =
+        "     Mail: none gets through for 1h, 2 waiting; → mainstay alert test: connection refused\n";
+    let text = said(Some("connection refused"));
+    assert!(text.contains(line), "{text}");
+    assert!(!said(None).contains("Mail"));
 }
