@@ -247,6 +247,7 @@ impl TierPicture {
                 cut: tally.cut,
                 client_errors: tally.client_errors,
                 refused: tally.refused,
+                skipped: tally.skipped,
                 abandoned: tally.abandoned,
                 weakened: tally.weakened,
             },

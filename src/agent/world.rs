@@ -102,7 +102,11 @@ impl World {
             Action::Prepare { ticket, run } => self.prepare(ticket, run),
             // The loop logs these itself, because it owns their numbering.
             Action::Tell(_) => {}
-            Action::Finish => self.finished = true,
+            Action::Finish => {
+                // Remote tiers have no run that would have been cut.
+                self.seats.iter().for_each(|seat| seat.live.cut());
+                self.finished = true;
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Which further paths may be let through: inference only.
 use super::value::{Given, Wrong, text};
+use crate::kinds;
 
 /// What `server.passthrough` is when it is not written.
 pub(super) const DEFAULT: [&str; 8] = [
@@ -11,39 +12,6 @@ pub(super) const DEFAULT: [&str; 8] = [
     "/v1/rerank",
     "/score",
     "/v1/audio/transcriptions",
-];
-
-/// Paths that change an engine or stop it from serving, each with everything below it. No setting lets them through.
-const CHANGES_AN_ENGINE: [&str; 26] = [
-    // vLLM
-    "/sleep",
-    "/wake_up",
-    "/pause",
-    "/resume",
-    "/abort_requests",
-    "/update_weights",
-    "/collective_rpc",
-    "/reset_prefix_cache",
-    "/reset_mm_cache",
-    "/release_kv_cache_memory",
-    "/invocations",
-    "/scale_elastic_ep",
-    "/start_profile",
-    "/stop_profile",
-    "/v1/load_lora_adapter",
-    "/v1/unload_lora_adapter",
-    // llama-server
-    "/slots",
-    "/props",
-    "/lora-adapters",
-    "/models",
-    // Ollama
-    "/api/pull",
-    "/api/push",
-    "/api/create",
-    "/api/copy",
-    "/api/delete",
-    "/api/blobs",
 ];
 
 /// Paths that mainstay answers itself.
@@ -66,15 +34,11 @@ pub(super) fn path(given: &Given<'_>) -> Result<String, Wrong> {
         ));
     }
     let path = text.to_ascii_lowercase();
-    if CHANGES_AN_ENGINE.iter().any(|root| is_or_is_below(&path, root)) {
+    if kinds::changes_engine(&path) {
         return Err(given.wrong("which changes an engine and is never let through", "remove it"));
     }
-    if OURS.contains(&path.as_str()) {
+    if OURS.contains(&path.as_str()) || path.starts_with("/v1/models/") {
         return Err(given.wrong("which mainstay answers by itself", "remove it"));
     }
     Ok(text)
-}
-
-fn is_or_is_below(path: &str, root: &str) -> bool {
-    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

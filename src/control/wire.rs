@@ -139,6 +139,9 @@ pub struct Traffic {
     /// It was the last tier that could be asked, and the client got an error.
     #[serde(default)]
     pub refused: u64,
+    /// It said that it cannot carry the request, which another tier then got.
+    #[serde(default)]
+    pub skipped: u64,
     /// The client left before its answer was whole.
     #[serde(default)]
     pub abandoned: u64,

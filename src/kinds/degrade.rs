@@ -26,7 +26,7 @@ pub fn apply(degrade: &Degrade, endpoint: Endpoint, body: &mut Value) -> bool {
     // A body that is not an object is refused by whatever engine gets it, so there is nothing to weaken in it.
     if let Some(fields) = body.as_object_mut() {
         if let Some(cap) = degrade.max_tokens {
-            limit(fields, cap);
+            limit(fields, cap, endpoint);
         }
         if let Some(temperature) = degrade.temperature {
             fields.insert("temperature".into(), temperature.into());
@@ -35,12 +35,14 @@ pub fn apply(degrade: &Degrade, endpoint: Endpoint, body: &mut Value) -> bool {
     true
 }
 
-fn limit(fields: &mut serde_json::Map<String, Value>, cap: u64) {
+fn limit(fields: &mut serde_json::Map<String, Value>, cap: u64, endpoint: Endpoint) {
     let mut limited = false;
     for name in LIMITS {
         if let Some(asked) = fields.get_mut(name).filter(|value| !value.is_null()) {
             *asked = capped(asked, cap).into();
-            limited = true;
+            // Not every engine knows the others, and one that does not would have no limit at all.
+            limited |=
+                name == "max_tokens" || (name == "max_completion_tokens" && endpoint == Endpoint::Chat);
         }
     }
     if !limited {
@@ -94,7 +96,9 @@ mod tests {
         for unlimited in [json!(-1), json!("9999"), json!(1e9), json!(f64::MAX), json!([1])] {
             check(Some(200), None, json!({ "max_tokens": unlimited }), json!({ "max_tokens": 200 }));
         }
-        check(Some(200), None, json!({ "n_predict": -1 }), json!({ "n_predict": 200 }));
+        // An engine that does not know a name must be told another one.
+        let both = json!({ "n_predict": 200, "max_tokens": 200 });
+        check(Some(200), None, json!({ "n_predict": -1 }), both);
         let least = json!({ "max_tokens": 900, "min_tokens": 500 });
         check(Some(200), None, least, json!({ "max_tokens": 200, "min_tokens": 200 }));
     }

@@ -158,8 +158,9 @@ fn of_error(api: Api, kind: Kind, status: u16, said: &str) -> Verdict {
     let said = said.to_ascii_lowercase();
     let remote = !kind.is_local();
     match status {
-        // The key is ours there, not the client's.
-        401 | 403 if remote => return Verdict::Misconfigured,
+        // The key is ours, not the client's: what a client sends as one stays with us.
+        401 => return Verdict::Misconfigured,
+        403 if remote => return Verdict::Misconfigured,
         400..=599 => {}
         // Neither an answer nor an error: whoever is there is not an inference engine.
         _ => return Verdict::Misconfigured,

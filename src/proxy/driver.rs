@@ -316,7 +316,9 @@ impl Driver {
     fn look_around(&mut self, input: &Input) {
         let table = self.shared.routes.load();
         let quiet = matches!(input, Input::Data(_) | Input::Sent | Input::Head { .. } | Input::Resumed);
-        if self.committed || (quiet && Arc::ptr_eq(&table, &self.table)) {
+        // Without replay the body went out with the first try, and nothing can be said of who would carry it.
+        let is_gone = self.ask.body.is_null();
+        if self.committed || is_gone || (quiet && Arc::ptr_eq(&table, &self.table)) {
             return;
         }
         self.table = Arc::clone(&table);

@@ -7,11 +7,15 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Memory for request bodies. The first half is `replay_memory`: what lies in it is kept for another try. A body that
-/// finds it full takes from a second half of the same size until it was sent, and one that finds both full is refused.
+/// Memory for so many of the longest bodies is there at least, also where none is to be kept.
+const TRANSIT_MIN: usize = 8;
+
+/// Memory for request bodies. The first part is `replay_memory`: what lies in it is kept for another try. A body that finds
+/// it full takes from a second part, at least as large, until it was sent, and one that finds both full is refused.
 #[derive(Debug)]
 pub(super) struct Budget {
-    limit: usize,
+    replay_limit: usize,
+    transit_limit: usize,
     replay: AtomicUsize,
     transit: AtomicUsize,
 }
@@ -29,8 +33,10 @@ pub(super) struct Lease {
 pub(super) struct NoMemory;
 
 impl Budget {
-    pub fn new(replay_memory: usize) -> Arc<Self> {
-        Arc::new(Self { limit: replay_memory, replay: AtomicUsize::new(0), transit: AtomicUsize::new(0) })
+    pub fn new(replay_memory: usize, max_body: usize) -> Arc<Self> {
+        let transit_limit = replay_memory.max(max_body.saturating_mul(TRANSIT_MIN));
+        let (replay, transit) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { replay_limit: replay_memory, transit_limit, replay, transit })
     }
 
     pub fn lease(self: &Arc<Self>) -> Lease {
@@ -42,7 +48,8 @@ impl Budget {
     }
 
     fn take(&self, replay: bool, bytes: usize) -> bool {
-        let fits = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= self.limit);
+        let limit = if replay { self.replay_limit } else { self.transit_limit };
+        let fits = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= limit);
         self.pool(replay).fetch_update(Relaxed, Relaxed, fits).is_ok()
     }
 }
@@ -67,7 +74,7 @@ impl Lease {
     /// Makes it large enough for `body` and its values. `max`: longest body.
     pub fn grow_to_parsed(&mut self, body: &[u8], max: usize) -> Result<(), Unread> {
         let weight = weight(body);
-        if weight > self.budget.limit.max(max) {
+        if weight > self.budget.transit_limit.max(max) {
             return Err(Unread::TooLarge);
         }
         Ok(self.grow_to(weight)?)
@@ -137,7 +144,8 @@ mod tests {
 
     #[test]
     fn a_body_that_finds_the_replay_memory_full_is_taken_without_replay() {
-        let budget = Budget::new(100);
+        let (replay, transit) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let budget = Arc::new(Budget { replay_limit: 100, transit_limit: 100, replay, transit });
         let mut first = budget.lease();
         first.grow_to(60).unwrap();
         let mut second = budget.lease();
@@ -153,6 +161,13 @@ mod tests {
         assert_eq!(fourth.grow_to(51), Err(NoMemory));
         drop((first, second, third, fourth));
         assert_eq!((budget.replay.load(Relaxed), budget.transit.load(Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn without_replay_memory_bodies_are_taken_all_the_same() {
+        let mut lease = Budget::new(0, 1 << 20).lease();
+        lease.grow_to(1 << 20).unwrap();
+        assert!(!lease.keeps());
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Pulse {
         self.last_byte.fetch_max(now, Relaxed);
     }
 
-    /// The first request in flight begins.
+    /// The engine is waited for from now on: the first request in flight begins, or a client reads again. No byte came.
     fn begin(&self) {
         self.last_progress.fetch_max(clock::now().as_nanos(), Relaxed);
     }
@@ -67,7 +67,7 @@ impl Live {
         let pulse = &self.pulse;
         let in_flight = pulse.in_flight.load(Relaxed);
         if in_flight > 0 && pulse.stalled.load(Relaxed) >= in_flight {
-            pulse.progress();
+            pulse.begin();
         }
         Sample {
             in_flight,
@@ -143,8 +143,7 @@ impl Visit {
         if stalled {
             self.pulse.stalled.fetch_add(1, Relaxed);
         } else {
-            // The engine is waited for from now on, not since its last byte.
-            self.pulse.progress();
+            self.pulse.begin();
             self.pulse.stalled.fetch_sub(1, Relaxed);
         }
     }

@@ -7,6 +7,7 @@ use super::outgoing::{ClientFault, Outgoing};
 use super::plan::NoTier;
 use super::reply::OwnError;
 use super::route::{RouteTable, TierRoute};
+use super::service::refuses_weakened;
 use super::shared::{Report, Shared};
 use super::totals::{Account, End};
 use super::upload::Upload;
@@ -69,6 +70,10 @@ pub(super) async fn answer(
     let max = shared.limits.max_body;
     let mut deadline = Box::pin(tokio::time::sleep((at + shared.limits.request_timeout).since(clock::now())));
     let (head, body) = request.into_parts();
+    let refuses = match refuses_weakened(&head.headers) {
+        Ok(refuses) => refuses,
+        Err(error) => return error.into_response(),
+    };
     let mut lease = shared.budget.lease();
     let read = tokio::select! {
         read = upload::read(&head.headers, body, max, &mut lease) => read,
@@ -86,7 +91,7 @@ pub(super) async fn answer(
     let mut losses: Vec<(TierId, String)> = Vec::new();
     let mut overload = None;
     let mut left: Option<Account> = None;
-    for route in candidates(&table) {
+    for route in candidates(&table, refuses) {
         let Some(mut attempt) = Attempt::begin(route, true) else {
             overload.get_or_insert(Refusal::Full);
             continue;
@@ -121,11 +126,16 @@ pub(super) async fn answer(
     if let Some(mut account) = left {
         account.settle(End::Refused);
     }
-    none_left(&table, losses, overload, shared).into_response()
+    none_left(&table, losses, overload, refuses, shared).into_response()
 }
 
-/// The tiers that may have the path and are open, best first. One that is leaving is DOWN, and gets nothing new.
-fn candidates(table: &RouteTable) -> impl Iterator<Item = &TierRoute> {
+/// The tiers that may have the path and are open, best first. One that is leaving is DOWN, and gets nothing new. Nothing is
+/// capped here, but a tier whose other answers are weakened is none for a client that refuses such.
+fn candidates(table: &RouteTable, refuses: bool) -> impl Iterator<Item = &TierRoute> {
+    open(table).filter(move |route| !refuses || route.degrade.is_none())
+}
+
+fn open(table: &RouteTable) -> impl Iterator<Item = &TierRoute> {
     let ranks = if table.failover { table.tiers.len() } else { 1 };
     let tiers = table.tiers.iter().take(ranks);
     tiers.filter(|route| route.kind.api() == Api::OpenAi && route.standing_now() == Standing::Open)
@@ -135,6 +145,7 @@ fn none_left(
     table: &RouteTable,
     losses: Vec<(TierId, String)>,
     overload: Option<Refusal>,
+    refuses: bool,
     shared: &Shared,
 ) -> OwnError {
     let has_it = |route: &TierRoute| route.kind.api() == Api::OpenAi;
@@ -142,6 +153,9 @@ fn none_left(
         let reasons =
             table.tiers.iter().map(|r| (r.tier, "this path is not translated".to_owned())).collect();
         return OwnError::no_tier(NoTier::NobodyCarries(reasons), table, shared);
+    }
+    if refuses && losses.is_empty() && overload.is_none() && open(table).next().is_some() {
+        return OwnError::no_tier(NoTier::OnlyWeakened, table, shared);
     }
     OwnError::refusal(overload.unwrap_or(Refusal::Failed(losses)), table, shared)
 }

@@ -50,7 +50,7 @@ impl Shared {
         metrics: Metrics,
     ) -> Arc<Self> {
         Arc::new(Self {
-            budget: Budget::new(limits.replay_memory),
+            budget: Budget::new(limits.replay_memory, limits.max_body),
             limits,
             routes,
             reports,

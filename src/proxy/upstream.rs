@@ -22,6 +22,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+/// How long a connection that was used before may take to be ready for another request. One that is has nothing to do.
+const READY: Duration = Duration::from_millis(100);
 /// vLLM and llama-server close an idle connection after 5 s; one that is nearly as old is not worth the race.
 const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Idle connections kept per run.
@@ -83,7 +85,15 @@ impl Connection {
 
     /// Sends `request` and waits for the head of its answer.
     pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, Lost> {
-        if self.sender.ready().await.is_err() {
+        if self.reused {
+            // An answer that came before its request was read to the end leaves a connection that still writes. Whoever
+            // would take such a one waits for nothing that he can see.
+            match tokio::time::timeout(READY, self.sender.ready()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(self.ended()),
+                Err(_) => return Err(Lost::Stale),
+            }
+        } else if self.sender.ready().await.is_err() {
             return Err(self.ended());
         }
         self.sender

@@ -100,7 +100,8 @@ families! {
 
     REQUESTS: Counter "requests" ["tier" "outcome"]
         "Requests that a tier was asked, by what became of them there: answered, client_error (answered, and the request \
-         was wrong), failed_over, cut, refused (no other tier was left) or abandoned (the client left)";
+         was wrong), failed_over, cut, refused (no other tier was left), skipped (it cannot carry such) or abandoned \
+         (the client left)";
     WEAKENED: Counter "weakened_answers" ["tier"] "Answers that were begun under the tier's degrade table";
     IN_FLIGHT: Gauge "requests_in_flight" ["tier"] "Requests that a tier is at";
     ERRORS: Counter "errors" ["code"] "Requests that mainstay itself answered with an error, by its code";

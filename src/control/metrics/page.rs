@@ -127,6 +127,7 @@ impl Page {
             ("failed_over", traffic.failed_over),
             ("cut", traffic.cut),
             ("refused", traffic.refused),
+            ("skipped", traffic.skipped),
             ("abandoned", traffic.abandoned),
         ];
         for (outcome, count) in outcomes {

@@ -15,7 +15,7 @@ use std::mem;
 pub(super) struct Attempt {
     pub to: Candidate,
     pub standing: Standing,
-    began: Moment,
+    pub began: Moment,
     /// When the answer last gave a byte.
     pub heard: Option<Moment>,
     /// It was asked again on a fresh connection already.
@@ -42,10 +42,22 @@ pub(super) struct Holding {
 pub(super) enum State {
     Idle,
     Asking(Attempt),
-    Judging { attempt: Attempt, status: u16, headers: HeaderMap, body: BytesMut },
+    Judging {
+        attempt: Attempt,
+        status: u16,
+        headers: HeaderMap,
+        body: BytesMut,
+    },
     Holding(Box<Holding>),
-    Relaying { attempt: Attempt, answer: Answer },
-    Closing { attempt: Attempt },
+    Relaying {
+        attempt: Attempt,
+        answer: Answer,
+    },
+    /// `until`: how long the end of the upstream's body is waited for.
+    Closing {
+        attempt: Attempt,
+        until: Moment,
+    },
     Over,
 }
 
@@ -56,7 +68,7 @@ impl State {
             Self::Asking(attempt)
             | Self::Judging { attempt, .. }
             | Self::Relaying { attempt, .. }
-            | Self::Closing { attempt } => Some(attempt),
+            | Self::Closing { attempt, .. } => Some(attempt),
             Self::Holding(holding) => Some(&holding.attempt),
         }
     }
@@ -67,7 +79,7 @@ impl State {
             Self::Asking(attempt)
             | Self::Judging { attempt, .. }
             | Self::Relaying { attempt, .. }
-            | Self::Closing { attempt } => Some(attempt),
+            | Self::Closing { attempt, .. } => Some(attempt),
             Self::Holding(holding) => Some(&mut holding.attempt),
         }
     }
@@ -78,7 +90,7 @@ impl State {
             Self::Asking(attempt)
             | Self::Judging { attempt, .. }
             | Self::Relaying { attempt, .. }
-            | Self::Closing { attempt } => Some(attempt),
+            | Self::Closing { attempt, .. } => Some(attempt),
             Self::Holding(holding) => Some(holding.attempt),
         }
     }
@@ -239,14 +251,18 @@ impl Exchange {
         }
         self.failed |= loss.failure;
         self.overload = loss.overload.or(self.overload.take());
-        if loss.skip {
-            steps.push(Step::Tell(tier, Outcome::Skipped(loss.why.clone())));
-        }
+        let skipped = loss.skip.then(|| Step::Tell(tier, Outcome::Skipped(loss.why.clone())));
         self.losses.push((tier, loss.why));
-        match self.next(now) {
-            Some(step) if loss.skip => steps.push(step),
-            Some(step) => steps.extend([Step::Tell(tier, Outcome::MovedOn), step]),
-            None => steps.extend(self.exhausted(tier)),
+        match (self.next(now), skipped) {
+            (Some(step), Some(skipped)) => steps.extend([skipped, step]),
+            (Some(step), None) => steps.extend([Step::Tell(tier, Outcome::MovedOn), step]),
+            (None, skipped) => {
+                let last = self.exhausted(tier);
+                // Where its own words are passed on, that is what became of the request there.
+                let is_told = last.iter().any(|step| matches!(step, Step::Tell(of, _) if *of == tier));
+                steps.extend(skipped.filter(|_| !is_told));
+                steps.extend(last);
+            }
         }
         steps
     }
@@ -287,7 +303,8 @@ impl Exchange {
             Some((heard + limit, "went silent in the middle of its answer"))
         };
         match &self.state {
-            State::Idle | State::Over | State::Closing { .. } => None,
+            State::Idle | State::Over => None,
+            State::Closing { until, .. } => Some((*until, "did not end its answer")),
             State::Relaying { .. } => between(),
             State::Asking(_) | State::Judging { .. } | State::Holding(_) => {
                 if attempt.overdue.is_some() {

@@ -11,6 +11,10 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use serde_json::json;
 use std::mem;
+use std::time::Duration;
+
+/// How long the end of an answer is waited for that is complete: the connection is good for the next request only then.
+const CLOSING: Duration = Duration::from_secs(1);
 
 impl Exchange {
     /// Takes one input and answers what to do about it.
@@ -31,7 +35,7 @@ impl Exchange {
             }
             State::Holding(holding) => self.holding(now, holding, input),
             State::Relaying { attempt, answer } => self.relaying(now, attempt, answer, input),
-            State::Closing { attempt } => self.closing(attempt, input),
+            State::Closing { attempt, until } => self.closing(now, attempt, until, input),
         }
     }
 
@@ -44,7 +48,7 @@ impl Exchange {
             State::Relaying { attempt, answer } => {
                 self.cut_short(&attempt, &answer, "the request took too long", 0)
             }
-            State::Closing { attempt } => finish(&attempt),
+            State::Closing { .. } => vec![Step::Leave, Step::End],
         }
     }
 
@@ -227,7 +231,7 @@ impl Exchange {
             steps.push(Step::Body(if at == 0 { answer.marked(marks, bytes) } else { bytes }));
         }
         if done {
-            self.state = State::Closing { attempt };
+            steps.push(self.close(attempt));
             return steps;
         }
         steps.extend(self.relay(attempt, answer, rest));
@@ -284,7 +288,7 @@ impl Exchange {
                 }
                 Meaning::Done if answer.complete() => {
                     steps.push(Step::Body(bytes));
-                    self.state = State::Closing { attempt };
+                    steps.push(self.close(attempt));
                     return steps;
                 }
                 Meaning::Done => "the engine stopped without a finish reason",
@@ -314,7 +318,7 @@ impl Exchange {
             State::Relaying { attempt, answer } => {
                 self.cut_short(&attempt, &answer, "the engine stopped without a finish reason", 1)
             }
-            State::Closing { attempt } => finish(&attempt),
+            State::Closing { .. } => vec![Step::Leave, Step::End],
             // The reading itself ended or moved the request.
             state @ (State::Idle | State::Asking(_) | State::Judging { .. } | State::Over) => {
                 self.state = state;
@@ -323,17 +327,28 @@ impl Exchange {
         }
     }
 
-    /// The answer is complete; only the end of the upstream's body is missing, and may stay so.
-    fn closing(&mut self, attempt: Attempt, input: Input) -> Vec<Step> {
+    /// The answer is complete, and counts as that: many clients leave with its last event.
+    fn close(&mut self, attempt: Attempt) -> Step {
+        let told = Step::Tell(attempt.to.tier, Outcome::Answered);
+        let until = attempt.heard.unwrap_or(attempt.began) + CLOSING;
+        self.state = State::Closing { attempt, until };
+        told
+    }
+
+    /// Only the end of the upstream's body is missing, and may stay so.
+    fn closing(&mut self, now: Moment, attempt: Attempt, until: Moment, input: Input) -> Vec<Step> {
         match input {
-            Input::End | Input::Broken | Input::Lost(_) | Input::Cut | Input::Data(_) => finish(&attempt),
+            Input::End | Input::Broken | Input::Lost(_) | Input::Cut | Input::Data(_) => {
+                vec![Step::Leave, Step::End]
+            }
+            Input::Wake if now >= until => vec![Step::Leave, Step::End],
             Input::Wake
             | Input::Standing(_)
             | Input::Full
             | Input::Sent
             | Input::Head { .. }
             | Input::Resumed => {
-                self.state = State::Closing { attempt };
+                self.state = State::Closing { attempt, until };
                 Vec::new()
             }
         }

@@ -109,6 +109,30 @@ fn a_configuration_that_is_wrong_or_not_there_starts_nothing() {
     assert!(said.contains("mainstay.toml:2:10: "), "{said}");
 }
 
+/// No run is ended there, so nothing else tells its clients.
+#[test]
+fn a_stream_of_a_remote_tier_is_cut_in_good_order_when_the_drain_is_over() {
+    let far = Rig::start(&[tier("far", "\"tokens\": 10000, \"token_ms\": 100", QUICK)]);
+    far.until_serving("far");
+    let remote = format!(
+        "[[tier]]\nname = \"remote\"\nengine = \"remote\"\nurl = \"http://{}\"\nmodel = \"far-model\"\n",
+        far.endpoint()
+    );
+    let mut rig = Rig::start(&[remote]);
+    rig.until_serving("remote");
+    let mut stream = rig.stream();
+    stream.read_exact(&mut [0_u8; 1]).expect("the answer has begun");
+    rig.signal(Signal::SIGTERM);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).expect("an answer that ends");
+    assert!(
+        rest.contains("\"code\":\"stream_cut\"") && !rest.contains("[DONE]"),
+        "{}",
+        &rest[rest.len().saturating_sub(500)..]
+    );
+    assert!(rig.ended().success());
+}
+
 /// Kills the agent, and its shim, which therefore ends nothing any more.
 fn kill_agent_and_shim(rig: &mut Rig, shim: u32) {
     send(shim, Signal::SIGSTOP);

@@ -228,3 +228,54 @@ fn its_limits() {
     let bed = Bed::new(vec![vllm("first", dead_port())]);
     assert_eq!(bed.post("/tokenize", &json!({})).code(), "all_tiers_down");
 }
+
+/// It answers an upload before it has read it, and keeps the connection; any other request it answers as it should.
+fn hasty_engine() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut stream = stream.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    head.push(byte[0]);
+                }
+                let (status, body) = match head.starts_with(b"POST /tokenize") {
+                    true => ("404 Not Found", r#"{"detail":"Not Found"}"#),
+                    false => (
+                        "200 OK",
+                        r#"{"model":"m","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}"#,
+                    ),
+                };
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+                );
+                stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_connection_that_still_uploads_is_nobody_elses() {
+    let bed = Bed::with(Limits { max_body: 8 << 20, ..limits() }, vec![vllm("first", hasty_engine())]);
+    let mut slow = connect(bed.port);
+    let (head, piece) =
+        ("POST /tokenize HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n", vec![b'x'; 2 << 20]);
+    slow.write_all(format!("{head}{:x}\r\n", piece.len()).as_bytes()).unwrap();
+    slow.write_all(&piece).unwrap();
+    slow.write_all(b"\r\n").unwrap();
+    // It was answered, and goes on sending.
+    let mut status = [0; 12];
+    slow.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 404");
+    let answer = bed.chat(false);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    drop(slow);
+}

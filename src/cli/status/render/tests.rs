@@ -385,8 +385,7 @@ fn mail_is_shown_only_when_it_does_not_get_through() {
         status.mail = Some(Mail { waiting: 2, sent: 5, lost: 0, trouble, trouble_since });
         render(&status, NOW, 120, false)
     };
-    let line =
-        "     Mail: none gets through for 1h, 2 waiting; → mainstay alert test: connection refused\n";
+    let line = "     Mail: none gets through for 1h, 2 waiting; → mainstay alert test: connection refused\n";
     let text = said(Some("connection refused"));
     assert!(text.contains(line), "{text}");
     assert!(!said(None).contains("Mail"));

@@ -80,3 +80,27 @@ fn the_request_timeout_ends_everything() {
     assert_eq!(play.done.last().unwrap(), "end");
     assert!(play.done.iter().any(|step| step.contains("took too long")));
 }
+
+/// Clients leave with `[DONE]`, and an engine may keep its connection open behind it.
+#[test]
+fn an_answer_counts_when_it_is_complete_and_its_end_is_not_waited_for_long() {
+    let play = Play::streaming(&THREE).feed([events(), event(CONTENT), event(FINISH), event("[DONE]")]);
+    assert_eq!(play.done.last().unwrap(), "tell 0 Answered");
+    let due = play.exchange.wake_at().unwrap();
+    assert!(due.since(play.now) <= Duration::from_secs(1));
+    let mut play = play.feed([Input::Wake]);
+    assert_eq!(play.done.last().unwrap(), "tell 0 Answered", "not yet");
+    play.now = due;
+    let play = play.feed([Input::Wake]);
+    assert!(play.done.ends_with(&["leave", "end"].map(str::to_owned)), "{:?}", play.done);
+    assert!(play.exchange.is_over());
+}
+
+/// It says that it cannot, and nobody is left who could: its own words are the answer, and count as one.
+#[test]
+fn what_is_passed_on_is_no_skip() {
+    let too_long = r#"{"error":{"message":"maximum context length is 4096","code":400}}"#;
+    let play = Play::streaming(&THREE[..1]).feed(refused(400, too_long));
+    assert!(!play.done.iter().any(|step| step.contains("Skipped")), "{:?}", play.done);
+    assert_eq!(play.done.last().unwrap(), "tell 0 Answered");
+}
