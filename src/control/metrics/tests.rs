@@ -50,6 +50,7 @@ fn tier(name: &str, rank: u16, process: Option<Process>) -> Tier {
             failed_over: 4,
             cut: 1,
             refused: 1,
+            skipped: 0,
             abandoned: 1,
             weakened: 2,
         },
