@@ -189,7 +189,8 @@ mod tests {
         assert!(live.sample().last_progress > before);
         slow.set_stalled(false);
         let resumed = live.sample().last_progress;
-        assert_eq!(live.sample().last_progress, resumed);
+        let sample = live.sample();
+        assert_eq!((sample.last_progress, sample.last_byte), (resumed, Moment::default()), "no byte came");
     }
 
     #[test]

@@ -11,6 +11,7 @@ import sys
 import time
 
 import openai
+from httpcore2._backends import sync
 
 MASKED = {"id", "created", "timings", "system_fingerprint", "cached_tokens", "request_id"}
 QUESTION = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": "Tell me about supervisors."}]
@@ -18,6 +19,10 @@ GREEDY = {"temperature": 0, "seed": 7}
 
 # As the client does by default: llama-server closes idle connections, and asked directly it may do so just as it is asked.
 RETRIES = 2
+
+TRIES = 10                             # of a scene in which the machine did not keep the client's time
+LATE = 0.5                             # seconds after a read's own limit
+overslept = []
 
 
 def plain(value):
@@ -97,13 +102,39 @@ def show(name, outcome):
 
 
 def play(name, call, whose_words):
-    began = time.monotonic()
-    try:
-        show(name, {"result": plain(call())})
-    except openai.OpenAIError as error:
-        show(name, failure(error, whose_words))
-    # Not compared; for whoever wonders about a difference.
-    print(f"{time.monotonic() - began:8.3f} s  {name}", file=sys.stderr, flush=True)
+    for _ in range(TRIES):
+        overslept.clear()
+        began = time.monotonic()
+        try:
+            outcome = {"result": plain(call())}
+        except openai.OpenAIError as error:
+            outcome = failure(error, whose_words)
+        # Not compared; for whoever wonders about a difference.
+        print(f"{time.monotonic() - began:8.3f} s  {name}", file=sys.stderr, flush=True)
+        if not overslept:
+            break
+        print(f"            asked again: the machine woke the client {max(overslept):.1f} s after its own time limit",
+              file=sys.stderr, flush=True)
+    show(name, outcome)
+
+
+def watch_the_clock():
+    """Notes each read that came back with data although its own time limit was over by then.
+
+    No endpoint can cause that, also none that trickles: the kernel ends a read at its limit, whoever is at the other end. A
+    machine with two cores that compute can: here plain reads with a limit of 0.2 s were seen to be woken after ten seconds.
+    Such a scene says nothing of the endpoint.
+    """
+    read = sync.SyncStream.read
+
+    def measured(stream, max_bytes, timeout=None):
+        began = time.monotonic()
+        data = read(stream, max_bytes, timeout)
+        late = time.monotonic() - began - (timeout if timeout is not None else float("inf"))
+        if late > LATE:
+            overslept.append(late)
+        return data
+    sync.SyncStream.read = measured
 
 
 async def asynchronous(base_url, model):
@@ -128,6 +159,7 @@ async def asynchronous(base_url, model):
 
 def main():
     base_url, model, *flags = sys.argv[1:]
+    watch_the_clock()
     client = openai.OpenAI(base_url=base_url, api_key="none", max_retries=RETRIES, timeout=120)
     for name, (call, whose_words) in scenes(client, model).items():
         if name != "unknown model" or "--any-model" not in flags:

@@ -231,3 +231,23 @@ fn an_agent_that_has_only_begun_says_what_it_knows() {
     let text = text(&status, &Figures::default());
     assert!(text.contains("mainstay_build_info") && !text.contains("tier="), "{text}");
 }
+
+/// GPU 0 was lost, and the driver has given its number to what was GPU 1: one series, of the one that is there.
+#[test]
+fn a_lost_gpu_takes_no_series_from_the_one_that_has_its_number_now() {
+    let (mut status, figures) = full();
+    let lost = Gpu {
+        verdict: wire::GpuVerdict::Unknown,
+        temperature_c: None,
+        uuid: Some("GPU-lost".into()),
+        ..gpu()
+    };
+    status.gpus = vec![lost.clone(), gpu()];
+    let both = text(&status, &figures);
+    assert!(
+        !both.contains("GPU-lost") && both.contains("mainstay_gpu_verdict{gpu=\"0\",verdict=\"ok\"} 1.0"),
+        "{both}"
+    );
+    status.gpus = vec![lost];
+    assert!(text(&status, &figures).contains("GPU-lost"), "nobody has followed it");
+}
