@@ -1,14 +1,59 @@
 //! Addresses as they are typed: where we listen, where a remote tier is, whose pages may call us.
-use super::alert::{Relay, Security};
-use super::remote::Url;
 use super::value::{Given, Wrong, text};
 use http::Uri;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 const LISTEN_FORM: &str = r#"write ADDRESS:PORT, such as "127.0.0.1:8000", "0.0.0.0:8000" or "[::1]:8000""#;
 const RELAY_FORM: &str =
     r#"write "smtp://HOST:PORT" (TLS when offered), "smtp+starttls://HOST:PORT" or "smtps://HOST:PORT""#;
 const URL_FORM: &str = r#"write http://HOST:PORT, such as "http://gpu2:8000""#;
+
+/// The server that takes the mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay {
+    pub security: Security,
+    /// A name or a numeric address; IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// `smtp://`: STARTTLS when the relay offers it.
+    Offered,
+    /// `smtp+starttls://`: STARTTLS, or no mail.
+    Required,
+    /// `smtps://`: TLS from the first byte.
+    Wrapped,
+}
+
+/// `http://HOST:PORT/BASE`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Url {
+    /// A name or a numeric address; IPv6 without brackets.
+    pub host: String,
+    pub port: u16,
+    /// Empty, or `/…` without a slash at its end.
+    pub base_path: String,
+}
+
+impl Url {
+    /// `HOST:PORT`, as in a `Host` header.
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority(), self.base_path)
+    }
+}
 
 /// `127.0.0.1:8000` or `[::1]:8000`. Port 0 lets the kernel choose.
 pub(super) fn listen(given: &Given<'_>) -> Result<SocketAddr, Wrong> {

@@ -1,5 +1,6 @@
 //! `[alert.mail]`: whom to mail, through which relay, and about what.
 use super::address;
+pub use super::address::{Relay, Security};
 use super::secret::{self, Secret};
 use super::section::Section;
 use super::value::{Given, Wrong, absolute_path, duration, one_of, text, words};
@@ -29,25 +30,6 @@ pub struct Mail {
     pub on: Vec<Occasion>,
     /// From one mail that opened an incident to the next.
     pub at_most_every: Duration,
-}
-
-/// The server that takes the mail.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Relay {
-    pub security: Security,
-    /// A name or a numeric address; IPv6 without brackets.
-    pub host: String,
-    pub port: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Security {
-    /// `smtp://`: STARTTLS when the relay offers it.
-    Offered,
-    /// `smtp+starttls://`: STARTTLS, or no mail.
-    Required,
-    /// `smtps://`: TLS from the first byte.
-    Wrapped,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

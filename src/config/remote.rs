@@ -1,10 +1,10 @@
 //! The keys of a tier that is a server elsewhere.
 use super::address;
+pub use super::address::Url;
 use super::secret::{self, Secret};
 use super::section::Section;
 use super::value::one_of;
 use crate::kinds::Api;
-use std::fmt;
 
 /// A server that we do not own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,33 +14,6 @@ pub struct Remote {
     pub api_key: Option<Secret>,
     /// Below the URL's base path.
     pub health_path: String,
-}
-
-/// `http://HOST:PORT/BASE`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Url {
-    /// A name or a numeric address; IPv6 without brackets.
-    pub host: String,
-    pub port: u16,
-    /// Empty, or `/…` without a slash at its end.
-    pub base_path: String,
-}
-
-impl Url {
-    /// `HOST:PORT`, as in a `Host` header.
-    pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl fmt::Display for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.base_path)
-    }
 }
 
 /// The dialect comes first, because it decides the tier's kind.

@@ -1,6 +1,6 @@
 //! `GET /v1/events`: what is kept, and with `follow=1` what comes, as lines of JSON.
 use super::feed::Feed;
-use super::server::{Served, problem};
+use super::served::{Served, problem};
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};

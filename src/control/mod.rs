@@ -8,11 +8,13 @@ mod events;
 pub mod feed;
 pub mod metrics;
 pub mod process;
+mod served;
 pub mod server;
 pub mod wire;
 
 pub use feed::Feed;
-pub use server::{Faults, MetricsSource, Open, Order, Refused, Served, StatusSource, serve};
+pub use served::{Faults, MetricsSource, Order, Refused, Served, StatusSource};
+pub use server::{Open, serve};
 
 /// The socket that only answers questions, in the runtime directory.
 pub const STATUS_SOCKET: &str = "status.sock";

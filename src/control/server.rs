@@ -1,7 +1,7 @@
 //! The two sockets. Whoever connects is bounded in number and time, so that a slow or garbled client costs nobody but
 //! itself; a policy loop that does not answer becomes a 503, never a client that hangs.
 use super::events::{Endless, events};
-use super::feed::Feed;
+use super::served::{Order, Refused, Served, problem};
 use super::{CONTROL_SOCKET, STATUS_SOCKET, metrics, wire};
 use crate::policy::Command;
 use axum::extract::rejection::PathRejection;
@@ -11,20 +11,16 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bytes::Bytes;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::collections::VecDeque;
 use std::fs;
-use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -40,45 +36,6 @@ const CONVERSATION: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(5);
 /// After a failed `accept` (no descriptors left): time for others to give some back.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-
-/// Makes a status at the moment it is asked for.
-pub type StatusSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = wire::Status> + Send>> + Send + Sync>;
-/// Makes the text of `GET /metrics`; `None` when it cannot be had. It bounds its own time.
-pub type MetricsSource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Bytes>> + Send>> + Send + Sync>;
-/// Causes the fault of this name; false when there is none of this name.
-pub type Faults = Arc<dyn Fn(&str) -> bool + Send + Sync>;
-
-/// What the agent puts behind the sockets.
-#[derive(Clone)]
-pub struct Served {
-    pub status: StatusSource,
-    pub events: Arc<Feed>,
-    pub metrics: MetricsSource,
-    /// Commands on their way to the policy loop.
-    pub operator: mpsc::Sender<Order>,
-    /// Present only in an agent that was started for tests.
-    pub faults: Option<Faults>,
-}
-
-/// A command, and the door through which its answer goes back. Dropping it unanswered tells the client that the agent
-/// is ending.
-#[derive(Debug)]
-pub struct Order {
-    /// The tier's name as it was typed: nobody has looked whether there is such a tier.
-    pub tier: String,
-    pub command: Command,
-    /// The event's `seq`, or why not.
-    pub answer: oneshot::Sender<Result<u64, Refused>>,
-}
-
-/// Why a command was not taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// No tier has this name; these are the names.
-    NotFound(Vec<String>),
-    /// It cannot be now, or never for this tier; the sentence says why.
-    Conflict(String),
-}
 
 /// Both sockets, open. Dropping it ends every conversation and removes the files.
 #[derive(Debug)]
@@ -260,15 +217,4 @@ fn no_answer() -> Response {
         ANSWER.as_secs()
     );
     problem(StatusCode::SERVICE_UNAVAILABLE, "agent_stuck", &sentence)
-}
-
-pub(super) fn problem(status: StatusCode, code: &str, message: &str) -> Response {
-    let class = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
-    let details = wire::Details {
-        message: message.to_owned(),
-        class: class.to_owned(),
-        param: None,
-        code: code.to_owned(),
-    };
-    (status, Json(wire::Problem { error: details })).into_response()
 }

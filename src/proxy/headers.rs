@@ -105,6 +105,17 @@ pub(super) fn value_of(text: &str) -> HeaderValue {
     HeaderValue::try_from(plain).unwrap_or(HeaderValue::from_static("?"))
 }
 
+/// Does the request refuse weakened answers? `None` when what it says is neither yes nor no: taken for "allow" it would
+/// weaken answers that somebody tried to refuse.
+pub(super) fn refuses_weakened(fields: &HeaderMap) -> Option<bool> {
+    match fields.get(DEGRADE).map(|value| value.as_bytes().trim_ascii()) {
+        None => Some(false),
+        Some(value) if value.eq_ignore_ascii_case(b"refuse") => Some(true),
+        Some(value) if value.eq_ignore_ascii_case(b"allow") => Some(false),
+        Some(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,6 @@ use super::outgoing::{ClientFault, Outgoing};
 use super::plan::NoTier;
 use super::reply::OwnError;
 use super::route::{RouteTable, TierRoute};
-use super::service::refuses_weakened;
 use super::shared::{Report, Shared};
 use super::totals::{Account, End};
 use super::upload::Upload;
@@ -70,9 +69,8 @@ pub(super) async fn answer(
     let max = shared.limits.max_body;
     let mut deadline = Box::pin(tokio::time::sleep((at + shared.limits.request_timeout).since(clock::now())));
     let (head, body) = request.into_parts();
-    let refuses = match refuses_weakened(&head.headers) {
-        Ok(refuses) => refuses,
-        Err(error) => return error.into_response(),
+    let Some(refuses) = headers::refuses_weakened(&head.headers) else {
+        return OwnError::bad_degrade().into_response();
     };
     let mut lease = shared.budget.lease();
     let read = tokio::select! {

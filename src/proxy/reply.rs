@@ -35,6 +35,10 @@ impl OwnError {
         Self { retry_after: Some(after), ..self }
     }
 
+    pub fn bad_degrade() -> Self {
+        Self::invalid("x-mainstay-degrade", "x-mainstay-degrade is neither refuse nor allow")
+    }
+
     pub fn not_found(path: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, Code::NotFound, format!("There is nothing at {path}"))
     }

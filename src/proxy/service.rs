@@ -126,19 +126,8 @@ fn ask(endpoint: Endpoint, fields: &HeaderMap, body: Value) -> Result<Ask, OwnEr
         Some(Value::Bool(streaming)) => *streaming,
         Some(_) => return Err(OwnError::invalid("stream", "stream is neither true nor false")),
     };
-    Ok(Ask { endpoint, streaming, model, refuses_weakened: refuses_weakened(fields)?, body })
-}
-
-pub(super) fn refuses_weakened(fields: &HeaderMap) -> Result<bool, OwnError> {
-    match fields.get(headers::DEGRADE).map(|value| value.as_bytes().trim_ascii()) {
-        None => Ok(false),
-        Some(value) if value.eq_ignore_ascii_case(b"refuse") => Ok(true),
-        Some(value) if value.eq_ignore_ascii_case(b"allow") => Ok(false),
-        // Taken for "allow" it would weaken answers that somebody tried to refuse.
-        Some(_) => {
-            Err(OwnError::invalid("x-mainstay-degrade", "x-mainstay-degrade is neither refuse nor allow"))
-        }
-    }
+    let refuses_weakened = headers::refuses_weakened(fields).ok_or_else(OwnError::bad_degrade)?;
+    Ok(Ask { endpoint, streaming, model, refuses_weakened, body })
 }
 
 /// What is said to a client above `max_connections`.
