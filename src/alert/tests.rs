@@ -1,5 +1,6 @@
 //! Outbox and courier against a relay that follows a script.
 mod courier;
+mod day;
 mod outbox;
 mod relay;
 

@@ -16,6 +16,9 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
+/// How long a status takes to be made.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// A status with nothing unusual in it.
 pub fn status(serving: Option<&str>) -> wire::Status {
     let now = "2026-11-22T21:47:00.123Z".to_owned();
@@ -105,7 +108,11 @@ impl Agent {
             }
         });
         let source = Arc::new(move || -> std::pin::Pin<Box<dyn Future<Output = wire::Status> + Send>> {
-            Box::pin(std::future::ready(status(serving)))
+            Box::pin(async move {
+                // As in a real agent, which reads /proc for it.
+                tokio::time::sleep(LOOK).await;
+                status(serving)
+            })
         });
         let events = Arc::new(Feed::resume([]));
         let served =

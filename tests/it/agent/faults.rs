@@ -5,6 +5,10 @@ use mainstay::control::wire::ProcessState;
 use mainstay::policy::Command as Order;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const QUICK: &str = "restart = { base = \"100ms\", max = \"200ms\" }\nstop_grace = \"1s\"";
 
@@ -160,15 +164,29 @@ fn a_dead_shim_takes_its_run_with_it_and_a_new_one_begins() {
 }
 
 /// Nobody else at the tier's port may be taken for its engine.
+/// It answers as a healthy engine would, while our own is still on its way to the port.
 #[test]
 fn a_stranger_at_the_port_is_not_asked() {
-    let stranger = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let stranger = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = stranger.local_addr().expect("its address").port();
-    let rig = pair("", &format!("{QUICK}\nport = {port}"));
+    let gone = Arc::new(AtomicBool::new(false));
+    let is_gone = Arc::clone(&gone);
+    let answering = std::thread::spawn(move || {
+        for stream in stranger.incoming() {
+            if is_gone.load(Relaxed) {
+                return;
+            }
+            let _ = stream
+                .and_then(|mut stream| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"));
+        }
+    });
+    let rig = pair("\"bind_after\": 3", &format!("{QUICK}\nport = {port}"));
     let exit = rig.until_process("the start has failed", "best", |p| p.last_exit.clone());
     assert_eq!(exit.cause, "port-in-use");
     assert!(!rig.log().contains("to=\"best\""), "it never serves:\n{}", rig.log());
-    drop(stranger);
+    gone.store(true, Relaxed);
+    let _ = TcpStream::connect(("127.0.0.1", port));
+    answering.join().expect("it leaves");
     rig.until_serving("best");
 }
 
