@@ -154,13 +154,17 @@ fn of_text(api: Api, kind: Kind, status: u16, text: &str) -> Verdict {
     }
 }
 
+/// What the guards of vLLM and of llama-server say, which stand before everything else.
+const WANTS_A_KEY: [&str; 3] = ["unauthorized", "authentication_error", "invalid api key"];
+
 fn of_error(api: Api, kind: Kind, status: u16, said: &str) -> Verdict {
     let said = said.to_ascii_lowercase();
     let remote = !kind.is_local();
     match status {
-        // The key is ours, not the client's: what a client sends as one stays with us.
-        401 => return Verdict::Misconfigured,
-        403 if remote => return Verdict::Misconfigured,
+        // The key is ours there, not the client's.
+        401 | 403 if remote => return Verdict::Misconfigured,
+        // And here: what a client sends as a key stays with us, so none of them can satisfy an engine that wants one.
+        401 if WANTS_A_KEY.iter().any(|words| said.contains(words)) => return Verdict::Misconfigured,
         400..=599 => {}
         // Neither an answer nor an error: whoever is there is not an inference engine.
         _ => return Verdict::Misconfigured,

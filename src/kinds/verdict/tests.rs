@@ -208,7 +208,7 @@ fn every_row_decides_its_answer() {
     check(O, 500, &ollama("option \"num_predict\" must be of type integer"), BadInput);
     // ClientError
     check(V, 400, &openai("temperature must be non-negative", "BadRequestError", 400), ClientError);
-    check(V, 401, r#"{"error":"Unauthorized"}"#, Misconfigured);
+    check(V, 401, &openai("this user may not", "PermissionError", 401), ClientError);
     check(V, 404, &openai("The LoRA adapter was gone", "NotFoundError", 404), ClientError);
     check(L, 413, &openai("too large", "invalid_request_error", 413), ClientError);
     check(V, 422, r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#, ClientError);
@@ -216,6 +216,8 @@ fn every_row_decides_its_answer() {
     // What is no inference engine
     check(REMOTE, 401, &openai("bad key", "authentication_error", 401), Misconfigured);
     check(REMOTE, 302, "", Misconfigured);
+    check(V, 401, r#"{"error":"Unauthorized"}"#, Misconfigured);
+    check(L, 401, &openai("Invalid API Key", "authentication_error", 401), Misconfigured);
     check(V, 101, "", Misconfigured);
 }
 
