@@ -79,7 +79,7 @@ impl Standing {
         let MailTally { sent, lost, standstill, .. } = &self.tally;
         let waiting = self.outbox.waiting() as u64;
         // What was given up is counted; the relay has not been asked since.
-        let standstill = standstill.as_ref().filter(|_| waiting > 0);
+        let standstill = standstill.as_ref().filter(|it| waiting > 0 || it.is_stuck);
         wire::Mail {
             waiting,
             sent: *sent,

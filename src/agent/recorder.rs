@@ -323,6 +323,9 @@ impl OpenRecord {
             // Its own return: who stood in for it stays on record.
             Notice::Serving { .. } => {}
             Notice::Worker { .. } => record.action = Some(event.text.clone()),
+            Notice::Operator { tier, .. } if names.tier(*tier) == record.tier => {
+                record.action = Some(format!("an operator asked: {}", event.text));
+            }
             Notice::Return { .. } | Notice::Operator { .. } => {}
             Notice::Health { cause, why, .. } => {
                 if let (true, Some(cause)) = (record.evidence.is_none(), cause) {

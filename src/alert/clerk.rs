@@ -27,6 +27,8 @@ const WAITING_MAX: usize = 256;
 const RIPEN: Duration = Duration::from_secs(2);
 /// When mail that could not be written down is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Records that may wait for it.
+const UNSAVED_MAX: usize = 100;
 /// Mails that may wait for a disk that takes none.
 const POSTS_MAX: usize = 50;
 /// With nothing to do.
@@ -79,6 +81,7 @@ impl Clerk {
             journal: Journal::at(state_dir),
             outbox,
             kept: BTreeMap::new(),
+            unsaved: BTreeMap::new(),
             posts: VecDeque::new(),
             complain,
         };
@@ -134,6 +137,8 @@ struct Desk {
     outbox: Option<Outbox>,
     /// Of the incidents that are open: what only this thread knows.
     kept: BTreeMap<u64, Kept>,
+    /// Records that the disk did not take, to be tried again; what is mailed meanwhile is made from these.
+    unsaved: BTreeMap<u64, Record>,
     /// Mail that is not in the outbox yet, and when it may be written.
     posts: VecDeque<(Post, Moment)>,
     complain: Complain,
@@ -156,8 +161,30 @@ impl Desk {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.save_unsaved();
             self.write_posts();
         }
+    }
+
+    /// One failure is enough to know that the disk still takes nothing.
+    fn save_unsaved(&mut self) {
+        while let Some((_, record)) = self.unsaved.pop_first() {
+            if self.store.save(&record).is_err() {
+                self.unsaved.insert(record.id, record);
+                return;
+            }
+        }
+    }
+
+    fn keep(&mut self, record: Record) -> io::Result<()> {
+        let saved = self.store.save(&record);
+        if saved.is_err() {
+            self.unsaved.insert(record.id, record);
+            if self.unsaved.len() > UNSAVED_MAX {
+                self.unsaved.pop_first();
+            }
+        }
+        saved
     }
 
     fn put_off(&mut self, post: Post) {
@@ -173,7 +200,8 @@ impl Desk {
     }
 
     fn patience(&self) -> Duration {
-        self.posts.front().map_or(REST, |(_, ready)| ready.since(clock::now()))
+        let rest = if self.unsaved.is_empty() { REST } else { AGAIN };
+        self.posts.front().map_or(rest, |(_, ready)| ready.since(clock::now()).min(rest))
     }
 
     /// Writes what is ready, in order; what cannot be written stays, and is tried again.
@@ -214,14 +242,14 @@ impl Desk {
         if !record.is_open() {
             self.kept.remove(&id);
         }
-        self.store.save(&record)
+        self.keep(record)
     }
 
     /// The mail is made from the records as they were saved, with their scenes. An error means that there is none: what is
     /// in the outbox goes out, whatever becomes of the records, and must not be written twice.
     fn post(&mut self, post: &Post) -> io::Result<()> {
         let Some(outbox) = &self.outbox else { return Ok(()) };
-        let records: Vec<Record> = post.ids.iter().filter_map(|id| self.store.load(*id).ok()).collect();
+        let records: Vec<Record> = post.ids.iter().filter_map(|id| self.record(*id)).collect();
         let message_id = outbox.put(post, &records)?;
         if post.kind == PostKind::Return {
             return Ok(());
@@ -234,8 +262,12 @@ impl Desk {
             if let Some(kept) = self.kept.get_mut(&record.id) {
                 (kept.message_id, kept.mailed_at) = (Some(message_id), Some(at.clone()));
             }
-            self.tell(|desk| desk.store.save(&record));
+            self.tell(|desk| desk.keep(record));
         }
         Ok(())
+    }
+
+    fn record(&self, id: u64) -> Option<Record> {
+        self.unsaved.get(&id).cloned().or_else(|| self.store.load(id).ok())
     }
 }

@@ -87,6 +87,9 @@ fn alert(record: &Record) -> Page {
         "all-down" => "No tier can answer. Clients get 503 with Retry-After until one can.".to_owned(),
         _ => format!("{tier} failed."),
     });
+    if let Some(lasted) = record.lasted_s {
+        page.words(&format!("It is over by now; it lasted {}.", duration(lasted)));
+    }
     page.blank();
     head(&mut page, record);
     page.row("Clients", &format!("so far: {}", felt(&record.clients)));
@@ -111,7 +114,10 @@ fn tiers(page: &mut Page, record: &Record) {
 /// The answer: how long it took and what clients noticed, and no more of the cause than is needed to recognise it.
 fn over(record: &Record) -> Page {
     let mut page = Page::default();
-    page.words(&format!("It is over: {} or a better tier answers again.", record.tier));
+    page.words(&match record.kind.as_str() {
+        "all-down" => "It is over: clients are answered again.".to_owned(),
+        _ => format!("It is over: {} or a better tier answers again.", record.tier),
+    });
     page.blank();
     let lasted = record.lasted_s.map_or_else(|| "for an unknown time".to_owned(), duration);
     page.row("Lasted", &lasted);

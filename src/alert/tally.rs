@@ -18,6 +18,8 @@ pub struct Standstill {
     pub why: String,
     /// On the wall clock, in milliseconds.
     pub since_ms: i64,
+    /// The outbox itself takes no mail.
+    pub is_stuck: bool,
 }
 
 impl MailTally {
@@ -35,7 +37,8 @@ impl MailTally {
             Outcome::Refused { .. } | Outcome::Unreachable { .. } | Outcome::Stuck { .. } => {}
         }
         let since_ms = self.standstill.as_ref().map_or(now_ms, |standstill| standstill.since_ms);
-        self.standstill = Some(Standstill { why: outcome.to_string(), since_ms });
+        let is_stuck = matches!(outcome, Outcome::Stuck { .. });
+        self.standstill = Some(Standstill { why: outcome.to_string(), since_ms, is_stuck });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Outbox and courier against a relay that follows a script.
 mod courier;
 mod day;
+mod disk;
 mod outbox;
 mod relay;
 

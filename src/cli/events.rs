@@ -29,7 +29,7 @@ pub fn main(client: &Client, follow: bool, json: bool) -> Exit {
             Ok(()) if !follow => return Exit::Done,
             // Between two agents nobody answers.
             Ok(()) => was_there = true,
-            Err(Failure::NoAgent { .. }) if was_there => {}
+            Err(Failure::NoAgent { .. } | Failure::Hung { .. }) if was_there => {}
             Err(failure) => {
                 complain(&failure);
                 return Exit::from(&failure);

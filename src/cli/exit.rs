@@ -70,7 +70,7 @@ impl From<Exit> for ExitCode {
 impl From<&Failure> for Exit {
     fn from(failure: &Failure) -> Self {
         match failure {
-            Failure::NoAgent { .. } => Self::NoAgent,
+            Failure::NoAgent { .. } | Failure::Hung { .. } => Self::NoAgent,
             Failure::NotPermitted { .. } => Self::NotPermitted,
             Failure::Refused { .. } | Failure::Garbled { .. } => Self::Failed,
         }

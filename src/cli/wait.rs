@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(500);
+/// An agent that is well answers in far less.
+const LEAST: Duration = Duration::from_secs(1);
 
 pub fn main(client: &Client, tier: Option<&str>, timeout: Duration) -> Exit {
     let (screen, began) = (Screen::of_stdout(), clock::now());
@@ -25,7 +27,7 @@ pub fn main(client: &Client, tier: Option<&str>, timeout: Duration) -> Exit {
     loop {
         let spent = clock::now().since(began);
         let is_over = spent >= timeout;
-        let (line, wide) = match client.status() {
+        let (line, wide) = match client.status_within(timeout.saturating_sub(spent).max(LEAST)) {
             Ok((status, _)) => match outlook(&status, tier) {
                 Outlook::Ready(name) => return ready(&name, spent, screen),
                 Outlook::Pointless(why) => return fail(&why, screen),
@@ -43,6 +45,9 @@ pub fn main(client: &Client, tier: Option<&str>, timeout: Duration) -> Exit {
                 let _ = clear(screen);
                 complain(&failure);
                 return Exit::from(&failure);
+            }
+            Err(Failure::Hung { .. }) => {
+                ("the agent does not answer".to_owned(), "the agent does not answer".to_owned())
             }
             Err(_) => ("no agent answers yet".to_owned(), "no agent answers yet".to_owned()),
         };
@@ -64,7 +69,10 @@ pub fn main(client: &Client, tier: Option<&str>, timeout: Duration) -> Exit {
 /// An agent that is starting, or between two, is not there, or breaks off; rights do not come by themselves.
 fn may_come(failure: &Failure) -> bool {
     match failure {
-        Failure::NoAgent { .. } | Failure::Garbled { .. } | Failure::Refused { .. } => true,
+        Failure::NoAgent { .. }
+        | Failure::Hung { .. }
+        | Failure::Garbled { .. }
+        | Failure::Refused { .. } => true,
         Failure::NotPermitted { .. } => false,
     }
 }

@@ -26,6 +26,8 @@ const LONGEST_ANSWER: usize = 16 << 20;
 pub enum Failure {
     /// No agent answers at this socket.
     NoAgent { socket: PathBuf, why: String },
+    /// There is one, and it does not say a word.
+    Hung { socket: PathBuf, waited: Duration },
     /// The socket is there, but not for this user.
     NotPermitted { socket: PathBuf },
     /// The agent answered that it will not; its own sentence.
@@ -42,6 +44,13 @@ impl fmt::Display for Failure {
                 "no agent answers at {}: {why}; start one (systemctl start mainstay), or name its runtime \
                  directory with --run-dir or MAINSTAY_RUN_DIR",
                 socket.display()
+            ),
+            Self::Hung { socket, waited } => write!(
+                f,
+                "the agent at {} took the connection and said nothing for {} s: it hangs, or somebody stopped it. Its \
+                 watchdog ends it soon; else: systemctl restart mainstay. A command may still be carried out",
+                socket.display(),
+                waited.as_secs()
             ),
             Self::NotPermitted { socket } => write!(
                 f,
@@ -82,8 +91,17 @@ impl Client {
     /// # Errors
     /// Whatever kept the answer away, or made it unreadable.
     pub fn status(&self) -> Result<(wire::Status, Value), Failure> {
+        self.status_within(PATIENCE)
+    }
+
+    /// The same, for somebody who has not so long.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub fn status_within(&self, limit: Duration) -> Result<(wire::Status, Value), Failure> {
         let socket = self.run_dir.join(STATUS_SOCKET);
-        let text = ask(&socket, Method::GET, "/v1/status", StatusCode::OK)?;
+        let limit = limit.min(PATIENCE);
+        let text = ask(&socket, Method::GET, "/v1/status", StatusCode::OK, limit)?;
         Ok((read(&socket, &text)?, read(&socket, &text)?))
     }
 
@@ -114,7 +132,7 @@ impl Client {
         };
         let socket = self.run_dir.join(CONTROL_SOCKET);
         let path = format!("/v1/tiers/{}/{word}", in_path(tier));
-        let text = ask(&socket, Method::POST, &path, StatusCode::ACCEPTED)?;
+        let text = ask(&socket, Method::POST, &path, StatusCode::ACCEPTED, PATIENCE)?;
         Ok(read::<wire::Accepted>(&socket, &text)?.seq)
     }
 }
@@ -132,19 +150,22 @@ fn read<T: serde::de::DeserializeOwned>(socket: &Path, text: &[u8]) -> Result<T,
         .map_err(|e| Failure::Garbled { socket: socket.to_owned(), why: e.to_string() })
 }
 
-fn ask(socket: &Path, method: Method, path: &str, expected: StatusCode) -> Result<Bytes, Failure> {
+fn ask(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    expected: StatusCode,
+    limit: Duration,
+) -> Result<Bytes, Failure> {
     let garbled = |why: String| Failure::Garbled { socket: socket.to_owned(), why };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| garbled(format!("no event loop: {e}")))?;
     let (status, text) = runtime.block_on(async {
-        match tokio::time::timeout(PATIENCE, exchange(socket, method, path)).await {
+        match tokio::time::timeout(limit, exchange(socket, method, path)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Failure::NoAgent {
-                socket: socket.to_owned(),
-                why: format!("it took the connection and said nothing for {} s", PATIENCE.as_secs()),
-            }),
+            Err(_) => Err(Failure::Hung { socket: socket.to_owned(), waited: limit }),
         }
     })?;
     if status == expected {

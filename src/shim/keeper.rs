@@ -306,7 +306,9 @@ impl Keeper {
         };
         if end {
             self.lifeline = None;
-            self.sink.note("the agent is gone: stopping");
+            if self.ended.is_none() {
+                self.sink.note("the agent is gone: stopping");
+            }
             let grace = Duration::from_millis(self.spec.stop_grace_ms);
             let steps = self.life.abandoned(now, grace, Asked::Lifeline);
             self.perform(steps);

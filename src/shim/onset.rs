@@ -49,6 +49,7 @@ impl Onset {
         let words = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .prefilter(false)
             .build(TROUBLE);
         let file = Writer::of_len(path, ONSET_LEN);
         Some(Self { words: words.ok()?, file: file.ok()?, burst: None, full: false })

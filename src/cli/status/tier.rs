@@ -93,7 +93,9 @@ pub(super) fn details(tier: &Tier, now_ms: i64) -> Vec<(String, Colour)> {
 fn advice(tier: &Tier, process: &Process) -> Option<String> {
     let name = &tier.name;
     match process.state {
-        ProcessState::Held => Some(format!("→ when it is mended, to start it now: mainstay start {name}")),
+        ProcessState::Held => {
+            Some(format!("→ when mended: mainstay start {name} (a changed file: restart mainstay)"))
+        }
         ProcessState::Stopped => Some(format!("→ to start it: mainstay start {name}")),
         ProcessState::Backoff => {
             Some(format!("→ its last words: mainstay logs {name}; at once: mainstay start {name}"))

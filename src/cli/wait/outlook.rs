@@ -56,7 +56,8 @@ fn hopeless(tier: &Tier) -> Option<String> {
         ProcessState::Stopped => format!("to start it: mainstay start {}", tier.name),
         ProcessState::Wedged | ProcessState::Fenced => "see mainstay status".to_owned(),
     };
-    Some(format!("{} is {}{}; {next}", tier.name, process.state.name(), because(process)))
+    let why = if process.state == ProcessState::Stopped { String::new() } else { because(process) };
+    Some(format!("{} is {}{why}; {next}", tier.name, process.state.name()))
 }
 
 /// ": bad-argument: the line that says so".
@@ -83,6 +84,8 @@ pub fn standing(tier: &Tier, now_ms: i64) -> String {
             format!("backoff{}{when}", process.map_or_else(String::new, because))
         }
         Some(ProcessState::Ready) | None => tier.reason.clone(),
+        // What the run before ended with says nothing about an end that is under way.
+        Some(ProcessState::Stopping | ProcessState::Stopped) => tier.reason.clone(),
         Some(state) => format!("{}{}", state.name(), process.map_or_else(String::new, because)),
     }
 }

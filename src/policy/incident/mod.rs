@@ -177,8 +177,10 @@ impl Incidents {
             for incident in over {
                 let Open { id, mailed, .. } = incident;
                 entries.push(Entry::Close { id });
-                // Nothing has come back where a tier is only not wanted any more.
-                if mailed && is_back(&incident, host) {
+                // Nothing has come back where a tier is only not wanted any more, unless nobody could answer at all: who was
+                // told that has to hear that somebody can.
+                let was_outage = incident.told.contains(&Gravity::AllDown);
+                if mailed && (was_outage || is_back(&incident, host)) {
                     entries.extend(self.letters.answer(id).map(Entry::Post));
                 }
             }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::{CheckStatus, Ending, EngineId, Exit, RunId, TierStatus};
+use crate::policy::{CheckStatus, Ending, EngineId, EngineStatus, Exit, RunId, TierStatus};
 use std::time::Duration;
 
 const S: Duration = Duration::from_secs(1);
@@ -203,4 +203,25 @@ fn a_day_of_flapping_fills_no_mailbox_and_every_failover_is_told_of() {
     assert!(returns <= windows + 1, "{returns}");
     let last_window = PAUSE.as_secs() / 20;
     assert!((opened - last_window..=opened).contains(&named), "{named} of {opened}");
+}
+
+/// The hung tier's operator stopped it and the last one too, and started the last one again: nobody waits for the first.
+#[test]
+fn whoever_was_told_of_an_outage_hears_of_its_end() {
+    let mut machine = incidents();
+    machine.hear(at(1), &failover(Cause::Hang));
+    let stopped = Notice::AllDown { from: Some(T1), cause: Some(Cause::Asked), why: String::new() };
+    assert!(machine.hear(at(400), &stopped).contains(&alert(1, Gravity::AllDown)));
+    let mut again = host([false, true]);
+    again.tiers[0].engine = Some(EngineStatus {
+        run: None,
+        state: EngineState::Stopped,
+        since: at(300),
+        restarts: 0,
+        strikes: 1,
+        next_start: None,
+        last_exit: None,
+    });
+    let over = machine.settle(at(410), &again);
+    assert_eq!(over, [Entry::Close { id: id(1) }, Entry::Post(Letter::Return { id: id(1) })]);
 }

@@ -163,7 +163,7 @@ fn what_is_wrong_says_why_and_what_comes_next() {
         down for 5s: held
         held after 5 strikes; next try in 15min (22:02:00 UTC)
         run 2 ended 3s ago: exit 1, model-missing; held
-        → when it is mended, to start it now: mainstay start small
+        → when mended: mainstay start small (a changed file: restart mainstay)
     × gpu2     down      -         5s           3       118      1    1
         remote small.gguf at http://10.0.0.2:8000
         down for 5s: connection refused; 3 checks failed in a row
