@@ -44,7 +44,6 @@ mod tree;
 
 pub use keeper::run;
 pub use link::{Link, LinkReader, LinkWriter};
-pub use onset::TROUBLE;
 pub use protocol::{Asked, Exited, FromShim, Hello, LOG, ONSET, PROTO, RECORD, SOCKET, Spec, TMP, ToShim};
 pub use record::ExitRecord;
 pub use spawn::{Lifeline, Spawned, gone, spawn, spawn_as};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// A line with one of these, in either case, may be trouble; many more have one than are.
-pub const TROUBLE: [&str; 11] = [
+const TROUBLE: [&str; 11] = [
     "error",
     "fatal",
     "critical",
