@@ -14,7 +14,7 @@
 //! | `probe`, `workers` | health, readiness, counters, trials |
 //! | `inbox`, `signals`, `reaper` | what reaches the loop |
 //! | `picture`, `counters`, `scrape`, `notice`, `log`, `echo` | what people and programs see |
-//! | `recorder`, `scene`, `mail` | incidents: their records, and how the machine was; the couriers' settings, and how mail stands |
+//! | `recorder`, `scene`, `mail` | incidents: their records, how the machine was, how mail stands |
 //! | `secrets` | what nobody may see |
 //! | `gpus` | what is watched and shown of the GPUs |
 //! | `ports`, `lock`, `settings`, `faults` | the small things |
