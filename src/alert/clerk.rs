@@ -178,6 +178,8 @@ impl Desk {
 
     fn keep(&mut self, record: Record) -> io::Result<()> {
         let saved = self.store.save(&record);
+        // An older one that waits must not be written over it.
+        self.unsaved.remove(&record.id);
         if saved.is_err() {
             self.unsaved.insert(record.id, record);
             if self.unsaved.len() > UNSAVED_MAX {

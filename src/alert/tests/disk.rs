@@ -26,8 +26,15 @@ fn what_a_full_disk_did_not_take_is_written_and_mailed_when_it_takes_it() {
         fs::remove_file(dir.path().join(name)).expect("it is there");
     }
     // Whatever comes next wakes it; else it looks by itself, a few seconds later.
+    let newer = Record { evidence: Some("the root of it".into()), to: Some("cpu".into()), ..record(7) };
+    clerk.give(Job::Save(Box::new(newer), None));
     clerk.give(Job::Event("{}".to_owned()));
     clerk.settle();
+    assert_eq!(
+        Store::at(dir.path()).load(7).expect("its record").to.as_deref(),
+        Some("cpu"),
+        "the newer one"
+    );
     assert_eq!(
         Store::at(dir.path()).load(7).expect("its record").evidence.as_deref(),
         Some("the root of it")
