@@ -3,6 +3,7 @@
 //! capabilities. `serde_json::Value` is used as a plain data type; nothing here derives a wire format.
 pub mod cause;
 mod climb;
+mod content;
 pub mod degrade;
 mod endpoint;
 pub mod launch;
@@ -16,6 +17,7 @@ pub use cause::{
     Diagnosis, Evidence, counsel, diagnose, guess, killed_by_kernel, kills_rose, signal_name, signal_number,
 };
 pub use climb::{Climb, Height, PastStart};
+pub use content::{begins_answer, carries_content, finish_reason, holds_answer, says};
 pub use degrade::{DEFAULT_NOTICE, Degrade};
 pub use endpoint::{Endpoint, changes_engine};
 pub use launch::{Launch, argv, default_command, environment, owned_flags, served_name};

@@ -1,5 +1,6 @@
 //! Whose fault an upstream's answer is: which one moves a request to the next tier, which is the client's own, which
 //! is overload, and which counts against the tier. The table is data ([`ROWS`]), read from the top.
+use super::content::finish_reason;
 use super::{Api, Kind};
 use serde_json::Value;
 use std::ops::RangeInclusive;
@@ -214,7 +215,7 @@ fn gave_up(finish_reason: &Value) -> bool {
 pub fn has_ended(event: &Value) -> bool {
     let choices = event.get("choices").and_then(Value::as_array);
     let finished =
-        |choice: &Value| choice.get("finish_reason").is_some_and(|why| why.is_string() && !gave_up(why));
+        |choice: &Value| finish_reason(choice).is_some() && !choice.get("finish_reason").is_some_and(gave_up);
     choices.is_some_and(|choices| choices.iter().any(finished))
         || event.get("done") == Some(&Value::Bool(true))
 }

@@ -305,6 +305,7 @@ fn an_end_is_told_from_a_stop() {
     assert!(ended(r#"{"choices":[{"finish_reason":"stop"}]}"#));
     assert!(ended(r#"{"done":true}"#));
     assert!(!ended(r#"{"choices":[{"finish_reason":null}]}"#));
+    assert!(!ended(r#"{"choices":[{"finish_reason":""}]}"#));
     assert!(!ended(r#"{"choices":[{"finish_reason":"abort"}]}"#));
     assert!(!ended(r#"{"choices":[]}"#));
     assert!(!ended(r#"{"done":false}"#));
