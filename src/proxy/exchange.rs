@@ -15,8 +15,11 @@
 //!
 //! A client that hangs up is no input: the driver is dropped, and with it the upstream connection.
 mod attempts;
+mod endings;
+mod judging;
 mod kept;
 mod turns;
+mod waits;
 
 use self::attempts::State;
 use self::kept::Kept;

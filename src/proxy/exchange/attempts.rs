@@ -3,7 +3,7 @@ use super::kept::Kept;
 use super::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms};
 use crate::policy::{Moment, Standing, TierId};
 use crate::proxy::answer::Answer;
-use crate::proxy::limits::{LOOK_AGAIN, OVERLOAD_RETRY_AFTER};
+use crate::proxy::limits::OVERLOAD_RETRY_AFTER;
 use crate::proxy::plan::Candidate;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -21,9 +21,9 @@ pub(super) struct Attempt {
     /// It was asked again on a fresh connection already.
     pub again: bool,
     /// A limit of a remote tier has passed: the request goes to the next tier that is open.
-    overdue: Option<&'static str>,
+    pub overdue: Option<&'static str>,
     /// When another tier was last looked for.
-    looked: Moment,
+    pub looked: Moment,
 }
 
 /// An answer without content so far.
@@ -62,7 +62,7 @@ pub(super) enum State {
 }
 
 impl State {
-    fn attempt(&self) -> Option<&Attempt> {
+    pub fn attempt(&self) -> Option<&Attempt> {
         match self {
             Self::Idle | Self::Over => None,
             Self::Asking(attempt)
@@ -84,7 +84,7 @@ impl State {
         }
     }
 
-    fn into_attempt(self) -> Option<Attempt> {
+    pub fn into_attempt(self) -> Option<Attempt> {
         match self {
             Self::Idle | Self::Over => None,
             Self::Asking(attempt)
@@ -96,7 +96,7 @@ impl State {
     }
 
     /// An attempt is under way, and the client has seen nothing of it.
-    fn is_uncommitted(&self) -> bool {
+    pub fn is_uncommitted(&self) -> bool {
         matches!(self, Self::Asking(_) | Self::Judging { .. } | Self::Holding(_))
     }
 }
@@ -193,21 +193,12 @@ impl Exchange {
         self.losses.last().map(|(_, why)| why.as_str())
     }
 
-    /// When to call again if nothing happens before.
-    pub fn wake_at(&self) -> Option<Moment> {
-        let attempt = self.state.attempt()?;
-        let limit = self.limit().map(|(at, _)| at);
-        let look =
-            (self.state.is_uncommitted() && self.wants_to_leave()).then(|| attempt.looked + LOOK_AGAIN);
-        [Some(self.deadline), limit, look].into_iter().flatten().min()
-    }
-
     /// The tier to ask next: the best open one. One that is leaving is DOWN, and gets nothing new.
     fn choice(&self) -> Option<&Candidate> {
         self.untried().find(|candidate| candidate.standing == Standing::Open)
     }
 
-    fn untried(&self) -> impl Iterator<Item = &Candidate> {
+    pub(super) fn untried(&self) -> impl Iterator<Item = &Candidate> {
         let movable = self.movable();
         self.chain.iter().filter(move |c| movable && !self.tried.contains(&c.tier))
     }
@@ -293,64 +284,6 @@ impl Exchange {
                 vec![Step::Refuse(self.overload.take().unwrap_or_else(failed))]
             }
         }
-    }
-
-    /// The limit of a remote tier that runs now, and its name.
-    fn limit(&self) -> Option<(Moment, &'static str)> {
-        let attempt = self.state.attempt()?;
-        let between = || {
-            let (heard, limit) = (attempt.heard?, attempt.to.between_chunks?);
-            Some((heard + limit, "went silent in the middle of its answer"))
-        };
-        match &self.state {
-            State::Idle | State::Over => None,
-            State::Closing { until, .. } => Some((*until, "did not end its answer")),
-            State::Relaying { .. } => between(),
-            State::Asking(_) | State::Judging { .. } | State::Holding(_) => {
-                if attempt.overdue.is_some() {
-                    return None;
-                }
-                // A stream's first bytes may be pings and roles; those of an answer that comes whole are its content.
-                if !self.terms.streaming && attempt.heard.is_some() {
-                    return between();
-                }
-                Some((attempt.began + attempt.to.first_content?, "gave no content in time"))
-            }
-        }
-    }
-
-    /// The limit that has passed, if any.
-    pub(super) fn limit_passed(&self, now: Moment) -> Option<&'static str> {
-        self.limit().filter(|(at, _)| now >= *at).map(|(_, name)| name)
-    }
-
-    fn wants_to_leave(&self) -> bool {
-        self.state.attempt().is_some_and(|a| a.standing != Standing::Open || a.overdue.is_some())
-    }
-
-    /// Moves an attempt that would leave its tier, if another one is open. Otherwise it stays: a slow answer is better
-    /// than none.
-    pub(super) fn look_elsewhere(&mut self, now: Moment) -> Vec<Step> {
-        if !self.state.is_uncommitted() {
-            return Vec::new();
-        }
-        let passed = self.limit_passed(now);
-        if let Some(attempt) = self.state.attempt_mut() {
-            attempt.overdue = attempt.overdue.or(passed);
-            attempt.looked = now;
-        }
-        let open = self.untried().any(|c| c.standing == Standing::Open);
-        if !self.wants_to_leave() || !open {
-            return Vec::new();
-        }
-        let Some(attempt) = mem::replace(&mut self.state, State::Over).into_attempt() else {
-            return Vec::new();
-        };
-        let loss = match attempt.overdue {
-            Some(why) => Loss::failure(why, 1),
-            None => Loss::failure("takes no more requests", 0),
-        };
-        self.lose(now, attempt, loss)
     }
 
     /// What may happen to any attempt without content, whatever it has.

@@ -1,0 +1,106 @@
+//! PURE. What an error answer means for the request, whether it came with a status of its own or inside a 200.
+use super::attempts::{Attempt, Holding, Loss, State};
+use super::kept::{PassOn, status_within};
+use super::{Exchange, Input, Outcome, Step};
+use crate::kinds::{self, Verdict};
+use crate::policy::Moment;
+use crate::proxy::limits::ERROR_BYTES;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
+impl Exchange {
+    pub(super) fn judging(
+        &mut self,
+        now: Moment,
+        mut attempt: Attempt,
+        status: u16,
+        headers: HeaderMap,
+        mut body: BytesMut,
+        input: Input,
+    ) -> Vec<Step> {
+        match input {
+            Input::Data(data) if body.len() + data.len() <= ERROR_BYTES => {
+                attempt.heard = Some(now);
+                body.extend_from_slice(&data);
+                self.state = State::Judging { attempt, status, headers, body };
+                Vec::new()
+            }
+            Input::Data(_) => self.lose(now, attempt, Loss::failure("its error has no end", 1)),
+            Input::End => {
+                let kind = attempt.to.kind;
+                let verdict = kinds::verdict(kind.api(), kind, status, &body);
+                self.judge(now, attempt, verdict, status, headers, body.freeze())
+            }
+            other => self.meanwhile(now, State::Judging { attempt, status, headers, body }, other),
+        }
+    }
+
+    /// What an error answer means for the request.
+    pub(super) fn judge(
+        &mut self,
+        now: Moment,
+        attempt: Attempt,
+        verdict: Verdict,
+        status: u16,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Vec<Step> {
+        let why = format!("HTTP {status}: {}", excerpt(&body));
+        let own = PassOn { tier: attempt.to.tier, status, headers, body };
+        let loss = match verdict {
+            Verdict::ClientError => return self.pass_on(own),
+            Verdict::ContextTooLong => {
+                self.kept.context(own);
+                Loss::unfit(why)
+            }
+            Verdict::BadInput => match self.kept.bad_input(own) {
+                Some(answer) => return self.pass_on(answer),
+                // Whose fault it is shows only with the next one.
+                None => Loss { skip: false, ..Loss::unfit(why) },
+            },
+            Verdict::Capability => {
+                self.kept.capability(own);
+                Loss::unfit(why)
+            }
+            Verdict::Overloaded => {
+                self.kept.overload(own);
+                Loss::failure(why, 0)
+            }
+            Verdict::Failure { strike } => Loss::failure(why, u32::from(strike)),
+            Verdict::Misconfigured => {
+                let told = Some(Outcome::Misconfigured(why.clone()));
+                Loss { told, ..Loss::failure(why, 0) }
+            }
+            Verdict::Answer => Loss::failure(why, 0),
+        };
+        self.lose(now, attempt, loss)
+    }
+
+    /// The client's own error, as the engine put it.
+    fn pass_on(&mut self, own: PassOn) -> Vec<Step> {
+        self.state = State::Over;
+        let told = Step::Tell(own.tier, Outcome::Answered);
+        [Step::Leave].into_iter().chain(own.steps(self.attempts)).chain([told]).collect()
+    }
+
+    /// An error inside a 200: what it says decides, as if it had been the status.
+    pub(super) fn judge_event(
+        &mut self,
+        now: Moment,
+        holding: Holding,
+        verdict: Verdict,
+        error: Bytes,
+    ) -> Vec<Step> {
+        let status = status_within(verdict, &error);
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        self.judge(now, holding.attempt, verdict, status, headers, error)
+    }
+}
+
+/// The beginning of an engine's error, on one line.
+fn excerpt(body: &[u8]) -> String {
+    const CHARACTERS: usize = 200;
+    let text = String::from_utf8_lossy(&body[..body.len().min(4 * CHARACTERS)]);
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(CHARACTERS).collect()
+}
