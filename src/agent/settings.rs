@@ -2,7 +2,10 @@
 use crate::config::{Config, Tier, Upstream};
 use crate::kinds;
 use crate::policy::{EngineId, EngineSettings, Place, Settings, TierId, TierSettings};
-use crate::proxy::Limits;
+use crate::proxy::{HELD_ANSWER_BYTES, Limits};
+
+/// Memory for so many of the largest held answers is there at least, also where no request bodies are to be kept.
+const HELD_AT_LEAST: usize = 8;
 
 /// Policy's settings, and which tier each engine belongs to. Today each local tier has an engine of its own.
 pub fn policy(config: &Config, seed: u64) -> (Settings, Vec<TierId>) {
@@ -46,6 +49,7 @@ pub fn limits(config: &Config) -> Limits {
     Limits {
         max_body: server.max_body,
         replay_memory: server.replay_memory,
+        held_answers: server.replay_memory.max(HELD_AT_LEAST * HELD_ANSWER_BYTES),
         max_connections: server.max_connections,
         request_timeout: server.request_timeout,
         all_down_retry_after: server.all_down_retry_after,

@@ -25,6 +25,9 @@ pub(super) enum Reading {
     Damaged(&'static str),
 }
 
+/// Why an answer is given up that has to be whole to be read.
+pub(super) const NO_ROOM: &str = "gave more than there is memory to hold now";
+
 /// An answer being read.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -95,12 +98,45 @@ impl Answer {
         }
     }
 
-    pub fn push(&mut self, data: Bytes) -> Reading {
+    /// The memory that is taken by what was read and not given out yet.
+    pub fn held(&self) -> usize {
         match self {
-            Self::Events { splitter, choices } => match splitter.push(&data) {
-                Ok(events) => Reading::Pieces(events.into_iter().map(|e| read_event(choices, e)).collect()),
-                Err(TooLong) => Reading::Damaged("sent an event without end"),
-            },
+            Self::Events { splitter, .. } | Self::Lines { splitter, .. } => splitter.held(),
+            Self::Object { body, .. } => body.capacity(),
+            Self::Large { .. } => 0,
+        }
+    }
+
+    /// Gives out what is held, although it is not whole. `Damaged`: it cannot be.
+    pub fn let_go(&mut self) -> Reading {
+        let part = match self {
+            Self::Events { splitter, .. } => splitter.let_go(),
+            Self::Object { body, kind, .. } if kind.api() == Api::OpenAi => {
+                let part = std::mem::take(body).freeze();
+                *self = Self::Large { ended: false };
+                Some(part)
+            }
+            Self::Object { .. } | Self::Lines { .. } => return Reading::Damaged(NO_ROOM),
+            Self::Large { .. } => None,
+        };
+        Reading::Pieces(part.map(|bytes| Piece { bytes, meaning: Meaning::Content }).into_iter().collect())
+    }
+
+    /// The client has a part of an event whose end is still to come.
+    pub fn is_within_event(&self) -> bool {
+        matches!(self, Self::Events { splitter, .. } if splitter.is_letting_go())
+    }
+
+    pub fn push(&mut self, mut data: Bytes) -> Reading {
+        match self {
+            Self::Events { splitter, choices } => {
+                let read = splitter.rest_of(&mut data).and_then(|rest| Ok((rest, splitter.push(&data)?)));
+                let Ok((rest, events)) = read else { return Reading::Damaged("sent an event without end") };
+                let rest = rest.map(|bytes| Piece { bytes, meaning: Meaning::Content });
+                Reading::Pieces(
+                    rest.into_iter().chain(events.into_iter().map(|e| read_event(choices, e))).collect(),
+                )
+            }
             Self::Lines { splitter, translated } => match splitter.push(&data) {
                 Ok(lines) => Reading::Pieces(lines.iter().flat_map(|l| translate(translated, l)).collect()),
                 Err(TooLong) => Reading::Damaged("sent a line without end"),
@@ -113,7 +149,7 @@ impl Answer {
                 if kind.api() == Api::Ollama {
                     return Reading::Damaged("sent an answer that is too large to be translated");
                 }
-                let bytes = body.split().freeze();
+                let bytes = std::mem::take(body).freeze();
                 *self = Self::Large { ended: false };
                 Reading::Pieces(vec![Piece { bytes, meaning: Meaning::Content }])
             }
@@ -134,7 +170,7 @@ impl Answer {
                 let rest = splitter.rest();
                 Reading::Pieces(rest.iter().flat_map(|line| translate(translated, line)).collect())
             }
-            Self::Object { body, kind, naming } => read_object(&body.split().freeze(), *kind, naming),
+            Self::Object { body, kind, naming } => read_object(&std::mem::take(body).freeze(), *kind, naming),
             Self::Large { ended } => {
                 *ended = true;
                 Reading::Pieces(Vec::new())

@@ -6,6 +6,7 @@ use super::exchange::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms};
 use super::headers;
 use super::intake::Lease;
 use super::live::Live;
+use super::memory::Held;
 use super::plan::{self, Ask, NoTier, Plan};
 use super::reply::OwnError;
 use super::route::RouteTable;
@@ -37,6 +38,8 @@ pub(super) struct Driver {
     request_id: HeaderValue,
     lease: Option<Lease>,
     exchange: Exchange,
+    /// What the exchange holds back.
+    held: Held,
     skipped: Vec<(TierId, String)>,
     /// Tiers that were asked, and said that they cannot carry it.
     declined: Vec<(TierId, String)>,
@@ -106,6 +109,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
     let mut exchange = Exchange::new(terms, at);
     exchange.see(chain);
     let mut driver = Box::new(Driver {
+        held: Held::new(&shared.held_answers),
         shared,
         table,
         ask,
@@ -310,6 +314,12 @@ impl Driver {
             self.lost_at.get_or_insert(known_lost);
         }
         self.perform(steps);
+        if !self.held.resize(self.exchange.held()) {
+            let steps = self.exchange.on(now, Input::NoRoom);
+            self.perform(steps);
+            // What could not be let go is little, and an answer that goes on is worth it.
+            let _ = self.held.resize(self.exchange.held());
+        }
     }
 
     /// Before a tier may be chosen: which ones there are now.

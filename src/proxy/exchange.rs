@@ -13,6 +13,9 @@
 //! | Closing | an answer that is complete but for the connection's end | end | end | end |
 //! | Over | nothing | – | – | – |
 //!
+//! When the memory for all that is held back is used up (`NoRoom`), an answer that is being held is committed, and an event that
+//! is not whole is handed on as it is. What has to be whole to be read (an error, Ollama's words) is given up: next tier, or cut.
+//!
 //! A client that hangs up is no input: the driver is dropped, and with it the upstream connection.
 mod attempts;
 mod endings;
@@ -71,6 +74,8 @@ pub(super) enum Input {
     Cut,
     /// The client reads again, after a time in which nothing could be asked of the engine.
     Resumed,
+    /// There is no memory left for what is held back (`held`).
+    NoRoom,
     /// The moment of `wake_at` has come.
     Wake,
 }

@@ -8,6 +8,9 @@ pub struct Limits {
     pub max_body: usize,
     /// Request bodies kept for another try, in bytes over all requests.
     pub replay_memory: usize,
+    /// Answers held back before their first content or in the middle of an event, in bytes over all requests. When they
+    /// take more, they are handed on instead.
+    pub held_answers: usize,
     /// Open client connections; one more is answered 503 and closed. Fewer where descriptors are short.
     pub max_connections: usize,
     /// From a request's head to the last byte of its answer.
@@ -24,7 +27,9 @@ pub struct Limits {
 
 /// A non-streaming answer up to this size is held whole before its first byte goes out, so that a death in its middle
 /// still moves the request on.
-pub(super) const HELD_ANSWER_BYTES: usize = 8 << 20;
+pub const HELD_ANSWER_BYTES: usize = 8 << 20;
+/// Who takes no more memory than this is served from a part that larger ones cannot use up.
+pub(super) const SMALL_BYTES: usize = 64 << 10;
 /// What a stream may say before its first content (role chunks, pings); more than this is passed on as it is.
 pub(super) const HELD_STREAM_BYTES: usize = 256 << 10;
 /// A JSON body on a pass-through path up to this size is read whole, so that its model's name can be the tier's.

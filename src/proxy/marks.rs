@@ -57,7 +57,14 @@ impl Marks {
 
     /// A server-sent event with the marks in its data; as it was when its data is no JSON object.
     pub fn on_event(&self, event: &Bytes) -> Bytes {
-        data_of(event).and_then(|data| self.on_object(&data)).map_or_else(|| event.clone(), |m| event_of(&m))
+        let whole = data_of(event).and_then(|data| self.on_object(&data)).map(|marked| event_of(&marked));
+        whole.or_else(|| self.on_part(event)).unwrap_or_else(|| event.clone())
+    }
+
+    /// The same for an event of which only the beginning is known.
+    fn on_part(&self, event: &[u8]) -> Option<Bytes> {
+        let data = event.strip_prefix(b"data:").filter(|_| !event.ends_with(b"\n"))?;
+        Some(Bytes::from([b"data:", &self.spliced_into(data)?[..]].concat()))
     }
 }
 

@@ -23,6 +23,7 @@ mod intake;
 mod limits;
 mod live;
 mod marks;
+mod memory;
 mod metrics;
 mod outgoing;
 mod passthrough;
@@ -41,7 +42,7 @@ mod wording;
 
 pub(crate) use descriptors::{are_used_up, is_shortage};
 pub use guard::in_connection;
-pub use limits::Limits;
+pub use limits::{HELD_ANSWER_BYTES, Limits};
 pub use live::Live;
 pub use metrics::{Metrics, MetricsSource};
 pub use refusals::{Code, Refusals};

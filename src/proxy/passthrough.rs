@@ -315,6 +315,7 @@ impl Passage {
                 | Input::Sent
                 | Input::Head { .. }
                 | Input::Resumed
+                | Input::NoRoom
                 | Input::Wake => {}
             }
         }

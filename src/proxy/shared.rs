@@ -1,6 +1,7 @@
 //! What every request of one proxy uses.
 use super::intake::Budget;
 use super::limits::Limits;
+use super::memory::Pool;
 use super::metrics::Metrics;
 use super::refusals::RefusalCounts;
 use super::route::RouteTable;
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub failovers: Times,
     pub refusals: RefusalCounts,
     pub budget: Arc<Budget>,
+    /// For what answers hold back.
+    pub held_answers: Arc<Pool>,
     /// Requests whose answer is not finished.
     pub open: watch::Sender<usize>,
     names: RandomState,
@@ -51,6 +54,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             budget: Budget::new(limits.replay_memory, limits.max_body),
+            held_answers: Arc::new(Pool::new(limits.held_answers)),
             limits,
             routes,
             reports,

@@ -25,6 +25,8 @@ pub(super) struct Splitter {
     cut: Cut,
     longest: usize,
     held: BytesMut,
+    /// So much of the piece being read was handed on before its end.
+    let_go: Option<usize>,
     /// The line being read has no byte yet.
     line_empty: bool,
     /// The last byte was a carriage return: a line feed now belongs to the same line end.
@@ -33,7 +35,33 @@ pub(super) struct Splitter {
 
 impl Splitter {
     pub fn new(cut: Cut, longest: usize) -> Self {
-        Self { cut, longest, held: BytesMut::new(), line_empty: true, after_return: false }
+        Self { cut, longest, held: BytesMut::new(), let_go: None, line_empty: true, after_return: false }
+    }
+
+    /// The memory that the piece being read takes.
+    pub fn held(&self) -> usize {
+        self.held.capacity()
+    }
+
+    /// The piece being read as far as it came. The rest of it has to be asked for with `rest_of`.
+    pub fn let_go(&mut self) -> Option<Bytes> {
+        let part = self.rest()?;
+        self.let_go = Some(self.let_go.unwrap_or(0) + part.len());
+        Some(part)
+    }
+
+    /// The end of the piece that was let go is still to come.
+    pub fn is_letting_go(&self) -> bool {
+        self.let_go.is_some()
+    }
+
+    /// What of `data` belongs to a piece that was let go; it is taken off `data`.
+    pub fn rest_of(&mut self, data: &mut Bytes) -> Result<Option<Bytes>, TooLong> {
+        let Some(before) = self.let_go else { return Ok(None) };
+        let end = data.iter().position(|&byte| self.ends_piece(byte)).map(|at| at + 1);
+        let part = data.split_to(end.unwrap_or(data.len()));
+        self.let_go = end.is_none().then_some(before + part.len());
+        if before + part.len() > self.longest { Err(TooLong) } else { Ok(Some(part)) }
     }
 
     /// The pieces that `data` completes.
@@ -48,7 +76,7 @@ impl Splitter {
                     tail
                 } else {
                     self.held.extend_from_slice(&tail);
-                    self.held.split().freeze()
+                    self.taken()
                 });
             }
         }
@@ -58,7 +86,12 @@ impl Splitter {
 
     /// What came after the last complete piece.
     pub fn rest(&mut self) -> Option<Bytes> {
-        (!self.held.is_empty()).then(|| self.held.split().freeze())
+        (!self.held.is_empty()).then(|| self.taken())
+    }
+
+    /// Not `split`: the room behind it would keep all of its memory for as long as the stream lasts.
+    fn taken(&mut self) -> Bytes {
+        std::mem::take(&mut self.held).freeze()
     }
 
     fn ends_piece(&mut self, byte: u8) -> bool {

@@ -183,6 +183,17 @@ impl Exchange {
         matches!(self.state, State::Over)
     }
 
+    /// The memory that is taken by what the client does not get yet.
+    pub fn held(&self) -> usize {
+        let now = match &self.state {
+            State::Idle | State::Asking(_) | State::Closing { .. } | State::Over => 0,
+            State::Judging { body, .. } => body.capacity(),
+            State::Holding(holding) => holding.held_bytes + holding.answer.held(),
+            State::Relaying { answer, .. } => answer.held(),
+        };
+        now + self.kept.bytes()
+    }
+
     /// Tiers asked so far.
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -304,7 +315,12 @@ impl Exchange {
                 return self.look_elsewhere(now);
             }
             // Nothing that belongs to this state.
-            Input::Full | Input::Sent | Input::Head { .. } | Input::Data(_) | Input::Resumed => {
+            Input::Full
+            | Input::Sent
+            | Input::Head { .. }
+            | Input::Data(_)
+            | Input::Resumed
+            | Input::NoRoom => {
                 self.state = state;
                 return Vec::new();
             }

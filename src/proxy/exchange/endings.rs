@@ -4,6 +4,7 @@ use super::{Exchange, Input, Outcome, Refusal, Step};
 use crate::policy::Moment;
 use crate::proxy::answer::Answer;
 use crate::proxy::stream::event_of;
+use bytes::Bytes;
 use serde_json::json;
 use std::mem;
 use std::time::Duration;
@@ -76,7 +77,8 @@ impl Exchange {
             | Input::Full
             | Input::Sent
             | Input::Head { .. }
-            | Input::Resumed => {
+            | Input::Resumed
+            | Input::NoRoom => {
                 self.state = State::Closing { attempt, until };
                 Vec::new()
             }
@@ -103,7 +105,8 @@ impl Exchange {
             let error =
                 json!({"message": message, "type": "server_error", "param": null, "code": "stream_cut"});
             let event = event_of(json!({ "error": error }).to_string().as_bytes());
-            steps.extend([Step::Body(event), Step::End]);
+            let end_of_last = answer.is_within_event().then(|| Step::Body(Bytes::from_static(b"\n\n")));
+            steps.extend(end_of_last.into_iter().chain([Step::Body(event), Step::End]));
         } else {
             steps.push(Step::Abort);
         }

@@ -4,6 +4,7 @@ use super::kept::{PassOn, status_within};
 use super::{Exchange, Input, Outcome, Step};
 use crate::kinds::{self, Verdict};
 use crate::policy::Moment;
+use crate::proxy::answer::NO_ROOM;
 use crate::proxy::limits::ERROR_BYTES;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -26,6 +27,7 @@ impl Exchange {
                 Vec::new()
             }
             Input::Data(_) => self.lose(now, attempt, Loss::failure("its error has no end", 1)),
+            Input::NoRoom => self.lose(now, attempt, Loss::failure(NO_ROOM, 0)),
             Input::End => {
                 let kind = attempt.to.kind;
                 let verdict = kinds::verdict(kind.api(), kind, status, &body);

@@ -51,6 +51,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// The memory that it takes.
+    pub fn bytes(&self) -> usize {
+        let all = [&self.context, &self.bad_input, &self.overload, &self.capability];
+        all.into_iter().flatten().map(|answer| answer.body.len()).sum()
+    }
+
     pub fn context(&mut self, answer: PassOn) {
         self.context.get_or_insert(answer);
     }

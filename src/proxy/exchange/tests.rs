@@ -2,6 +2,7 @@ use super::*;
 use crate::kinds::{Api, Kind};
 use crate::proxy::marks::Marks;
 
+mod room;
 mod times;
 mod whatever;
 

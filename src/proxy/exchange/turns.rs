@@ -1,5 +1,6 @@
 //! PURE. One turn of the machine: what each state does with each input.
 use super::attempts::{Attempt, Holding, Loss, State};
+use super::kept::Kept;
 use super::{Exchange, Input, Lost, Step};
 use crate::policy::Moment;
 use crate::proxy::answer::{Answer, Piece, Reading};
@@ -73,6 +74,15 @@ impl Exchange {
                 steps.extend(self.ended(now));
                 steps
             }
+            Input::NoRoom if holding.held_bytes + holding.answer.held() > 0 => {
+                match holding.answer.let_go() {
+                    Reading::Damaged(why) => self.lose(now, holding.attempt, Loss::failure(why, 0)),
+                    Reading::Pieces(pieces) => {
+                        holding.held.extend(pieces.into_iter().map(|piece| piece.bytes));
+                        self.commit(*holding, Vec::new(), false)
+                    }
+                }
+            }
             other => self.meanwhile(now, State::Holding(holding), other),
         }
     }
@@ -116,6 +126,8 @@ impl Exchange {
     /// The commit point: the head, what was held, and from now on everything as it comes.
     pub(super) fn commit(&mut self, holding: Holding, rest: Vec<Piece>, done: bool) -> Vec<Step> {
         let Holding { attempt, status, headers, answer, held, .. } = holding;
+        // Nothing else will be passed on now.
+        self.kept = Kept::default();
         let marks = &attempt.to.marks;
         let mut steps = vec![Step::Head {
             tier: attempt.to.tier,
@@ -154,6 +166,10 @@ impl Exchange {
             },
             Input::Broken | Input::Lost(_) => self.cut_short(&attempt, &answer, "the engine went away", 1),
             Input::Cut => self.cut_short(&attempt, &answer, "the engine was stopped", 0),
+            Input::NoRoom => match answer.let_go() {
+                Reading::Pieces(pieces) => self.relay(attempt, answer, pieces),
+                Reading::Damaged(why) => self.cut_short(&attempt, &answer, why, 0),
+            },
             Input::Resumed => {
                 attempt.heard = Some(now);
                 self.state = State::Relaying { attempt, answer };

@@ -231,3 +231,47 @@ fn a_client_that_never_reads_is_given_up_in_the_end() {
     until("the request is there", || engine.requests().len() == 1);
     until("its place is free", || bed.live(0).sample().in_flight == 0);
 }
+
+#[test]
+fn answers_that_cannot_be_held_are_handed_on() {
+    // Each stops in the middle of an event.
+    let engine = Engine::start(|t| {
+        t.stream();
+        t.event(super::engine::ROLE);
+        t.chunk(format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}",
+            "x".repeat(300_000)
+        ));
+        t.wait_for_close();
+    });
+    let bed = Bed::with(Limits { held_answers: 1 << 20, ..limits() }, vec![vllm("first", engine.port)]);
+    let request = post_with("/v1/chat/completions", "Connection: close\r\n", &chat(true));
+    let mut clients: Vec<_> = (0..6)
+        .map(|_| {
+            let mut client = connect(bed.port);
+            client.write_all(request.as_bytes()).unwrap();
+            client.set_nonblocking(true).unwrap();
+            client
+        })
+        .collect();
+    // Two or three fit, depending on how their buffers grew.
+    let mut answered = [false; 6];
+    until("most of them got a part of their answer", || {
+        let mut head = [0; 4096];
+        let news = clients.iter_mut().map(|client| client.read(&mut head).is_ok_and(|read| read > 0));
+        answered.iter_mut().zip(news).for_each(|(known, new)| *known |= new);
+        answered.iter().filter(|answered| **answered).count() >= 3
+    });
+    // Those that take little are held as ever.
+    let dying = Engine::start(|t| {
+        t.stream();
+        t.event(super::engine::ROLE);
+        t.close();
+    });
+    let spare = good_engine();
+    bed.change(|table| {
+        table.tiers[0].upstream.as_mut().unwrap().port = dying.port;
+        table.tiers.push(TierRoute { tier: TierId(1), ..vllm("second", spare.port) });
+    });
+    bed.chat(true).expect_good_by("second");
+}

@@ -32,6 +32,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Cut),
         1 => Just(Input::Resumed),
         1 => Just(Input::Wake),
+        1 => Just(Input::NoRoom),
     ]
 }
 
