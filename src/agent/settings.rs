@@ -43,9 +43,11 @@ fn tier_settings(tier: &Tier, place: Place) -> TierSettings {
     }
 }
 
-/// The data plane's limits.
-pub fn limits(config: &Config) -> Limits {
+/// The data plane's limits. `host_name`: what this machine calls itself.
+pub fn limits(config: &Config, host_name: &str) -> Limits {
     let server = &config.server;
+    let host_name = host_name.to_ascii_lowercase();
+    let short = host_name.split('.').next().unwrap_or_default().to_owned();
     Limits {
         max_body: server.max_body,
         replay_memory: server.replay_memory,
@@ -53,8 +55,9 @@ pub fn limits(config: &Config) -> Limits {
         max_connections: server.max_connections,
         request_timeout: server.request_timeout,
         all_down_retry_after: server.all_down_retry_after,
-        passthrough: server.passthrough.clone(),
+        passthrough: [server.passthrough.as_slice(), &server.passthrough_unknown].concat(),
         cors_origins: server.cors_origins.clone(),
+        hosts: [server.hosts.as_slice(), &[short, host_name]].concat(),
         any_model: server.any_model,
     }
 }

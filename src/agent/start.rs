@@ -277,7 +277,8 @@ fn data_plane(
 ) -> Result<(Arc<Proxy>, mpsc::Receiver<proxy::Report>), StartError> {
     let (report, reports) = mpsc::channel(WAITING_MAX);
     let metrics = Metrics { content_type: metrics::CONTENT_TYPE, source: Arc::clone(source) };
-    let proxy = proxy::start(listeners, settings::limits(config), Arc::clone(table), report, metrics);
+    let limits = settings::limits(config, &recorder::host_name());
+    let proxy = proxy::start(listeners, limits, Arc::clone(table), report, metrics);
     Ok((Arc::new(proxy.map_err(failed("cannot start the data plane"))?), reports))
 }
 

@@ -180,17 +180,32 @@ pub(super) fn relay(given: &Given<'_>) -> Result<Relay, Wrong> {
     Ok(Relay { security, host: host.to_owned(), port })
 }
 
-/// `*`, or `https://HOST[:PORT]` as a browser sends it in `Origin`.
+/// `*`, or `https://HOST[:PORT]` as a browser sends it in `Origin`. Applications and extensions have schemes of their own.
 pub(super) fn origin(given: &Given<'_>) -> Result<String, Wrong> {
     let form = r#"write scheme and host without a path, such as "https://chat.example.org", or "*" for all"#;
     let text = text(given)?;
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
     let is_origin = text == "*"
         || text.split_once("://").is_some_and(|(scheme, host)| {
-            matches!(scheme, "http" | "https")
+            is_scheme(scheme)
                 && !host.is_empty()
                 && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
         });
     if is_origin { Ok(text) } else { Err(given.wrong("which is no origin", form)) }
+}
+
+/// A name as it stands in `Host`, without a port.
+pub(super) fn host(given: &Given<'_>) -> Result<String, Wrong> {
+    let text = text(given)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    if text.is_empty() || text.starts_with('.') || !text.bytes().all(plain) {
+        let form = r#"write a name without scheme, port and wildcard, such as "chat.example.org""#;
+        return Err(given.wrong("which is no host name", form));
+    }
+    Ok(text.trim_end_matches('.').to_ascii_lowercase())
 }
 
 /// A path of an upstream: absolute, without query.

@@ -1,6 +1,6 @@
 //! Which further paths may be let through: inference only.
 use super::value::{Given, Wrong, text};
-use crate::kinds;
+use crate::kinds::paths;
 
 /// What `server.passthrough` is when it is not written.
 pub(super) const DEFAULT: [&str; 8] = [
@@ -18,7 +18,20 @@ pub(super) const DEFAULT: [&str; 8] = [
 const OURS: [&str; 6] =
     ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/health", "/metrics"];
 
-/// An exact path of an engine's own inference API.
+/// A path of `passthrough`: one that is known to ask for inference only.
+pub(super) fn known(given: &Given<'_>) -> Result<String, Wrong> {
+    let path = path(given)?;
+    if !paths::is_inference(&path) {
+        return Err(given.wrong(
+            "which is no inference path that mainstay knows",
+            "remove it, or write it into `passthrough_unknown` if you know that it changes nothing for other \
+             clients: at your own risk",
+        ));
+    }
+    Ok(path)
+}
+
+/// A path of `passthrough_unknown`: any that is not known to change an engine.
 pub(super) fn path(given: &Given<'_>) -> Result<String, Wrong> {
     let text = text(given)?;
     if !text.starts_with('/') {
@@ -33,12 +46,13 @@ pub(super) fn path(given: &Given<'_>) -> Result<String, Wrong> {
             "write an exact path of letters, digits, - _ . ~ and single slashes, without a slash at its end",
         ));
     }
-    let path = text.to_ascii_lowercase();
-    if kinds::changes_engine(&path) {
-        return Err(given.wrong("which changes an engine and is never let through", "remove it"));
-    }
-    if OURS.contains(&path.as_str()) || path.starts_with("/v1/models/") {
+    let lower = text.to_ascii_lowercase();
+    let path = paths::canonical(&lower);
+    if OURS.contains(&path.as_ref()) || path.starts_with(paths::MODEL_PATH) {
         return Err(given.wrong("which mainstay answers by itself", "remove it"));
+    }
+    if paths::changes_engine(&text) {
+        return Err(given.wrong("which changes an engine and is never let through", "remove it"));
     }
     Ok(text)
 }

@@ -28,10 +28,14 @@ pub struct Server {
     pub all_down_retry_after: Duration,
     /// First and last port for engines, both included.
     pub engine_ports: (u16, u16),
-    /// Exact paths, none of which changes an engine.
+    /// Exact paths of inference.
     pub passthrough: Vec<String>,
+    /// Further ones, of which no more is known than that their names do not say that they change an engine.
+    pub passthrough_unknown: Vec<String>,
     /// Origins whose pages may call; `*` is any.
     pub cors_origins: Vec<String>,
+    /// Names of this endpoint, in lower case, that a page's request may have in `Host`.
+    pub hosts: Vec<String>,
     /// A model name that nobody knows gets the default chain instead of 404.
     pub any_model: bool,
 }
@@ -60,8 +64,15 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
             .read("all_down_retry_after", duration(seconds(1)..=hour))
             .unwrap_or(seconds(30)),
         engine_ports: section.read("engine_ports", address::port_range).unwrap_or((20_000, 20_999)),
-        passthrough: distinct(&mut section, "passthrough", r#"["/v1/rerank"]"#, passthrough::path)
+        passthrough: distinct(&mut section, "passthrough", r#"["/v1/rerank"]"#, passthrough::known)
             .unwrap_or_else(|| passthrough::DEFAULT.map(str::to_owned).to_vec()),
+        passthrough_unknown: distinct(
+            &mut section,
+            "passthrough_unknown",
+            r#"["/v1/videos"]"#,
+            passthrough::path,
+        )
+        .unwrap_or_default(),
         cors_origins: distinct(
             &mut section,
             "cors_origins",
@@ -69,6 +80,7 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
             address::origin,
         )
         .unwrap_or_default(),
+        hosts: distinct(&mut section, "hosts", r#"["chat.example.org"]"#, address::host).unwrap_or_default(),
         any_model: section.read("any_model", flag).unwrap_or(false),
     };
     let engine_ports_at = section.take("engine_ports").map_or(section.at, |given| given.at);

@@ -46,61 +46,6 @@ impl Endpoint {
     }
 }
 
-/// Paths that change an engine for everybody. No setting may let a client reach them, so the configuration refuses a
-/// pass-through that [`changes_engine`]. Each stands for itself and everything below it.
-const CHANGING: &[&str] = &[
-    // vLLM
-    "/abort_requests",
-    "/collective_rpc",
-    "/fault_tolerance",
-    "/init_weight_transfer_engine",
-    "/invocations",
-    "/load_lora_adapter",
-    "/pause",
-    "/release_kv_cache_memory",
-    "/reset_encoder_cache",
-    "/reset_mm_cache",
-    "/reset_prefix_cache",
-    "/resume",
-    "/scale_elastic_ep",
-    "/server_info",
-    "/sleep",
-    "/start_profile",
-    "/stop_profile",
-    "/unload_lora_adapter",
-    "/update_weights",
-    "/wake_up",
-    // llama-server
-    "/cors-proxy",
-    "/lora-adapters",
-    "/models/load",
-    "/models/unload",
-    "/props",
-    "/slots",
-    // Ollama
-    "/api/blobs",
-    "/api/copy",
-    "/api/create",
-    "/api/delete",
-    "/api/pull",
-    "/api/push",
-];
-
-/// Would a request to `path` change the engine, or does the path hide what it is (escapes, empty or dot segments)?
-pub fn changes_engine(path: &str) -> bool {
-    if !path.starts_with('/') || path.contains(['%', '\\', '?', '#', ';']) {
-        return true;
-    }
-    let path = path.to_ascii_lowercase();
-    if path[1..].trim_end_matches('/').split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-        return true;
-    }
-    let path = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(&path);
-    CHANGING.iter().any(|changing| {
-        path.strip_prefix(changing).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,31 +60,5 @@ mod tests {
         assert_eq!(Endpoint::of_path("/v1/responses"), None);
         assert_eq!(Endpoint::Chat.upstream_path(Api::Ollama), Some("/api/chat"));
         assert_eq!(Endpoint::Embeddings.upstream_path(Api::Ollama), None);
-    }
-
-    #[test]
-    fn what_changes_an_engine_is_known_under_every_spelling() {
-        for path in CHANGING {
-            assert!(changes_engine(path), "{path}");
-            assert!(changes_engine(&format!("{path}/")), "{path}/");
-            assert!(changes_engine(&format!("/v1{path}")), "/v1{path}");
-            assert!(changes_engine(&path.to_ascii_uppercase()), "upper {path}");
-        }
-        for path in
-            ["/slots/0", "/%73leep", "//sleep", "/x/../sleep", "/./sleep", "sleep", "", "/", "/sleep?level=1"]
-        {
-            assert!(changes_engine(path), "{path}");
-        }
-        for path in [
-            "/v1/responses",
-            "/v1/messages",
-            "/tokenize",
-            "/rerank",
-            "/v1/audio/transcriptions",
-            "/v1",
-            "/sleeper",
-        ] {
-            assert!(!changes_engine(path), "{path}");
-        }
     }
 }

@@ -9,6 +9,7 @@ mod endpoint;
 pub mod launch;
 mod novelty;
 pub mod ollama;
+pub mod paths;
 pub mod probe;
 mod progress;
 mod verdict;
@@ -19,7 +20,7 @@ pub use cause::{
 pub use climb::{Climb, Height, PastStart};
 pub use content::{begins_answer, carries_content, finish_reason, holds_answer, says};
 pub use degrade::{DEFAULT_NOTICE, Degrade};
-pub use endpoint::{Endpoint, changes_engine};
+pub use endpoint::Endpoint;
 pub use launch::{Launch, argv, default_command, environment, owned_flags, served_name};
 pub use novelty::Novelty;
 pub use ollama::carries;

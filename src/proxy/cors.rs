@@ -1,22 +1,18 @@
-//! Which pages of other origins may call us (`server.cors_origins`).
+//! What lets the pages that may ask (`origin`) read our answers, and tells their browsers so beforehand.
 use super::body::ReplyBody;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, VARY,
 };
 use http::{Method, Response, StatusCode};
 
-/// The origin of the request, when its pages may read our answers.
-pub(super) fn allowed(request: &HeaderMap, origins: &[String]) -> Option<HeaderValue> {
-    let origin = request.get(ORIGIN)?;
-    let listed =
-        |allowed: &String| allowed == "*" || allowed.as_bytes().eq_ignore_ascii_case(origin.as_bytes());
-    origins.iter().any(listed).then(|| origin.clone())
-}
+/// A browser asks with it whether a page from elsewhere may reach an address of a private network.
+const REQUEST_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-/// The answer to a browser that asks before it sends.
+/// The answer to a browser that asks before it sends, for a page that may.
 pub(super) fn preflight(method: &Method, request: &HeaderMap) -> Option<Response<ReplyBody>> {
     if method != Method::OPTIONS || !request.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         return None;
@@ -29,6 +25,9 @@ pub(super) fn preflight(method: &Method, request: &HeaderMap) -> Option<Response
     let wanted = request.get(ACCESS_CONTROL_REQUEST_HEADERS);
     let wanted = wanted.cloned().unwrap_or(HeaderValue::from_static("authorization, content-type"));
     fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    if request.contains_key(REQUEST_PRIVATE) {
+        fields.insert(ALLOW_PRIVATE, HeaderValue::from_static("true"));
+    }
     Some(response)
 }
 

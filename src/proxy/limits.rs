@@ -17,10 +17,12 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// `Retry-After` when no tier can answer and nothing better is known.
     pub all_down_retry_after: Duration,
-    /// Further inference paths that are handed to the first ready tier as they come.
+    /// Further paths that are handed to the first ready tier as they come.
     pub passthrough: Vec<String>,
     /// Origins whose pages may call us; `"*"` is all of them.
     pub cors_origins: Vec<String>,
+    /// Names of this endpoint, in lower case, beside addresses and `localhost`: a page's request must ask one of them.
+    pub hosts: Vec<String>,
     /// A model name that nobody knows gets the default chain instead of 404.
     pub any_model: bool,
 }

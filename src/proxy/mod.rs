@@ -25,6 +25,7 @@ mod live;
 mod marks;
 mod memory;
 mod metrics;
+mod origin;
 mod outgoing;
 mod passthrough;
 mod plan;

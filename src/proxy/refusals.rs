@@ -33,6 +33,9 @@ codes! {
     InvalidValue = "invalid_value";
     MethodNotAllowed = "method_not_allowed";
     NotFound = "not_found";
+    InvalidHost = "invalid_host";
+    OriginNotAllowed = "origin_not_allowed";
+    UnsupportedMediaType = "unsupported_media_type";
 }
 
 /// How many requests got each of them, since the agent began.

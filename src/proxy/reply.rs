@@ -3,6 +3,7 @@ use super::body::ReplyBody;
 use super::exchange::Refusal;
 use super::intake::Unread;
 use super::limits::OVERLOAD_RETRY_AFTER;
+use super::origin::Objection;
 use super::plan::NoTier;
 use super::refusals::Code;
 use super::route::RouteTable;
@@ -15,6 +16,9 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
+
+/// Bytes of a client's header field in a message.
+const LONGEST_QUOTE: usize = 200;
 
 /// An error of our own.
 #[derive(Debug)]
@@ -41,6 +45,38 @@ impl OwnError {
 
     pub fn not_found(path: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, Code::NotFound, format!("There is nothing at {path}"))
+    }
+
+    /// Refused for where it comes from, or for how.
+    pub fn objection(why: &Objection) -> Self {
+        match why {
+            Objection::Host => Self::new(
+                StatusCode::BAD_REQUEST,
+                Code::InvalidHost,
+                "The request names no host, or more than one (header Host)",
+            ),
+            Objection::Page { origin } => {
+                let message = format!(
+                    "Web pages of the origin {} may not use this endpoint. To allow it, write the origin into \
+                     server.cors_origins",
+                    clipped(origin)
+                );
+                Self::new(StatusCode::FORBIDDEN, Code::OriginNotAllowed, message)
+            }
+            Objection::Name { host } => {
+                let message = format!(
+                    "A web page asks for the host {}, which is not known as a name of this endpoint. If it is one, \
+                     write it into server.hosts",
+                    clipped(host)
+                );
+                Self::new(StatusCode::FORBIDDEN, Code::OriginNotAllowed, message)
+            }
+            Objection::MediaType { file } => {
+                let or = if *file { " or multipart/form-data" } else { "" };
+                let message = format!("A POST of a web page needs the content type application/json{or}");
+                Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, message)
+            }
+        }
     }
 
     pub fn wrong_method(method: &http::Method, path: &str) -> Self {
@@ -170,6 +206,11 @@ impl OwnError {
         }
         response
     }
+}
+
+/// What a client sent, not longer than a message can bear.
+fn clipped(text: &str) -> &str {
+    text.get(..LONGEST_QUOTE).unwrap_or(text)
 }
 
 fn listed(table: &RouteTable, reasons: &[(TierId, String)]) -> String {

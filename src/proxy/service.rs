@@ -2,49 +2,63 @@
 use super::body::ReplyBody;
 use super::driver::{self, Arrived};
 use super::intake;
+use super::origin::{self, Doors};
 use super::plan::Ask;
 use super::refusals::Code;
 use super::reply::{self, OwnError};
 use super::shared::{OpenRequest, Shared, request_id};
 use super::{cors, headers, passthrough};
 use crate::clock;
-use crate::kinds::{Endpoint, changes_engine};
+use crate::kinds::{Endpoint, paths};
 use crate::policy::Moment;
 use http::{HeaderMap, HeaderValue, Method};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Before a model's name, in which slashes may stand as they are.
-const MODEL_PATH: &str = "/v1/models/";
-
 /// Answers one request. Dropped when its client hangs up.
-pub(super) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<ReplyBody> {
+pub(super) async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) -> Response<ReplyBody> {
     let at = clock::now();
     let open = OpenRequest::new(&shared);
     let id = request_id(request.headers().get(headers::REQUEST_ID), &shared);
-    let origin = cors::allowed(request.headers(), &shared.limits.cors_origins);
-    let preflight = origin.as_ref().and_then(|_| cors::preflight(request.method(), request.headers()));
-    let mut response = match preflight {
-        Some(response) => response,
-        None => {
+    respell(&mut request);
+    let doors = Doors { origins: &shared.limits.cors_origins, hosts: &shared.limits.hosts };
+    let (page, mut response) = match origin::admit(&request, &doors) {
+        Ok(page) => {
+            let preflight = page.as_ref().and_then(|_| cors::preflight(request.method(), request.headers()));
             // A load balancer or monitor that asks how we are is nobody who was refused.
             let counts = !matches!(request.uri().path(), "/health" | "/metrics");
-            let response = routed(&shared, request, &id, at).await;
-            response
-                .extensions()
-                .get()
-                .filter(|_| counts)
-                .inspect(|code: &&Code| shared.refusals.count(**code));
-            response
+            let mut response = match preflight {
+                Some(response) => response,
+                None => routed(&shared, request, &id, at).await,
+            };
+            if !counts {
+                response.extensions_mut().remove::<Code>();
+            }
+            (page, response)
         }
+        Err(objection) => (None, OwnError::objection(&objection).into_response()),
     };
+    response.extensions().get().inspect(|code: &&Code| shared.refusals.count(**code));
     response.headers_mut().insert(headers::REQUEST_ID, id);
-    if let Some(origin) = origin {
-        cors::allow(response.headers_mut(), origin);
+    if let Some(page) = page {
+        cors::allow(response.headers_mut(), page);
     }
     response.map(|body| body.holding(open))
+}
+
+/// Gives the path the spelling that it has here; what is handed on has it as well.
+fn respell(request: &mut Request<Incoming>) {
+    let Cow::Owned(path) = paths::canonical(request.uri().path()) else { return };
+    let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
+    let mut uri = request.uri().clone().into_parts();
+    uri.path_and_query = format!("{path}{query}").parse().ok();
+    // It is made of pieces of a URI, and is one.
+    if let Ok(uri) = http::Uri::from_parts(uri) {
+        *request.uri_mut() = uri;
+    }
 }
 
 async fn routed(
@@ -65,10 +79,10 @@ async fn routed(
     match path {
         "/health" if is_read => reply::health(&shared.routes.load(), shared),
         "/v1/models" if is_read => reply::models(&shared.routes.load()),
-        _ if path.starts_with(MODEL_PATH) && is_read => {
-            reply::model(&shared.routes.load(), &path[MODEL_PATH.len()..])
+        _ if path.starts_with(paths::MODEL_PATH) && is_read => {
+            reply::model(&shared.routes.load(), &path[paths::MODEL_PATH.len()..])
         }
-        _ if path.starts_with(MODEL_PATH) => OwnError::wrong_method(method, path).into_response(),
+        _ if path.starts_with(paths::MODEL_PATH) => OwnError::wrong_method(method, path).into_response(),
         "/metrics" if is_read => shared.metrics.answer().await,
         "/metrics" => OwnError::wrong_method(method, path).into_response(),
         "/health" | "/v1/models" => OwnError::wrong_method(method, path).into_response(),
@@ -83,7 +97,7 @@ async fn routed(
 
 /// The configuration refuses paths that change an engine; were one listed all the same, it still cannot be reached.
 fn is_passed_through(shared: &Shared, path: &str) -> bool {
-    shared.limits.passthrough.iter().any(|listed| listed == path) && !changes_engine(path)
+    shared.limits.passthrough.iter().any(|listed| listed == path) && !paths::changes_engine(path)
 }
 
 async fn inference(

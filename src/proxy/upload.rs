@@ -2,10 +2,11 @@
 //! because an engine knows one model by one name, and the client may have asked by any name of the chain.
 use super::intake::{Lease, Unread};
 use super::limits::NAMED_BODY_BYTES;
+use super::origin::media_type;
 use super::outgoing::{ClientFault, Outgoing};
 use super::route::RouteTable;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
@@ -27,7 +28,10 @@ pub(super) async fn read(
     lease: &mut Lease,
 ) -> Result<Upload, Unread> {
     let announced = rest.size_hint().lower();
-    if rest.is_end_stream() || !is_json(fields) || announced > NAMED_BODY_BYTES as u64 {
+    if rest.is_end_stream()
+        || !media_type(fields).eq_ignore_ascii_case(b"application/json")
+        || announced > NAMED_BODY_BYTES as u64
+    {
         return Ok(Upload::Stream { begun: Bytes::new(), rest });
     }
     let mut begun = BytesMut::new();
@@ -42,12 +46,6 @@ pub(super) async fn read(
         begun.extend_from_slice(&data);
     }
     Ok(Upload::Stream { begun: begun.freeze(), rest })
-}
-
-fn is_json(fields: &HeaderMap) -> bool {
-    let content_type = fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let name = content_type.split(|&b| b == b';').next().unwrap_or_default();
-    name.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
 impl Upload {

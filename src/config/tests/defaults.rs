@@ -21,7 +21,9 @@ fn what_is_not_written_has_the_contracts_defaults() {
             all_down_retry_after: seconds(30),
             engine_ports: (20_000, 20_999),
             passthrough: passthrough.split(' ').map(str::to_owned).collect(),
+            passthrough_unknown: vec![],
             cors_origins: vec![],
+            hosts: vec![],
             any_model: false,
         }
     );

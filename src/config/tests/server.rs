@@ -70,44 +70,62 @@ fn a_fixed_port_may_lie_in_the_range_and_is_then_not_to_spare() {
 
 #[test]
 fn passthrough_lets_only_inference_through() {
-    server("passthrough = ['/v1/rerank', '/pooling', '/api/generate']", "");
+    server("passthrough = ['/v1/rerank', '/pooling', '/v1/messages/count_tokens']", "");
     server("passthrough = []", "");
-    for (path, why) in [
-        ("v1/x", "which does not begin with /; write a path such as \"/v1/rerank\""),
-        ("/v1/models", "which mainstay answers by itself; remove it"),
-        ("/metrics", "which mainstay answers by itself; remove it"),
-    ] {
-        server(&format!("passthrough = ['{path}']"), &format!("1:23: `passthrough` has \"{path}\", {why}"));
-    }
-    let engine_changing = "/sleep /wake_up /pause /resume /abort_requests /update_weights /collective_rpc \
-        /reset_prefix_cache /invocations /slots /props /api/pull /api/push /api/create /api/copy /api/delete /api/blobs \
-        /slots/0 /api/blobs/sha256-1 /SLEEP /Api/Pull";
-    for path in engine_changing.split_whitespace() {
+    server("passthrough_unknown = ['/api/generate', '/v1/videos', '/generate_stream']", "");
+    let unknown = "which is no inference path that mainstay knows; remove it, or write it into `passthrough_unknown` \
+                   if you know that it changes nothing for other clients: at your own risk";
+    for path in ["/api/generate", "/v1/files", "/V1/Rerank", "/v1/v1/rerank"] {
         server(
             &format!("passthrough = ['{path}']"),
-            &format!(
-                "1:23: `passthrough` has \"{path}\", which changes an engine and is never let through; remove it"
-            ),
+            &format!("1:23: `passthrough` has \"{path}\", {unknown}"),
         );
     }
-    let form =
-        "write an exact path of letters, digits, - _ . ~ and single slashes, without a slash at its end";
-    for path in
-        ["/", "/a/", "//sleep", "/a/../sleep", "/./sleep", "/%73leep", "/a?b", "/a*", "/a b", "/sleep/"]
-    {
-        server(
-            &format!("passthrough = ['{path}']"),
-            &format!("1:23: `passthrough` has \"{path}\", which is no plain path; {form}"),
-        );
+    for (key, column) in [("passthrough", 23), ("passthrough_unknown", 31)] {
+        let refused = |path: &str, why: &str| {
+            server(&format!("{key} = ['{path}']"), &format!("1:{column}: `{key}` has \"{path}\", {why}"));
+        };
+        refused("v1/x", "which does not begin with /; write a path such as \"/v1/rerank\"");
+        for path in ["/v1/models", "/models", "/Models/x", "/chat/completions", "/metrics"] {
+            refused(path, "which mainstay answers by itself; remove it");
+        }
+        let engine_changing = "/sleep /wake_up /pause /resume /abort_requests /update_weights /collective_rpc \
+            /reset_prefix_cache /invocations /slots /props /api/pull /api/push /api/create /api/copy /api/delete \
+            /api/blobs /slots/0 /api/blobs/sha256-1 /SLEEP /Api/Pull /tools /start_weight_update \
+            /inference/v1/abort_requests /flush_cache /v1/v1/sleep /base/wake-up";
+        for path in engine_changing.split_whitespace() {
+            refused(path, "which changes an engine and is never let through; remove it");
+        }
+        let form =
+            "write an exact path of letters, digits, - _ . ~ and single slashes, without a slash at its end";
+        for path in
+            ["/", "/a/", "//sleep", "/a/../sleep", "/./sleep", "/%73leep", "/a?b", "/a*", "/a b", "/sleep/"]
+        {
+            refused(path, &format!("which is no plain path; {form}"));
+        }
     }
-    server("passthrough = ['/a', '/b', '/a']", "1:35: `passthrough` has \"/a\" twice; remove one of them");
+    server(
+        "passthrough = ['/score', '/pooling', '/score']",
+        "1:45: `passthrough` has \"/score\" twice; remove one of them",
+    );
+}
+
+#[test]
+fn hosts_are_names() {
+    server("hosts = ['chat.example.org', 'gpu_1', '10.0.0.1']", "");
+    let form = r#"which is no host name; write a name without scheme, port and wildcard, such as "chat.example.org""#;
+    for host in ["", "https://a", "a:8000", "*", "*.example.org", ".a", "a b"] {
+        server(&format!("hosts = ['{host}']"), &format!("1:17: `hosts` has \"{host}\", {form}"));
+    }
+    let config = config(&format!("server.hosts = ['Chat.Example.org.']\n{FIRST}"));
+    assert_eq!(config.server.hosts, ["chat.example.org"]);
 }
 
 #[test]
 fn origins_are_scheme_and_host() {
-    server("cors_origins = ['https://a.example:8443', 'http://[::1]:3000', '*']", "");
+    server("cors_origins = ['https://a.example:8443', 'http://[::1]:3000', 'app://obsidian.md', '*']", "");
     let form = r#"write scheme and host without a path, such as "https://chat.example.org", or "*" for all"#;
-    for origin in ["a.example", "https://a/", "ftp://a", "https://", "https://a b"] {
+    for origin in ["a.example", "https://a/", "1x://a", "https://", "https://a b", "null"] {
         server(
             &format!("cors_origins = ['{origin}']"),
             &format!("1:24: `cors_origins` has \"{origin}\", which is no origin; {form}"),

@@ -7,7 +7,9 @@ mod engine;
 mod life;
 mod limits;
 mod moving;
+mod pages;
 mod passing;
+mod paths;
 mod routing;
 mod smuggling;
 
@@ -48,6 +50,7 @@ fn limits() -> Limits {
         all_down_retry_after: Duration::from_secs(30),
         passthrough: vec!["/tokenize".into(), "/sleep".into()],
         cors_origins: vec!["https://chat.example".into()],
+        hosts: vec!["gpu1".into()],
         any_model: false,
     }
 }

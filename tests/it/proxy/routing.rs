@@ -304,34 +304,11 @@ fn a_model_of_the_list_has_a_page_of_its_own() {
         let answer = ask(bed.port, &get(&format!("/v1/models/{path}")));
         assert_eq!((answer.status, answer.json()), (200, listed.clone()), "{path}");
     }
-    for path in ["meta-llama", "", "meta-llama/Gr%", "%ff", "meta-llama%252fGr%C3%B6%C3%9Fe%208B"] {
+    for path in ["meta-llama", "meta-llama/Gr%", "%ff", "meta-llama%252fGr%C3%B6%C3%9Fe%208B"] {
         let answer = ask(bed.port, &get(&format!("/v1/models/{path}")));
         assert_eq!((answer.status, answer.code().as_str()), (404, "model_not_found"), "{path}");
         assert_eq!(answer.json()["error"]["param"], "model");
     }
     let deleted = ask(bed.port, &get("/v1/models/meta-llama").replace("GET", "DELETE"));
     assert_eq!((deleted.status, deleted.code().as_str()), (405, "method_not_allowed"));
-}
-
-#[test]
-fn pages_of_listed_origins_may_call() {
-    let engine = good_engine();
-    let bed = Bed::new(vec![vllm("first", engine.port)]);
-    let preflight = |origin: &str| {
-        format!(
-            "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: mainstay\r\nOrigin: {origin}\r\n\
-             Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization\r\n\r\n"
-        )
-    };
-    let allowed = ask(bed.port, &preflight("https://chat.example"));
-    assert_eq!(allowed.status, 204);
-    assert_eq!(allowed.field("access-control-allow-origin"), Some("https://chat.example"));
-    assert_eq!(allowed.field("access-control-allow-headers"), Some("authorization"));
-    let refused = ask(bed.port, &preflight("https://evil.example"));
-    assert_eq!((refused.status, refused.field("access-control-allow-origin")), (405, None));
-    let request = post_with("/v1/chat/completions", "Origin: https://chat.example\r\n", &chat(true));
-    let answer = ask(bed.port, &request);
-    assert_eq!(answer.field("access-control-allow-origin"), Some("https://chat.example"));
-    assert_eq!(engine.requests()[0].field("origin"), None);
-    assert_eq!(bed.chat(true).field("access-control-allow-origin"), None);
 }
