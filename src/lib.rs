@@ -11,6 +11,7 @@ pub mod gpu;
 pub mod heart;
 pub mod kinds;
 pub mod policy;
+pub mod printable;
 pub mod proxy;
 pub mod redact;
 pub mod shim;

@@ -5,10 +5,12 @@
 //! their own; what does not fit is dropped, and the next line that does fit says how many were lost. Secrets are blacked
 //! out on the way in, whoever logs them.
 use crate::clock;
+use crate::printable;
 use crate::redact::Redactor;
 use crate::shim::ring::{Line, Stream};
 use serde_json::json;
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -106,7 +108,10 @@ pub fn start(level: LevelFilter, format: Format, redactor: Arc<Redactor>) {
     let (queue, lines) = sync_channel(WAITING_MAX);
     let waiting = Arc::new(AtomicUsize::new(0));
     let _ = WRITER.set(Writer { queue: queue.clone(), format, waiting: Arc::clone(&waiting) });
-    let spawned = std::thread::Builder::new().name("log".into()).spawn(move || write_out(&lines, &waiting));
+    let spawned = std::thread::Builder::new().name("log".into()).spawn(move || {
+        let form = Form { of: format, terminal: io::stderr().is_terminal() };
+        write_out(&lines, &waiting, form);
+    });
     if spawned.is_err() {
         return;
     }
@@ -120,12 +125,32 @@ pub fn start(level: LevelFilter, format: Format, redactor: Arc<Redactor>) {
     }
 }
 
-fn write_out(entries: &Receiver<Entry>, waiting: &AtomicUsize) {
+/// How lines are put on standard error.
+#[derive(Clone, Copy)]
+struct Form {
+    of: Format,
+    terminal: bool,
+}
+
+impl Form {
+    /// Lines of text hold what engines, clients and upstreams wrote: a terminal must not obey it.
+    fn shown(self, lines: &[u8]) -> Cow<'_, [u8]> {
+        match (self.terminal, self.of) {
+            (false, _) => Cow::Borrowed(lines),
+            (true, Format::Text) => printable::bytes(lines),
+            (true, Format::Json) => {
+                Cow::Owned(printable::json(&String::from_utf8_lossy(lines)).into_owned().into_bytes())
+            }
+        }
+    }
+}
+
+fn write_out(entries: &Receiver<Entry>, waiting: &AtomicUsize, form: Form) {
     while let Ok(entry) = entries.recv() {
         match entry {
-            Entry::Line(line) => drop(io::stderr().write_all(&line)),
+            Entry::Line(line) => drop(io::stderr().write_all(&form.shown(&line))),
             Entry::Engine(lines) => {
-                drop(io::stderr().write_all(&lines));
+                drop(io::stderr().write_all(&form.shown(&lines)));
                 waiting.fetch_sub(lines.len(), Ordering::Relaxed);
             }
             Entry::Mark(written) => drop(written.send(())),
@@ -195,5 +220,22 @@ pub fn settle() {
     let (written, heard) = sync_channel(1);
     if writer.queue.try_send(Entry::Mark(written)).is_ok() {
         let _ = heard.recv_timeout(Duration::from_millis(500));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_commanded_and_a_file_gets_each_byte() {
+        let line = "cpu | \x1b]0;owned\x07 \u{202e}\n".as_bytes();
+        let shown = |of, terminal| String::from_utf8(Form { of, terminal }.shown(line).into_owned()).unwrap();
+        assert_eq!(shown(Format::Text, false).as_bytes(), line);
+        assert_eq!(shown(Format::Json, false).as_bytes(), line);
+        assert_eq!(shown(Format::Text, true), "cpu | \\x1b]0;owned\\x07 \\u202e\n");
+        let object = "{\"message\":\"\u{9b}31m\u{202e}\"}\n".as_bytes();
+        let shown = Form { of: Format::Json, terminal: true }.shown(object).into_owned();
+        assert_eq!(String::from_utf8(shown).unwrap(), "{\"message\":\"\\u009b31m\\u202e\"}\n");
     }
 }

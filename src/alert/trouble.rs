@@ -1,4 +1,5 @@
 //! What went wrong with a relay: in which step, in whose words, and what would mend it.
+use crate::printable;
 use lettre::transport::smtp::Error;
 use std::error::Error as _;
 use std::fmt;
@@ -148,12 +149,7 @@ impl fmt::Display for Trouble {
 
 /// One line of at most 300 characters.
 pub(super) fn clipped(text: &str) -> String {
-    text.chars()
-        .take(WORDS_MAX)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect::<String>()
-        .trim()
-        .to_owned()
+    printable::line(text.trim()).chars().take(WORDS_MAX).collect()
 }
 
 #[cfg(test)]

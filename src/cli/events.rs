@@ -1,9 +1,12 @@
 //! `mainstay events`: what happened, one line each; with `-f` what comes too, also from the agent after this one.
 use super::exit::Exit;
-use super::screen::{Screen, complain, show, wait_for_reader_to_go};
+use super::screen::{Screen, complain, show, show_json, wait_for_reader_to_go};
 use super::status::paint::{Colour, fit, paint};
 use crate::control::client::{Client, Failure};
 use crate::control::feed::Event;
+use crate::printable;
+use serde::Deserialize;
+use serde_json::Value;
 use std::time::Duration;
 
 /// Between two tries to reach an agent that is not there.
@@ -18,9 +21,9 @@ pub fn main(client: &Client, follow: bool, json: bool) -> Exit {
         let heard = client.events(last, follow, |line| match line {
             None => !wait_for_reader_to_go(Duration::ZERO),
             Some(line) => {
-                let event: Event = serde_json::from_str(line).unwrap_or_default();
+                let event = read(line);
                 last = last.max(event.seq);
-                printed = show(if json { format!("{line}\n") } else { text(&event, screen) });
+                printed = if json { show_json(&format!("{line}\n")) } else { show(text(&event, screen)) };
                 printed.is_ok()
             }
         });
@@ -39,6 +42,13 @@ pub fn main(client: &Client, follow: bool, json: bool) -> Exit {
             return Exit::Done;
         }
     }
+}
+
+/// An event with texts that are safe to show.
+fn read(line: &str) -> Event {
+    let mut event: Value = serde_json::from_str(line).unwrap_or_default();
+    printable::value(&mut event);
+    Event::deserialize(event).unwrap_or_default()
 }
 
 /// "2026-11-23T03:00:00.123Z failover  primary → cpu  killed-from-outside: …".

@@ -3,7 +3,7 @@
 mod tail;
 
 use super::exit::Exit;
-use super::screen::{complain, report, show};
+use super::screen::{complain, report, show, show_json};
 use crate::kinds::{self, Diagnosis, Evidence, Kind};
 use crate::policy;
 use serde::Serialize;
@@ -108,7 +108,7 @@ fn json(found: &Diagnosis, line: Option<u64>, kind: Option<Kind>) -> Exit {
         engine: kind.map(Kind::name),
     };
     match serde_json::to_string(&answer) {
-        Ok(text) => show(text + "\n").into(),
+        Ok(text) => show_json(&(text + "\n")).into(),
         Err(why) => {
             complain(format_args!("cannot print the answer: {why}"));
             Exit::Failed

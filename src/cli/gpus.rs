@@ -4,7 +4,7 @@ mod render;
 pub use render::{render, sentence};
 
 use super::exit::Exit;
-use super::screen::{Screen, complain, show};
+use super::screen::{Screen, complain, show, show_json};
 use crate::clock;
 use crate::control::client::Client;
 use serde_json::json;
@@ -17,11 +17,10 @@ pub fn main(client: &Client, json: bool) -> Exit {
             return Exit::from(&failure);
         }
     };
-    let text = if json {
-        format!("{:#}\n", json!({ "gpu_probe": whole["gpu_probe"], "gpus": whole["gpus"] }))
-    } else {
-        let screen = Screen::of_stdout();
-        render(&status.gpu_probe, &status.gpus, clock::wall_ms(), screen.width, screen.colour)
-    };
-    show(text).into()
+    if json {
+        let part = json!({ "gpu_probe": whole["gpu_probe"], "gpus": whole["gpus"] });
+        return show_json(&format!("{part:#}\n")).into();
+    }
+    let screen = Screen::of_stdout();
+    show(render(&status.gpu_probe, &status.gpus, clock::wall_ms(), screen.width, screen.colour)).into()
 }

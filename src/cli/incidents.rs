@@ -4,11 +4,13 @@ mod page;
 mod table;
 
 use super::exit::Exit;
-use super::screen::{Screen, complain, show};
+use super::screen::{Screen, complain, show, show_json};
 use crate::agent::STATE_LINK;
 use crate::alert::{Record, Store};
 use crate::config::Environment;
 use crate::control::client::Client;
+use crate::printable;
+use serde::Deserialize;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,8 +21,13 @@ pub fn list(client: &Client, state_dir: Option<&Path>, json: bool) -> Exit {
         Ok(records) => records,
         Err(why) => return unreadable(&store, &why),
     };
-    let text = if json { pretty(&records) } else { table::table(&records, screen, store.dir()) };
-    show(text).into()
+    if json {
+        return show_json(&pretty(&records)).into();
+    }
+    match records.iter().map(shown).collect::<io::Result<Vec<Record>>>() {
+        Ok(records) => show(table::table(&records, screen, store.dir())).into(),
+        Err(why) => unreadable(&store, &why),
+    }
 }
 
 /// One of them; `last` is the newest.
@@ -44,7 +51,11 @@ pub fn one(client: &Client, state_dir: Option<&Path>, which: &str, json: bool) -
         };
     };
     match store.load(id) {
-        Ok(record) => show(if json { pretty(&record) } else { page::page(&record, screen) }).into(),
+        Ok(record) if json => show_json(&pretty(&record)).into(),
+        Ok(record) => match shown(&record) {
+            Ok(record) => show(page::page(&record, screen)).into(),
+            Err(why) => unreadable(&store, &why),
+        },
         Err(why) if why.kind() == io::ErrorKind::NotFound => {
             complain(format_args!("there is no incident {id}{}", kept(&ids)));
             Exit::Failed
@@ -87,6 +98,13 @@ fn unreadable(store: &Store, why: &io::Error) -> Exit {
         store.dir().display()
     ));
     if why.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::Failed }
+}
+
+/// The record with texts that are safe to show.
+fn shown(record: &Record) -> io::Result<Record> {
+    let mut value = serde_json::to_value(record)?;
+    printable::value(&mut value);
+    Ok(Record::deserialize(value)?)
 }
 
 fn pretty<T: serde::Serialize + ?Sized>(what: &T) -> String {

@@ -1,10 +1,12 @@
 //! `mainstay logs TIER`: what an engine wrote, read from the ring files of its live or last run and of those before it
 //! that are kept. No agent is asked, so this works when there is none.
 use super::exit::Exit;
-use super::screen::{complain, show, wait_for_reader_to_go};
+use super::screen::{self, Screen, complain, wait_for_reader_to_go};
 use crate::clock;
+use crate::printable;
 use crate::shim::LOG;
 use crate::shim::ring::{Follow, Line, Reader, Stream};
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,13 +30,42 @@ impl Open {
     }
 }
 
-/// The last `count` lines, back into earlier runs where the newest has fewer;
-/// with `follow` what comes after them too, until Ctrl-C.
-pub fn main(run_dir: &Path, tier: &str, count: usize, follow: bool) -> Exit {
-    print(run_dir, tier, count, follow).into()
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    pub tier: &'a str,
+    /// The last lines to begin with, back into earlier runs where the newest has fewer.
+    pub count: usize,
+    /// What comes after them too, until Ctrl-C.
+    pub follow: bool,
+    /// Byte for byte also on a terminal, which obeys what an engine or its client made the line hold.
+    pub raw: bool,
 }
 
-fn print(run_dir: &Path, tier: &str, count: usize, follow: bool) -> Result<(), Exit> {
+pub fn main(run_dir: &Path, wanted: Wanted<'_>) -> Exit {
+    let out = Out { plain: Screen::of_stdout().terminal && !wanted.raw };
+    print(run_dir, wanted, out).into()
+}
+
+/// The standard output.
+#[derive(Clone, Copy)]
+struct Out {
+    /// What a terminal would obey is spelled out.
+    plain: bool,
+}
+
+impl Out {
+    fn show(self, bytes: impl AsRef<[u8]>) -> Result<(), Exit> {
+        screen::show(self.form(bytes.as_ref()))
+    }
+
+    fn form(self, bytes: &[u8]) -> Cow<'_, [u8]> {
+        if self.plain { printable::bytes(bytes) } else { Cow::Borrowed(bytes) }
+    }
+}
+
+fn print(run_dir: &Path, wanted: Wanted<'_>, out: Out) -> Result<(), Exit> {
+    let Wanted { tier, count, follow, .. } = wanted;
     let runs = run_dir.join("runs");
     let Some(number) = newest(&runs, tier)? else {
         complain(format_args!(
@@ -49,12 +80,12 @@ fn print(run_dir: &Path, tier: &str, count: usize, follow: bool) -> Result<(), E
     let tail = reader.tail(count).map_err(|error| unreadable(&path, &error))?;
     let earlier = before(&runs, tier, number, count - tail.lines.len())?;
     if !earlier.is_empty() {
-        show(earlier)?;
-        show(heading(number))?;
+        out.show(earlier)?;
+        out.show(heading(number))?;
     }
-    show(part(&tail))?;
+    out.show(part(&tail))?;
     let Follow { next, so_far, .. } = tail;
-    if follow { go_on(&runs, tier, Open { number, reader, next, so_far }) } else { Ok(()) }
+    if follow { go_on(&runs, tier, Open { number, reader, next, so_far }, out) } else { Ok(()) }
 }
 
 /// The last `count` lines of the runs before `number`, each run behind its heading: the one that is wanted after a crash
@@ -84,18 +115,18 @@ fn heading(number: u64) -> String {
 }
 
 /// Prints what comes, until nobody reads it.
-fn go_on(runs: &Path, tier: &str, mut open: Open) -> Result<(), Exit> {
+fn go_on(runs: &Path, tier: &str, mut open: Open, out: Out) -> Result<(), Exit> {
     while !wait_for_reader_to_go(LOOK) {
         // Asked before the old run is read for the last time: a run that has a successor writes no more.
         let newer = newest(runs, tier)?.filter(|number| *number > open.number);
         let path = log_of(runs, tier, open.number);
-        show(news(&mut open, &path)?)?;
+        out.show(news(&mut open, &path)?)?;
         if let Some(number) = newer
             // A log that is just being made cannot be read yet: then the next look finds it.
             && let Ok(reader) = Reader::open(&log_of(runs, tier, number))
         {
             open = Open::new(number, reader);
-            show(heading(number))?;
+            out.show(heading(number))?;
         }
     }
     Ok(())

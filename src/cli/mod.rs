@@ -94,6 +94,9 @@ enum Verb {
         /// How many of the last lines to begin with
         #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
         lines: usize,
+        /// Print each byte as the engine wrote it, also on a terminal; into a file or a pipe that is so anyway
+        #[arg(long)]
+        raw: bool,
     },
     /// Print what happened: starts, failovers, exits with their causes, and what operators did
     Events {
@@ -196,7 +199,9 @@ fn perform(arguments: Arguments) -> Exit {
         Verb::Status { json, watch } => status::main(&client(), json, watch),
         Verb::Gpus { json } => gpus::main(&client(), json),
         Verb::Wait { tier, timeout } => wait::main(&client(), tier.as_deref(), timeout),
-        Verb::Logs { tier, follow, lines } => logs::main(&place::here(flag), &tier, lines, follow),
+        Verb::Logs { tier, follow, lines, raw } => {
+            logs::main(&place::here(flag), logs::Wanted { tier: &tier, count: lines, follow, raw })
+        }
         Verb::Events { follow, json } => events::main(&client(), follow, json),
         Verb::Incidents { json, state_dir } => incidents::list(&client(), state_dir.as_deref(), json),
         Verb::Incident { which, json, state_dir } => {

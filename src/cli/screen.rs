@@ -1,5 +1,6 @@
 //! What is written on is a terminal, or it is not: width, colours, and output that may end early.
 use super::exit::Exit;
+use crate::printable;
 use crate::redact::Redactor;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, IsTerminal, Write};
@@ -42,6 +43,11 @@ pub fn show(text: impl AsRef<[u8]>) -> Result<(), Exit> {
     })
 }
 
+/// JSON for programs, which may be looked at on a terminal all the same: it means the same, and commands none.
+pub fn show_json(text: &str) -> Result<(), Exit> {
+    show(printable::json(text).as_ref())
+}
+
 /// Waits this long, or until nobody reads the standard output any more: true. A write would find that out as well, but
 /// there may be nothing to write for hours.
 pub fn wait_for_reader_to_go(pause: Duration) -> bool {
@@ -58,10 +64,11 @@ pub fn wait_for_reader_to_go(pause: Duration) -> bool {
     }
 }
 
-/// Lines on the standard error, as they are but for what looks like a secret: a message about a wrong value may quote
-/// it. When that cannot be written there is nobody to tell.
+/// Lines on the standard error, as they are but for what looks like a secret or commands a terminal: a message about a
+/// wrong value may quote it. When that cannot be written there is nobody to tell.
 pub fn report(lines: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{}", Redactor::of_forms().text(&lines.to_string()));
+    let lines = lines.to_string();
+    let _ = writeln!(io::stderr(), "{}", printable::lines(&Redactor::of_forms().text(&lines)));
 }
 
 /// One line on the standard error, under the program's name.

@@ -12,6 +12,7 @@ use super::screen::{Screen, complain, show, wait_for_reader_to_go};
 use crate::clock;
 use crate::control::client::{Client, Failure};
 use crate::control::wire::Status;
+use crate::printable;
 use std::time::Duration;
 
 /// Between two pictures of `--watch`.
@@ -31,7 +32,7 @@ pub fn main(client: &Client, json: bool, watch: bool) -> Exit {
                 complain(&failure);
                 String::new()
             }
-            Err(failure) => format!("mainstay: {failure}\n"),
+            Err(failure) => format!("mainstay: {}\n", printable::lines(&failure.to_string())),
         };
         let redrawn = if screen.terminal && !json { over_the_last(&text) } else { text };
         if let Err(exit) = show(redrawn) {
@@ -61,8 +62,8 @@ fn picture(client: &Client, json: bool, watch: bool, screen: Screen) -> Result<(
     let (status, whole) = client.status()?;
     let text = match (json, watch) {
         (false, _) => render(&status, clock::wall_ms(), screen.width, screen.colour),
-        (true, false) => format!("{whole:#}\n"),
-        (true, true) => format!("{whole}\n"),
+        (true, false) => printable::json(&format!("{whole:#}\n")).into_owned(),
+        (true, true) => printable::json(&format!("{whole}\n")).into_owned(),
     };
     Ok((text, verdict(&status)))
 }

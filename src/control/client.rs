@@ -4,11 +4,13 @@ mod follow;
 
 use super::{CONTROL_SOCKET, STATUS_SOCKET, wire};
 use crate::policy::Command;
+use crate::printable;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use serde_json::Value;
 use std::fmt;
 use std::io;
@@ -86,7 +88,8 @@ impl Client {
         &self.run_dir
     }
 
-    /// `GET /v1/status`: read, and as it was sent, so that what a newer agent says beside it is not lost.
+    /// `GET /v1/status`: read, with texts that are safe to show; and as it was sent, so that what a newer agent says beside
+    /// it is not lost.
     ///
     /// # Errors
     /// Whatever kept the answer away, or made it unreadable.
@@ -102,7 +105,11 @@ impl Client {
         let socket = self.run_dir.join(STATUS_SOCKET);
         let limit = limit.min(PATIENCE);
         let text = ask(&socket, Method::GET, "/v1/status", StatusCode::OK, limit)?;
-        Ok((read(&socket, &text)?, read(&socket, &text)?))
+        let whole: Value = read(&socket, &text)?;
+        let mut shown = whole.clone();
+        printable::value(&mut shown);
+        let status = wire::Status::deserialize(shown).map_err(|why| garbled(&socket, &why))?;
+        Ok((status, whole))
     }
 
     /// `GET /v1/events` after `since`: each line as it comes, and `None` in every pause, while `take` says that more are
@@ -146,8 +153,11 @@ fn in_path(name: &str) -> String {
 }
 
 fn read<T: serde::de::DeserializeOwned>(socket: &Path, text: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(text)
-        .map_err(|e| Failure::Garbled { socket: socket.to_owned(), why: e.to_string() })
+    serde_json::from_slice(text).map_err(|why| garbled(socket, &why))
+}
+
+fn garbled(socket: &Path, why: &serde_json::Error) -> Failure {
+    Failure::Garbled { socket: socket.to_owned(), why: why.to_string() }
 }
 
 fn ask(

@@ -3,6 +3,7 @@
 //! The crate spells the messages; the datagram is sent from here, because a loop that notifies must not wait for a
 //! stuck PID 1, containers give abstract addresses, and the environment is read once.
 use crate::policy::{EngineState, Health, HostState, HostStatus, TierStatus};
+use crate::printable;
 use sd_notify::NotifyState;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -87,7 +88,7 @@ fn open(name: &OsStr) -> io::Result<Way> {
 
 /// A newline would begin another message; a status that quotes an engine may hold anything.
 fn one_line(text: &str) -> String {
-    text.chars().take(LONGEST_STATUS).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable::line(text).chars().take(LONGEST_STATUS).collect()
 }
 
 /// What `systemctl status` shows: which tier serves, and what is wrong with those above it. `names` are the tiers'
@@ -194,7 +195,7 @@ mod tests {
         {
             let notifier = Notifier::from_env(|name| (name == "NOTIFY_SOCKET").then(|| variable.clone()));
             notifier.ready("primary serves\nMAINPID=1");
-            assert_eq!(heard(&listener), "READY=1\nSTATUS=primary serves MAINPID=1\n");
+            assert_eq!(heard(&listener), "READY=1\nSTATUS=primary serves\\x0aMAINPID=1\n");
             notifier.status("cpu serves");
             assert_eq!(heard(&listener), "STATUS=cpu serves\n");
             notifier.clone().watchdog();

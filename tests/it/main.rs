@@ -7,6 +7,7 @@ mod corpus;
 mod explain;
 mod gpu;
 mod help;
+mod hostile_text;
 mod metrics;
 mod proxy;
 mod shim;

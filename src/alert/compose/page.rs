@@ -1,4 +1,5 @@
 //! Plain text of a mail: wrapped words, rows with a label, and lines that stay as they are.
+use crate::printable;
 
 /// Columns of wrapped text.
 const WIDTH: usize = 76;
@@ -60,8 +61,9 @@ impl Page {
         commands.iter().for_each(|command| self.line(&format!("  {}", one_line(command))));
     }
 
+    /// Everything comes this way, so nothing that a mail program would obey or hide gets past.
     fn line(&mut self, text: &str) {
-        self.0.push_str(text.trim_end());
+        self.0.push_str(&one_line(text.trim_end()));
         self.0.push('\n');
     }
 
@@ -99,9 +101,9 @@ fn clipped(text: &str) -> String {
     }
 }
 
-/// Without control characters: engines colour their lines, and a header must stay one.
+/// What is no plain text is spelled out: engines print what they like, and a header must stay one line.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable::line(text).replace('\t', " ")
 }
 
 /// RFC 3339 → "2026-11-23 03:12:04 UTC".

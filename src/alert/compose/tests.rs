@@ -69,7 +69,7 @@ fn a_failover_is_told_from_what_happened_to_where_to_look() {
     let text = write("gpu1", &post(PostKind::Alert, &[17]), &[record()]);
     assert_eq!(text.subject, "[ALERT] LLM failover: primary -> cpu (gpu1)");
     let logs: Vec<String> = (6..=25)
-        .map(|n| format!("   [31mERROR {n} [0m the engine says something that is much longer than the width of a mail, and stays whole\n"))
+        .map(|n| format!("  \\x1b[31mERROR {n}\\x1b[0m the engine says something that is much longer than the width of a mail, and stays whole\n"))
         .collect();
     let expected = "\
 primary failed, and cpu answers in its place.
@@ -176,7 +176,8 @@ fn words_stay_within_the_width_and_no_line_holds_a_control_character() {
     let mut record = over();
     record.advice = Some("word ".repeat(200));
     record.action = Some("x\r\nBcc: everybody@example.org".to_owned());
-    record.tier = "a\r\nBcc: x".to_owned();
+    record.tier = "a\r\nBcc: x\u{202e}\u{200b}".to_owned();
+    record.evidence = Some("\x1b]0;owned\x07\u{9b}\u{2066}\u{e0041}".to_owned());
     record.deterministic = Some(true);
     record.timeline =
         (0..50).map(|n| line("03:12:04.123", "health", &format!("{n} {}", "why ".repeat(40)))).collect();
@@ -185,6 +186,9 @@ fn words_stay_within_the_width_and_no_line_holds_a_control_character() {
         let text = write("gpu1", &post(kind, &[17]), std::slice::from_ref(&record));
         assert!(!text.subject.contains(['\r', '\n']), "{:?}", text.subject);
         assert!(!text.body.chars().any(|c| c.is_control() && c != '\n'), "{kind:?}");
+        let unseen = |c| "\u{202e}\u{200b}\u{2066}\u{e0041}".contains(c);
+        assert!(!text.body.contains(unseen) && !text.subject.contains(unseen), "{kind:?}");
+        assert!(text.subject.contains("\\u202e\\u200b"), "{}", text.subject);
         let raw = |line: &str| line.contains("ERROR") || line.starts_with("Evidence");
         let wide: Vec<&str> = text.body.lines().filter(|l| l.chars().count() > 76 && !raw(l)).collect();
         assert_eq!(wide, Vec::<&str>::new());

@@ -1,4 +1,5 @@
 //! Colours, and text that fits: the last step before a terminal.
+use crate::printable;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
@@ -24,11 +25,10 @@ pub fn paint(text: &str, colour: Colour, coloured: bool) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// At most `width` columns; what was cut shows as an ellipsis. Text from engines may hold anything, so control
-/// characters, which a terminal would obey, are made visible.
+/// At most `width` columns; what was cut shows as an ellipsis. Text from engines may hold anything, so what a terminal
+/// would obey is spelled out.
 pub fn fit(text: &str, width: usize) -> String {
-    let mut plain: String =
-        text.chars().map(|c| if c.is_control() { '\u{b7}' } else { c }).take(width + 1).collect();
+    let mut plain: String = printable::line(text).replace('\t', " ").chars().take(width + 1).collect();
     if plain.chars().count() > width {
         plain = plain.chars().take(width.saturating_sub(1)).chain(['…']).collect();
     }
@@ -115,7 +115,7 @@ mod tests {
         check("abc", 3, "abc");
         check("abcd", 3, "ab…");
         check("äöüß", 3, "äö…");
-        check("a\x1b[2Jb\tc\n", 80, "a·[2Jb·c·");
+        check("a\x1b[2Jb\tc\n", 80, "a\\x1b[2Jb c\\x0a");
     }
 
     #[test]

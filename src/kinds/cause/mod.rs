@@ -21,6 +21,7 @@ mod oom;
 
 use crate::kinds::Kind;
 use crate::policy::{Cause, Exit};
+use crate::printable;
 use entry::{Entry, Weight};
 pub use exit::{signal_name, signal_number};
 pub use guess::guess;
@@ -218,12 +219,12 @@ fn may_be_quiet(entry: &Entry) -> bool {
     matches!(entry.weight, Weight::Decisive | Weight::Note) || entry.cause == Cause::Hang
 }
 
-/// For people: without colours and control characters, and not too long.
+/// For people: without colours, safe to show, and not too long.
 fn readable(line: &str) -> String {
     let plain = line::without_colours(line);
-    let plain: String = plain.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let mut text: String = plain.trim().chars().take(EVIDENCE_MAX).collect();
-    if plain.trim().chars().count() > EVIDENCE_MAX {
+    let plain = printable::line(plain.trim()).replace('\t', " ");
+    let mut text: String = plain.chars().take(EVIDENCE_MAX).collect();
+    if plain.chars().count() > EVIDENCE_MAX {
         text.push('…');
     }
     text

@@ -156,7 +156,7 @@ fn what_is_wrong_says_why_and_what_comes_next() {
         down for 5s: waiting to be restarted
         starts again in 4s (21:47:04 UTC) after 2 strikes
         run 2 ended 3s ago: SIGKILL, gpu-oom; restart in 4 s
-          torch.OutOfMemoryError: CUDA out of memory.·[0m
+          torch.OutOfMemoryError: CUDA out of memory.\x1b[0m
         → its last words: mainstay logs primary; at once: mainstay start primary
     × small    down      held      1min         3       118      1    1
         llama-server small.gguf
