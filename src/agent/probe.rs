@@ -5,7 +5,7 @@ use super::workers;
 use crate::clock;
 use crate::kinds::Kind;
 use crate::kinds::probe::{self as ask, Load, ProbeRequest, Pull};
-use crate::policy::{Cause, CheckFailure, Checked, Prepared, STAND_IN};
+use crate::policy::{Cause, CheckFailure, Checked, Prepared, STAND_IN, Tried};
 use crate::proxy::{are_used_up, is_shortage};
 use std::time::Duration;
 
@@ -115,12 +115,14 @@ impl Probe {
         Ok(None)
     }
 
-    /// Sends a one-token request. Did the engine answer as one that lives?
-    pub async fn attempt(&self, at: &Target, timeout: Duration) -> Result<bool, Shortage> {
-        let request = ask::trial(at.kind, &at.model);
-        match self.ask(at, request, Some(timeout)).await {
-            Ok(answer) => Ok(ask::trial_passed(at.kind, answer.status, &answer.body)),
-            Err(Silence::Refused | Silence::TimedOut | Silence::Reset) => Ok(false),
+    /// Sends a one-token request. What does its answer, or the want of one, say?
+    pub async fn attempt(&self, at: &Target, timeout: Duration) -> Result<Tried, Shortage> {
+        let failed = |cause, why: &str| Ok(Tried::Failed { cause, why: why.to_owned() });
+        match self.ask(at, ask::trial(at.kind, &at.model), Some(timeout)).await {
+            Ok(answer) => Ok(ask::trial_answer(at.kind, answer.status, &answer.body)),
+            Err(Silence::TimedOut) => Ok(Tried::TimedOut),
+            Err(Silence::Refused) => failed(Cause::Unknown, "connection refused"),
+            Err(Silence::Reset) => failed(Cause::Unknown, "connection ended before the answer did"),
             Err(Silence::Shortage) => Err(Shortage),
         }
     }

@@ -13,7 +13,7 @@ use crate::config::{self, Config, Environment, Refusal};
 use crate::kinds;
 use crate::policy::{
     Action, CheckFailure, Checked, EngineEvent, Event, Moment, Outcome, Prepared, Retry, Route, RunId,
-    Sample, Standing, Ticket, TierId,
+    Sample, Standing, Ticket, TierId, Tried,
 };
 use crate::proxy::RouteTable;
 use crate::shim::{Lifeline, ToShim};
@@ -95,10 +95,18 @@ impl World {
                 let Some(at) = at else { return Outcome::Counted(None) };
                 probe.count(&at, timeout).await.map_or(Outcome::NotAsked, Outcome::Counted)
             }),
-            Action::Try { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
-                let Some(at) = at else { return Outcome::Tried(false) };
-                probe.attempt(&at, timeout).await.map_or(Outcome::NotAsked, Outcome::Tried)
-            }),
+            Action::Try { ticket, tier, timeout } => {
+                let live = self.seats.get(usize::from(tier.0)).map(|seat| Arc::clone(&seat.live));
+                self.ask(ticket, tier, move |probe, at| async move {
+                    let Some((at, live)) = at.zip(live) else { return Outcome::Tried(Tried::TimedOut) };
+                    let sent = clock::now();
+                    let tried = probe.attempt(&at, timeout).await;
+                    if tried == Ok(Tried::Passed) {
+                        live.trial_passed(sent);
+                    }
+                    tried.map_or(Outcome::NotAsked, Outcome::Tried)
+                });
+            }
             Action::Prepare { ticket, run } => self.prepare(ticket, run),
             // The loop logs these itself, because it owns their numbering.
             Action::Tell(_) => {}

@@ -1,8 +1,8 @@
 //! What to ask an upstream to learn whether it is alive, works and has its model, and how to read the answers.
 //! Nothing here sends anything.
 use super::verdict::{Verdict, verdict};
-use super::{Api, Kind, cause};
-use crate::policy::Cause;
+use super::{Api, Endpoint, Kind, cause, holds_answer};
+use crate::policy::{Cause, Tried};
 use serde_json::{Value, json};
 
 /// One request to an upstream. A body is sent as `application/json`.
@@ -147,17 +147,54 @@ pub fn trial(kind: Kind, model: &str) -> ProbeRequest {
     }
 }
 
-/// Did the upstream answer a [`trial`] as one that lives and works? A remote that is overloaded does, and so does one
-/// that cannot do what a trial asks for (an embedding model): it read the request and had an opinion.
-pub fn trial_passed(kind: Kind, status: u16, body: &[u8]) -> bool {
+/// What the answer to a [`trial`] says of the upstream, judged as a client's answer is. One that cannot do what a trial
+/// asks for (an embedding model) read the request and had an opinion: of a remote that is the best word that can be had,
+/// of a local engine it is the word of its HTTP half, which goes on talking while the half that computes hangs.
+pub fn trial_answer(kind: Kind, status: u16, body: &[u8]) -> Tried {
+    let failed = |why: String| Tried::Failed { cause: Cause::Unknown, why };
     match verdict(kind.api(), kind, status, body) {
-        Verdict::Answer => true,
-        // Of a local engine that is the word of its HTTP half, which goes on talking while the half that computes
-        // hangs. Of a remote it is the best word that can be had.
-        Verdict::ClientError | Verdict::Capability | Verdict::ContextTooLong | Verdict::Overloaded => {
-            !kind.is_local()
+        Verdict::Answer => match holds(kind, body) {
+            Ok(()) => Tried::Passed,
+            Err(wrong) => failed(format!("its answer {wrong}")),
+        },
+        Verdict::ClientError | Verdict::Capability | Verdict::ContextTooLong if !kind.is_local() => {
+            Tried::Passed
         }
-        Verdict::Failure { .. } | Verdict::Misconfigured | Verdict::BadInput => false,
+        Verdict::Misconfigured => {
+            let cause = match status {
+                401..=403 | 407 => Cause::AuthGated,
+                404 => Cause::ModelMissing,
+                _ => Cause::BadArgument,
+            };
+            Tried::Refused { cause, why: format!("it refuses what it is asked (HTTP {status})") }
+        }
+        Verdict::Overloaded if !kind.is_local() => {
+            Tried::Refused { cause: Cause::Unknown, why: format!("it turns requests away (HTTP {status})") }
+        }
+        Verdict::Failure { .. } if (200..300).contains(&status) => {
+            failed("an error in its answer".to_owned())
+        }
+        Verdict::ClientError
+        | Verdict::Capability
+        | Verdict::ContextTooLong
+        | Verdict::Overloaded
+        | Verdict::Failure { .. }
+        | Verdict::BadInput => failed(format!("HTTP {status}")),
+    }
+}
+
+/// Is there an answer in what a [`trial`] got, and if not, what is wrong with it?
+fn holds(kind: Kind, body: &[u8]) -> Result<(), &'static str> {
+    let Ok(answer) = serde_json::from_slice::<Value>(body) else { return Err("is not JSON") };
+    // One token may be no text at all.
+    let text =
+        |name| if answer.get(name).is_some_and(Value::is_string) { Ok(()) } else { Err("holds no text") };
+    match kind {
+        Kind::Vllm => holds_answer(Endpoint::Completions, &answer),
+        Kind::Remote(Api::OpenAi) => holds_answer(Endpoint::Chat, &answer),
+        // What stands in for it may know OpenAI's form only.
+        Kind::LlamaServer => text("content").or_else(|_| holds_answer(Endpoint::Completions, &answer)),
+        Kind::Ollama | Kind::Remote(Api::Ollama) => text("response"),
     }
 }
 

@@ -76,8 +76,12 @@ pub struct Sample {
     pub last_progress: Moment,
     /// The same without beginnings: they are the clients' doing.
     pub last_byte: Moment,
-    /// Real requests that failed in a row, up to now.
+    /// Different real requests that failed in a row, or were refused, up to now.
     pub failures_in_row: u32,
+    /// The same, where one that fails again counts again.
+    pub repeats_in_row: u32,
+    /// Real requests in a row that were turned away for want of room.
+    pub turned_away_in_row: u32,
     /// Real requests answered since the run began.
     pub answered: u64,
 }
@@ -103,8 +107,8 @@ pub enum Outcome {
     /// of `Action::Count`: a figure that moves while the engine works; `None` when it did not answer in time. With
     /// [`STAND_IN`] set it is no counter's.
     Counted(Option<u64>),
-    /// of `Action::Try`: did a one-token request succeed?
-    Tried(bool),
+    /// of `Action::Try`
+    Tried(Tried),
     /// of any: this host had no descriptor or port to ask with. Nothing was learnt; it is asked again later.
     NotAsked,
 }
@@ -113,6 +117,23 @@ pub enum Outcome {
 pub enum Checked {
     Passed { latency: Duration },
     Failed(CheckFailure),
+}
+
+/// How a one-token request went, judged as a client's would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tried {
+    Passed,
+    TimedOut,
+    Failed {
+        cause: Cause,
+        /// For people, without the upstream's own words.
+        why: String,
+    },
+    /// It is there, and refuses what it is asked.
+    Refused {
+        cause: Cause,
+        why: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

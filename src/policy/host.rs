@@ -15,7 +15,7 @@ use super::turn::{Errand, Turn};
 use super::{
     Action, CheckFailure, Checked, EngineId, EngineState, Event, HostState, HostStatus, Moment, Notice,
     Outcome, Place, Prepared, Retry, Route, RunId, Saved, Settings, Shutdown, Standing, StartMode, TierEvent,
-    TierId,
+    TierId, Tried,
 };
 use std::time::Duration;
 
@@ -220,7 +220,7 @@ impl Host {
             (Errand::Check(tier), Outcome::Checked(checked)) => self.checked(tier, checked),
             (Errand::Prepare(run), Outcome::Prepared(prepared)) => self.prepared(run, &prepared),
             (Errand::Count(tier), Outcome::Counted(figure)) => self.counted(tier, figure),
-            (Errand::Try(tier), Outcome::Tried(passed)) => self.tried(tier, passed),
+            (Errand::Try(tier), Outcome::Tried(tried)) => self.tried(tier, &tried),
             (errand, Outcome::NotAsked) => self.not_asked(errand),
             (Errand::Check(_), Outcome::Prepared(_) | Outcome::Counted(_) | Outcome::Tried(_))
             | (Errand::Prepare(_), Outcome::Checked(_) | Outcome::Counted(_) | Outcome::Tried(_))
@@ -251,7 +251,7 @@ impl Host {
             Errand::Check(tier) => self.checked(tier, Checked::Failed(CheckFailure::TimedOut)),
             Errand::Prepare(run) => self.prepared(run, &Prepared::NotYet),
             Errand::Count(tier) => self.counted(tier, None),
-            Errand::Try(tier) => self.tried(tier, false),
+            Errand::Try(tier) => self.tried(tier, &Tried::TimedOut),
         }
     }
 
@@ -267,9 +267,9 @@ impl Host {
         }
     }
 
-    fn tried(&mut self, id: TierId, passed: bool) {
+    fn tried(&mut self, id: TierId, tried: &Tried) {
         if let Some(tier) = self.tiers.get_mut(usize::from(id.0)) {
-            tier.tried(passed, &mut self.turn);
+            tier.tried(tried, &mut self.turn);
         }
     }
 

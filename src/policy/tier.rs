@@ -3,14 +3,15 @@
 //! | health | when |
 //! |---|---|
 //! | HEALTHY | its last check passed within `slow`, or its engine has just become ready |
-//! | DEGRADED | the check passed, but slower; or fewer than `failures` checks failed in a row. It keeps its place |
-//! | DOWN | at once: engine not ready, connection refused, hang proven; `failures` failed checks or requests in a row |
+//! | DEGRADED | the check passed, but slower; or fewer than `failures` checks failed in a row; or `failures` requests did |
+//! | DOWN | at once: engine not ready, connection refused, hang proven; `failures` checks failed; or requests and a trial |
 //!
-//! Up again: by a passed check; where a hang or real requests made it DOWN, by a trial (`Try`), a counter that moves, or
-//! an answer that came after all, because health pages do not know. A check that timed out does not count while
-//! bytes or counters move. Real traffic that succeeds clears failures, never slowness.
+//! DEGRADED keeps its place. Up again: by a passed check; where a hang or real requests made it DOWN, by a trial (`Try`),
+//! a counter that moves, or an answer that came after all, because health pages do not know. A check that timed out does
+//! not count while bytes or counters move. Real traffic that succeeds clears failures, never slowness.
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use super::engine::{Blame, Engine};
 use super::silence::{Patience, Proof, TRY_TIMEOUT};
@@ -18,17 +19,17 @@ use super::turn::Turn;
 use super::words::{self, spell};
 use super::{
     Cause, CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared, RunId,
-    Sample, TierId, TierSettings, TierStatus,
+    Sample, TierId, TierSettings, TierStatus, Tried,
 };
 use std::time::Duration;
+use traffic::Traffic;
 
 /// While a tier is not well it is checked this often, so that the way back is quick.
 const CHECK_SOON: Duration = Duration::from_secs(1);
 /// A setting of nothing at all would be a hot loop.
 const CHECK_MIN: Duration = Duration::from_millis(100);
+/// Between two trials of a tier that is suspected of a hang.
 const TRY_EVERY: Duration = Duration::from_secs(10);
-/// A tier that real requests found broken is left alone for a moment before it is tried.
-const TRY_FIRST: Duration = Duration::from_secs(1);
 
 /// Why a tier that is there is DOWN.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,6 @@ enum Fault {
     Unchecked,
     Refused,
     Checks(CheckFailure),
-    Requests(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +71,10 @@ pub(super) struct Tier {
     slow: bool,
     fault: Option<Fault>,
     trial: Trial,
+    /// When the last trial was sent.
+    tried_at: Option<Moment>,
+    traffic: Traffic,
     sample: Option<(Moment, Sample)>,
-    /// So many of the failures in the row that the data plane reports are forgiven, by a trial.
-    forgiven: u32,
     proof: Option<Proof>,
     /// May new requests go there? Decided over all tiers, by `chain`.
     taking_new: bool,
@@ -85,6 +86,7 @@ pub(super) struct Tier {
 impl Tier {
     pub(super) fn new(id: TierId, settings: TierSettings, patience: Patience, now: Moment) -> Self {
         let remote = settings.place == Place::Remote;
+        let failures = settings.check.failures;
         Self {
             id,
             settings,
@@ -101,8 +103,9 @@ impl Tier {
             slow: false,
             fault: remote.then_some(Fault::Unchecked),
             trial: Trial::NotWanted,
+            tried_at: None,
+            traffic: Traffic::new(failures, remote),
             sample: None,
-            forgiven: 0,
             proof: None,
             taking_new: false,
             health: Health::Down,
@@ -181,8 +184,9 @@ impl Tier {
         self.check.failures = 0;
         self.next_check = run.map(|_| turn.now);
         (self.last_failure, self.slow, self.fault, self.trial) = (None, false, None, Trial::NotWanted);
+        self.tried_at = None;
+        self.traffic = Traffic::new(self.settings.check.failures, self.settings.place == Place::Remote);
         self.sample = None;
-        self.forgiven = 0;
         self.proof = run.map(|run| Proof::new(self.patience, self.id, run, turn.now));
     }
 
@@ -198,8 +202,7 @@ impl Tier {
                 self.last_failure = None;
                 self.slow = latency > self.settings.check.slow;
                 match self.fault {
-                    Some(Fault::Unchecked | Fault::Refused | Fault::Checks(_)) => self.fault = None,
-                    Some(Fault::Requests(_)) | None => {}
+                    Some(Fault::Unchecked | Fault::Refused | Fault::Checks(_)) | None => self.fault = None,
                 }
             }
             Checked::Failed(CheckFailure::TimedOut) if self.is_busy(turn) => {}
@@ -223,8 +226,9 @@ impl Tier {
     }
 
     pub(super) fn not_tried(&mut self, turn: &Turn) {
-        if let Trial::Out(sent) = self.trial {
-            self.trial = Trial::At((sent + TRY_EVERY).max(turn.now + TRY_FIRST));
+        if let Trial::Out(_) = self.trial {
+            self.trial = Trial::NotWanted;
+            self.trial = self.next_trial(turn.now);
         }
     }
 
@@ -247,8 +251,8 @@ impl Tier {
         };
         match self.fault {
             None | Some(Fault::Unchecked | Fault::Checks(_)) => self.fault = fault.or(self.fault.take()),
-            // Only what found these faults can say that they are gone.
-            Some(Fault::Refused | Fault::Requests(_)) => {}
+            // Only what found this fault can say that it is gone.
+            Some(Fault::Refused) => {}
         }
         self.last_failure = Some(failure);
     }
@@ -277,18 +281,12 @@ impl Tier {
         if sample.answered > before.answered {
             self.check.failures = 0;
             match self.fault {
-                Some(Fault::Checks(_) | Fault::Requests(_)) => self.fault = None,
+                Some(Fault::Checks(_)) => self.fault = None,
                 // Answers of old requests still come from a server that has closed its door.
                 Some(Fault::Unchecked | Fault::Refused) | None => {}
             }
         }
-        if sample.failures_in_row < self.forgiven {
-            self.forgiven = 0;
-        }
-        let failures = sample.failures_in_row - self.forgiven;
-        if self.fault.is_none() && failures >= self.settings.check.failures.max(1) {
-            self.fault = Some(Fault::Requests(failures));
-        }
+        self.traffic.sampled(sample, turn.now);
         if let Some(proof) = &mut self.proof {
             proof.sampled(sample, turn.now);
         }
@@ -303,17 +301,12 @@ impl Tier {
         self.refresh(turn);
     }
 
-    pub(super) fn tried(&mut self, passed: bool, turn: &mut Turn) {
+    pub(super) fn tried(&mut self, tried: &Tried, turn: &mut Turn) {
         let Trial::Out(sent) = self.trial else { return };
-        self.trial = Trial::At((sent + TRY_EVERY).max(turn.now + TRY_FIRST));
-        if passed {
-            self.forgiven = self.sample.map_or(0, |(_, sample)| sample.failures_in_row);
-            if matches!(self.fault, Some(Fault::Requests(_))) {
-                self.fault = None;
-            }
-        }
+        self.trial = Trial::NotWanted;
+        self.traffic.tried(tried, sent, turn.now);
         if let Some(proof) = &mut self.proof {
-            proof.tried(passed, turn.now);
+            proof.tried(*tried == Tried::Passed, turn.now);
         }
         self.refresh(turn);
     }
@@ -344,6 +337,7 @@ impl Tier {
         }
         if matches!(self.trial, Trial::At(at) if at <= turn.now) {
             self.trial = Trial::Out(turn.now);
+            self.tried_at = Some(turn.now);
             turn.attempt(self.id, TRY_TIMEOUT);
         }
         if let Some(proof) = &mut self.proof {
@@ -359,18 +353,11 @@ impl Tier {
 
     /// From what is known to health, proof and trials. The only place that changes `health`.
     fn refresh(&mut self, turn: &mut Turn) {
-        let down = self.present && self.fault.is_some();
+        let down = self.present && (self.fault.is_some() || self.traffic.is_failing());
         if let Some(proof) = &mut self.proof {
             proof.down(down, turn.now);
         }
-        let suspect = self.proof.as_ref().is_some_and(Proof::wants_try);
-        let broken = self.present && matches!(self.fault, Some(Fault::Requests(_)));
-        self.trial = match self.trial {
-            Trial::NotWanted if suspect => Trial::At(turn.now),
-            Trial::NotWanted if broken => Trial::At(turn.now + TRY_FIRST),
-            wanted @ (Trial::At(_) | Trial::Out(_)) if suspect || broken => wanted,
-            Trial::NotWanted | Trial::At(_) | Trial::Out(_) => Trial::NotWanted,
-        };
+        self.trial = self.next_trial(turn.now);
         let (health, reason) = self.assess();
         if health != self.health {
             let (tier, from) = (self.id, self.health);
@@ -383,6 +370,17 @@ impl Tier {
         self.reason = reason;
     }
 
+    fn next_trial(&self, now: Moment) -> Trial {
+        let suspect = self.proof.as_ref().is_some_and(Proof::wants_try);
+        let suspected = suspect.then(|| self.tried_at.map_or(now, |sent| sent + TRY_EVERY));
+        let doubted = self.traffic.trial_at(self.tried_at, now).filter(|_| self.present);
+        match (self.trial, suspected.into_iter().chain(doubted).min()) {
+            (_, None) => Trial::NotWanted,
+            (Trial::Out(sent), Some(_)) => Trial::Out(sent),
+            (Trial::At(_) | Trial::NotWanted, Some(at)) => Trial::At(at.max(now)),
+        }
+    }
+
     /// Why it cannot answer, where that is known; `None` while nothing speaks against it.
     pub(super) fn cause(&self) -> Option<Cause> {
         if !self.present {
@@ -391,14 +389,16 @@ impl Tier {
         if self.proof.as_ref().and_then(Proof::suspicion).is_some() {
             return Some(Cause::Hang);
         }
-        match self.fault.as_ref()? {
+        let Some(fault) = &self.fault else { return self.traffic.broken().map(|(cause, _)| cause) };
+        match fault {
             Fault::Unchecked => None,
             // Nobody else's process could be at fault than a remote one, or what is between.
             Fault::Refused if self.settings.place == Place::Remote => Some(Cause::Network),
             Fault::Checks(CheckFailure::TimedOut) => Some(Cause::Hang),
             Fault::Refused
-            | Fault::Checks(CheckFailure::Refused | CheckFailure::Reset | CheckFailure::Status(_))
-            | Fault::Requests(_) => Some(Cause::Unknown),
+            | Fault::Checks(CheckFailure::Refused | CheckFailure::Reset | CheckFailure::Status(_)) => {
+                Some(Cause::Unknown)
+            }
         }
     }
 
@@ -417,9 +417,14 @@ impl Tier {
                     let times = if self.check.failures == 1 { "check" } else { "checks" };
                     format!("{} {times} failed: {}", self.check.failures, words::check_failure(last))
                 }
-                Fault::Requests(failures) => format!("{failures} requests failed in a row"),
             };
             return (Health::Down, reason);
+        }
+        if let Some((_, why)) = self.traffic.broken() {
+            return (Health::Down, why.to_owned());
+        }
+        if let Some(why) = self.traffic.doubt() {
+            return (Health::Degraded, why);
         }
         if let (1.., Some(failure)) = (self.check.failures, &self.last_failure) {
             let (failed, limit) = (self.check.failures, self.settings.check.failures);

@@ -64,11 +64,19 @@ pub(super) struct Driver {
     handed: bool,
 }
 
+/// What is told of an attempt.
+struct Visited<'a> {
+    run: Option<RunId>,
+    live: &'a Live,
+    began: Moment,
+}
+
 /// What outlives an attempt.
 #[derive(Debug)]
 struct Left {
     tier: TierId,
     run: Option<RunId>,
+    began: Moment,
     live: Arc<Live>,
     account: Account,
 }
@@ -186,14 +194,14 @@ impl Driver {
             fields.insert(headers::TIER, headers::value_of(&route.name));
         }
         if weakened {
-            self.at(tier).inspect(|(_, _, account)| account.weakened());
+            self.at(tier).inspect(|(_, account)| account.weakened());
             fields.insert(headers::DEGRADED, HeaderValue::from_static("true"));
         }
         headers::put_attempts(&mut fields, attempts);
         headers::put_skipped(&mut fields, &self.table, &self.passed_over(), Some(tier));
         let took = clock::now().since(self.at);
         if self.ask.streaming && !self.is_error {
-            self.at(tier).inspect(|(_, _, account)| account.first_content(took));
+            self.at(tier).inspect(|(_, account)| account.first_content(took));
         }
         // From here on it cannot be sent again.
         self.ask.body = Value::Null;
@@ -326,6 +334,8 @@ impl Driver {
     fn look_around(&mut self, input: &Input) {
         let table = self.shared.routes.load();
         let quiet = matches!(input, Input::Data(_) | Input::Sent | Input::Head { .. } | Input::Resumed);
+        // Whether others are answered meanwhile may count with any of them.
+        let quiet = quiet && !self.exchange.is_suspect();
         // Without replay the body went out with the first try, and nothing can be said of who would carry it.
         let is_gone = self.ask.body.is_null();
         if self.committed || is_gone || (quiet && Arc::ptr_eq(&table, &self.table)) {
@@ -342,10 +352,10 @@ impl Driver {
             match step {
                 Step::Try { tier, fresh } => self.attempt_at(tier, fresh),
                 Step::Leave => {
-                    let Some(Attempt { tier, run, live, account, .. }) = self.attempt.take() else {
+                    let Some(Attempt { tier, run, began, live, account, .. }) = self.attempt.take() else {
                         continue;
                     };
-                    self.left = Some(Left { tier, run, live, account });
+                    self.left = Some(Left { tier, run, began, live, account });
                 }
                 Step::Tell(tier, outcome) => self.tell(tier, outcome),
                 Step::Head { status, .. } => {
@@ -404,19 +414,31 @@ impl Driver {
             let name = self.table.tier(tier).map(|route| route.name.as_str());
             tracing::debug!(request = ?id, tier = name, ?outcome, why, "a tier did not answer a request");
         }
-        let answered = if self.is_error { End::ClientError } else { End::Answered };
-        let Some((run, live, account)) = self.at(tier) else { return };
+        let good = !self.is_error;
+        let answered = if good { End::Answered } else { End::ClientError };
+        let request = self.ask.fingerprint;
+        if outcome == Outcome::Acquitted {
+            // The tier was left long ago.
+            self.table.tier(tier).iter().for_each(|route| route.live.acquitted(request));
+        }
+        let Some((Visited { run, live, began }, account)) = self.at(tier) else { return };
         match outcome {
             Outcome::Refused => self.report(Report::Refused { tier, run }),
-            Outcome::Struck(strikes) => live.failed(strikes),
-            Outcome::Misconfigured(evidence) => self.report(Report::Misconfigured { tier, run, evidence }),
+            Outcome::Struck(_) => live.failed(request, began, false),
+            Outcome::Suspect => live.failed(request, began, true),
+            Outcome::Acquitted => {}
+            Outcome::TurnedAway => live.turned_away(),
+            Outcome::Misconfigured(evidence) => {
+                live.failed(request, began, false);
+                self.report(Report::Misconfigured { tier, run, evidence });
+            }
             Outcome::Skipped(why) => {
                 account.settle(End::Skipped);
                 self.declined.push((tier, why));
             }
             Outcome::MovedOn => account.settle(End::FailedOver),
             Outcome::Answered => {
-                live.succeeded();
+                live.succeeded(request, began, good);
                 account.settle(answered);
             }
             Outcome::Cut => account.settle(End::Cut),
@@ -429,12 +451,13 @@ impl Driver {
     }
 
     /// The attempt at `tier`, or what is left of it.
-    fn at(&mut self, tier: TierId) -> Option<(Option<RunId>, &Live, &mut Account)> {
+    fn at(&mut self, tier: TierId) -> Option<(Visited<'_>, &mut Account)> {
         if let Some(here) = self.attempt.as_mut().filter(|here| here.tier == tier) {
-            return Some((here.run, &here.live, &mut here.account));
+            let visited = Visited { run: here.run, live: &here.live, began: here.began };
+            return Some((visited, &mut here.account));
         }
         let left = self.left.as_mut().filter(|left| left.tier == tier)?;
-        Some((left.run, &left.live, &mut left.account))
+        Some((Visited { run: left.run, live: &left.live, began: left.began }, &mut left.account))
     }
 
     /// The client is about to be answered, and not by the tier that was left last: nobody took the request from there.

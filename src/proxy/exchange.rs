@@ -155,6 +155,12 @@ pub(super) enum Outcome {
     Refused,
     /// It failed so many times over.
     Struck(u32),
+    /// It failed over a request over which another one had failed before.
+    Suspect,
+    /// It failed before, and that was the request's own fault.
+    Acquitted,
+    /// It has no room, and said so.
+    TurnedAway,
     /// It refuses what we are configured to ask.
     Misconfigured(String),
     /// It cannot carry the request, and said so: no failure, and no failover.

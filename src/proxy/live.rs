@@ -1,10 +1,12 @@
 //! The only mutable state that control plane and data plane share: one [`Live`] per tier and run.
+use super::fingerprint::Fingerprint;
+use super::history::{History, Others};
 use super::totals::{Account, Totals};
 use super::upstream::Pool;
 use crate::clock;
 use crate::policy::{Moment, Sample, Standing};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// What the data plane knows of one run of a tier's engine (or of a remote upstream). The agent makes one when a run
@@ -14,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 pub struct Live {
     totals: Arc<Totals>,
     pulse: Arc<Pulse>,
+    history: Mutex<History>,
     permits: Option<Arc<Semaphore>>,
     fate: watch::Sender<Fate>,
     pub(super) pool: Pool,
@@ -35,7 +38,6 @@ pub(super) struct Pulse {
     in_flight: AtomicU32,
     /// Of those in flight: waiting for their client to read. That is no silence of the engine.
     stalled: AtomicU32,
-    failures_in_row: AtomicU32,
     answered: AtomicU64,
 }
 
@@ -58,7 +60,8 @@ impl Live {
     pub fn new(totals: Arc<Totals>, max_concurrent: Option<u32>) -> Arc<Self> {
         let permits = max_concurrent.filter(|&n| n > 0).map(|n| Arc::new(Semaphore::new(n as usize)));
         let (fate, _) = watch::channel(Fate { standing: Standing::Open, cut: false });
-        Arc::new(Self { totals, pulse: Arc::default(), permits, fate, pool: Pool::default() })
+        let (pulse, history) = (Arc::default(), Mutex::default());
+        Arc::new(Self { totals, pulse, history, permits, fate, pool: Pool::default() })
     }
 
     /// The figures that policy judges by. Requests that wait for their client to read do not make the engine look
@@ -69,11 +72,14 @@ impl Live {
         if in_flight > 0 && pulse.stalled.load(Relaxed) >= in_flight {
             pulse.begin();
         }
+        let row = self.history().row();
         Sample {
             in_flight,
             last_progress: Moment::from_nanos(pulse.last_progress.load(Relaxed)),
             last_byte: Moment::from_nanos(pulse.last_byte.load(Relaxed)),
-            failures_in_row: pulse.failures_in_row.load(Relaxed),
+            failures_in_row: row.failures,
+            repeats_in_row: row.repeats,
+            turned_away_in_row: row.turned_away,
             answered: pulse.answered.load(Relaxed),
         }
     }
@@ -115,13 +121,39 @@ impl Live {
         Some((Visit { pulse, stalled: false, _permit: permit }, Account::open(&self.totals)))
     }
 
-    pub(super) fn succeeded(&self) {
-        self.pulse.failures_in_row.store(0, Relaxed);
+    /// A one-token request of ours, sent at `sent`, was answered as a client's would be.
+    pub fn trial_passed(&self, sent: Moment) {
+        self.history().trial_passed(sent);
+    }
+
+    /// The tier had an answer for `request`; `good`: one that is no error of the client's.
+    pub(super) fn succeeded(&self, request: Fingerprint, began: Moment, good: bool) {
+        self.history().answered(request, began, good);
         self.pulse.answered.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn failed(&self, strikes: u32) {
-        self.pulse.failures_in_row.fetch_add(strikes, Relaxed);
+    /// It failed, or refused what it was asked. `suspect`: the request failed elsewhere before.
+    pub(super) fn failed(&self, request: Fingerprint, began: Moment, suspect: bool) {
+        self.history().failed(request, began, suspect);
+    }
+
+    /// The failure was the request's own fault.
+    pub(super) fn acquitted(&self, request: Fingerprint) {
+        self.history().acquitted(request);
+    }
+
+    /// It had no room.
+    pub(super) fn turned_away(&self) {
+        self.history().turned_away();
+    }
+
+    pub(super) fn others_than(&self, request: Fingerprint) -> Others {
+        self.history().others_than(request)
+    }
+
+    /// Held for a few instructions, once per request.
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,11 +228,13 @@ mod tests {
     #[test]
     fn failures_in_a_row_end_with_a_success() {
         let live = Live::new(Arc::default(), None);
-        live.failed(1);
-        live.failed(2);
-        assert_eq!(live.sample().failures_in_row, 3);
-        live.succeeded();
-        assert_eq!((live.sample().failures_in_row, live.sample().answered), (0, 1));
+        (0..3).for_each(|request| live.failed(Fingerprint(request), clock::now(), false));
+        live.turned_away();
+        let sample = live.sample();
+        assert_eq!((sample.failures_in_row, sample.repeats_in_row, sample.turned_away_in_row), (3, 3, 1));
+        live.succeeded(Fingerprint(9), clock::now(), true);
+        let sample = live.sample();
+        assert_eq!((sample.failures_in_row, sample.answered), (0, 1));
     }
 
     #[test]

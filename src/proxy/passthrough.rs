@@ -3,6 +3,7 @@
 use super::attempt::{Attempt, Progress};
 use super::body::ReplyBody;
 use super::exchange::{Input, Lost, Refusal};
+use super::fingerprint::Fingerprint;
 use super::outgoing::{ClientFault, Outgoing};
 use super::plan::NoTier;
 use super::reply::OwnError;
@@ -32,6 +33,7 @@ use tokio::time::Sleep;
 #[derive(Debug)]
 pub(super) struct Passage {
     attempt: Attempt,
+    request: Fingerprint,
     /// The answer's status speaks for the tier.
     good: bool,
     /// How it counts when it is whole.
@@ -69,6 +71,7 @@ pub(super) async fn answer(
     let max = shared.limits.max_body;
     let mut deadline = Box::pin(tokio::time::sleep((at + shared.limits.request_timeout).since(clock::now())));
     let (head, body) = request.into_parts();
+    let fingerprint = Fingerprint::of_path(&shared.keys, head.uri.path());
     let Some(refuses) = headers::refuses_weakened(&head.headers) else {
         return OwnError::bad_degrade().into_response();
     };
@@ -99,14 +102,14 @@ pub(super) async fn answer(
         }
         let fault = ClientFault::default();
         let asked = tokio::select! {
-            asked = ask(shared, &mut attempt, route, unsent, request_id, &fault) => asked,
+            asked = ask(shared, &mut attempt, route, unsent, (request_id, fingerprint), &fault) => asked,
             () = deadline.as_mut() => {
                 attempt.account.settle(End::Refused);
                 return OwnError::lost_on_the_way(&route.name, "no answer in time").into_response();
             }
         };
         match asked {
-            Ok(head) => return reply(route, attempt, head, fault, deadline),
+            Ok(head) => return reply(route, (attempt, fingerprint), head, fault, deadline),
             Err(Unanswered::Sent(error)) => {
                 attempt.account.settle(End::Refused);
                 return error.into_response();
@@ -165,7 +168,7 @@ async fn ask(
     attempt: &mut Attempt,
     route: &TierRoute,
     unsent: Box<Unsent>,
-    request_id: &HeaderValue,
+    (request_id, request): (&HeaderValue, Fingerprint),
     fault: &ClientFault,
 ) -> Result<Head, Unanswered> {
     let max = shared.limits.max_body;
@@ -194,7 +197,9 @@ async fn ask(
             return Err(Unanswered::Sent(OwnError::unread(fault.clone(), max)));
         }
         // A run that is ended on purpose has not failed, nor one that could not be reached for want of a socket.
-        attempt.live.failed(u32::from(!matches!(lost, None | Some(Lost::Shortage(_)))));
+        if !matches!(lost, None | Some(Lost::Shortage(_))) {
+            attempt.live.failed(request, attempt.began, false);
+        }
         if lost == Some(Lost::Refused) {
             let _ = shared.reports.try_send(Report::Refused { tier: attempt.tier, run: attempt.run });
         }
@@ -233,7 +238,7 @@ fn rewritten(
 
 fn reply(
     route: &TierRoute,
-    attempt: Attempt,
+    (attempt, request): (Attempt, Fingerprint),
     (status, upstream): Head,
     fault: ClientFault,
     deadline: Pin<Box<Sleep>>,
@@ -245,7 +250,8 @@ fn reply(
         _ => End::Answered,
     };
     let size = attempt.size_hint();
-    let mut passage = Passage { attempt, good, end, fault, size, deadline, handed: false, over: false };
+    let mut passage =
+        Passage { attempt, request, good, end, fault, size, deadline, handed: false, over: false };
     passage.note_end();
     let mut response = Response::new(ReplyBody::passage(passage));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
@@ -269,7 +275,7 @@ impl Passage {
     fn end(&mut self) {
         self.over = true;
         if self.good {
-            self.attempt.live.succeeded();
+            self.attempt.live.succeeded(self.request, self.attempt.began, self.end == End::Answered);
         }
         self.attempt.account.settle(self.end);
     }
@@ -306,7 +312,7 @@ impl Passage {
                     return Poll::Ready(Some(Err(io::Error::other("the request's body ended early"))));
                 }
                 Input::Broken | Input::Lost(_) => {
-                    self.attempt.live.failed(1);
+                    self.attempt.live.failed(self.request, self.attempt.began, false);
                     return Poll::Ready(Some(Err(self.cut())));
                 }
                 Input::Cut => return Poll::Ready(Some(Err(self.cut()))),

@@ -1,4 +1,6 @@
 //! PURE. Which tiers may be asked for one request, best first; or why there is none.
+use super::fingerprint::Fingerprint;
+use super::history::Others;
 use super::marks::Marks;
 use super::route::{RouteTable, TierRoute};
 use crate::kinds::{self, Endpoint, Kind};
@@ -17,6 +19,8 @@ pub(super) struct Ask {
     /// `x-mainstay-degrade: refuse`
     pub refuses_weakened: bool,
     pub body: Value,
+    /// Tells it from other requests.
+    pub fingerprint: Fingerprint,
 }
 
 /// A tier that can carry the request, and is not closed.
@@ -28,6 +32,8 @@ pub(super) struct Candidate {
     pub first_content: Option<Duration>,
     pub between_chunks: Option<Duration>,
     pub marks: Marks,
+    /// What it did for other requests.
+    pub others: Others,
 }
 
 /// The tiers for one request, as things stand.
@@ -109,6 +115,7 @@ fn candidate(route: &TierRoute, standing: Standing, ask: &Ask) -> Candidate {
             model: route.model.clone(),
             notice: weakened.map(|degrade| degrade.notice.clone()),
         },
+        others: route.live.others_than(ask.fingerprint),
     }
 }
 
@@ -144,7 +151,15 @@ mod tests {
     }
 
     fn ask(body: Value) -> Ask {
-        Ask { endpoint: Endpoint::Chat, streaming: false, model: None, refuses_weakened: false, body }
+        let fingerprint = Fingerprint(0);
+        Ask {
+            endpoint: Endpoint::Chat,
+            streaming: false,
+            model: None,
+            refuses_weakened: false,
+            body,
+            fingerprint,
+        }
     }
 
     fn plain() -> Ask {

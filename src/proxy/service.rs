@@ -1,6 +1,7 @@
 //! From a client's request to the part that answers it.
 use super::body::ReplyBody;
 use super::driver::{self, Arrived};
+use super::fingerprint::Fingerprint;
 use super::intake;
 use super::origin::{self, Doors};
 use super::plan::Ask;
@@ -120,7 +121,8 @@ async fn inference(
         Ok(Err(unread)) => return OwnError::unread(unread, max).into_response(),
         Ok(Ok(body)) => body,
     };
-    let ask = match ask(endpoint, &head.headers, body) {
+    let fingerprint = Fingerprint::of(&shared.keys, endpoint, &body);
+    let ask = match ask(endpoint, &head.headers, body, fingerprint) {
         Ok(ask) => ask,
         Err(error) => return error.into_response(),
     };
@@ -129,7 +131,12 @@ async fn inference(
 }
 
 /// What the request asks for.
-fn ask(endpoint: Endpoint, fields: &HeaderMap, body: Value) -> Result<Ask, OwnError> {
+fn ask(
+    endpoint: Endpoint,
+    fields: &HeaderMap,
+    body: Value,
+    fingerprint: Fingerprint,
+) -> Result<Ask, OwnError> {
     let model = match body.get("model") {
         None | Some(Value::Null) => None,
         Some(Value::String(name)) => Some(name.clone()).filter(|name| !name.is_empty()),
@@ -141,7 +148,7 @@ fn ask(endpoint: Endpoint, fields: &HeaderMap, body: Value) -> Result<Ask, OwnEr
         Some(_) => return Err(OwnError::invalid("stream", "stream is neither true nor false")),
     };
     let refuses_weakened = headers::refuses_weakened(fields).ok_or_else(OwnError::bad_degrade)?;
-    Ok(Ask { endpoint, streaming, model, refuses_weakened, body })
+    Ok(Ask { endpoint, streaming, model, refuses_weakened, body, fingerprint })
 }
 
 /// What is said to a client above `max_connections`.
@@ -160,7 +167,7 @@ mod tests {
         if let Some(value) = refuse {
             fields.insert(headers::DEGRADE, HeaderValue::from_static(value));
         }
-        let asked = ask(Endpoint::Chat, &fields, body.clone());
+        let asked = ask(Endpoint::Chat, &fields, body.clone(), Fingerprint(0));
         let asked =
             asked.as_ref().map(|a| (a.model.as_deref(), a.streaming, a.refuses_weakened)).map_err(|_| ());
         assert_eq!(asked, expected, "{body} {refuse:?}");

@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub held_answers: Arc<Pool>,
     /// Requests whose answer is not finished.
     pub open: watch::Sender<usize>,
+    /// For fingerprints, so that nobody outside can make two of one.
+    pub keys: RandomState,
     names: RandomState,
     named: AtomicU64,
 }
@@ -63,6 +65,7 @@ impl Shared {
             failovers: Times::default(),
             refusals: RefusalCounts::default(),
             open: watch::channel(0).0,
+            keys: RandomState::new(),
             names: RandomState::new(),
             named: AtomicU64::new(0),
         })

@@ -90,16 +90,25 @@ fn complete<'a>(request: &Request, shared: &'a Shared, knobs: Knobs, chat: bool)
     let Ok(asked) = serde_json::from_slice::<Value>(&request.body) else {
         return Answer::json(400, &error(400, "not JSON"));
     };
-    if !matches!(knobs.status, 0 | 200) {
+    let status = if knobs.fail_on.is_empty() {
+        knobs.status
+    } else if !String::from_utf8_lossy(&request.body).contains(&knobs.fail_on) {
+        200
+    } else if knobs.status == 0 {
+        500
+    } else {
+        knobs.status
+    };
+    if !matches!(status, 0 | 200) {
         let body = match knobs.error_body.as_str() {
-            "" => error(knobs.status, "the fake engine was told to fail").to_string(),
+            "" => error(status, "the fake engine was told to fail").to_string(),
             body => body.to_owned(),
         };
         let headers = match knobs.retry_after.as_str() {
             "" => String::new(),
             seconds => format!("Retry-After: {seconds}\r\n"),
         };
-        return Answer::Whole { status: knobs.status, headers, body };
+        return Answer::Whole { status, headers, body };
     }
     let willing = if knobs.tokens == 0 { 8 } else { knobs.tokens };
     let most = ["max_tokens", "max_completion_tokens"].iter().find_map(|key| asked[*key].as_u64());

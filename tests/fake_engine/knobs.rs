@@ -72,6 +72,8 @@ pub struct Knobs {
     /// Status of completions, 0 is 200; with it the body (default: an error in OpenAI's form) and Retry-After.
     pub status: u16,
     pub error_body: String,
+    /// Only requests that hold this text get that status (default: 500).
+    pub fail_on: String,
     pub retry_after: String,
     /// Tokens of an answer, unless the request's max_tokens are fewer; 0 is 8.
     pub tokens: u32,

@@ -35,15 +35,20 @@ pub(super) const fn on(cause: Cause) -> Counsel {
             NOTHING,
             "the request was too long for this context; enlarge it if such requests are to be served",
         ),
-        Cause::ModelMissing => {
-            (HOLD, "check `model`: a path that the engine may read, or a repository that exists")
-        }
+        Cause::ModelMissing => (
+            HOLD,
+            "check `model`: a path that the engine may read, a repository that exists, or a name that the remote tier knows",
+        ),
         Cause::ModelCorrupt => (HOLD, "delete the model and fetch it again"),
         Cause::ModelUnsupported => (HOLD, "upgrade the engine, or take a model that this version knows"),
-        Cause::AuthGated => {
-            (HOLD, "accept the model's licence on the hub, and give the tier a token (HF_TOKEN in `env`)")
-        }
-        Cause::BadArgument => (HOLD, "correct `args` of the tier; the evidence names the argument"),
+        Cause::AuthGated => (
+            HOLD,
+            "accept the model's licence on the hub, and give the tier a token (HF_TOKEN in `env`); remote: check `api_key`",
+        ),
+        Cause::BadArgument => (
+            HOLD,
+            "correct `args` of the tier, or `url` of a remote one; the evidence names what was refused",
+        ),
         Cause::PortInUse => (
             "started on another port",
             "nothing, unless the tier has a fixed `port`: then stop whoever holds it",

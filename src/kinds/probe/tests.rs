@@ -88,8 +88,9 @@ fn what_loads_a_model_and_what_uses_it_agree_on_everything_that_would_load_it_ag
 }
 
 #[test]
-fn a_trial_is_passed_by_whoever_lives() {
-    let llama = |status, body: &str| trial_passed(Kind::LlamaServer, status, body.as_bytes());
+fn a_trial_is_passed_by_whoever_answers() {
+    let passed = |kind, status, body: &str| trial_answer(kind, status, body.as_bytes()) == Tried::Passed;
+    let llama = |status, body: &str| passed(Kind::LlamaServer, status, body);
     assert!(llama(200, r#"{"content":"pong","stop":true}"#));
     assert!(!llama(
         503,
@@ -97,21 +98,45 @@ fn a_trial_is_passed_by_whoever_lives() {
     ));
     assert!(!llama(503, r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#));
     assert!(!llama(500, r#"{"error":{"message":"Compute error.","type":"server_error","code":500}}"#));
-    let vllm = |status, body: &str| trial_passed(Kind::Vllm, status, body.as_bytes());
+    let vllm = |status, body: &str| passed(Kind::Vllm, status, body);
     assert!(vllm(200, r#"{"choices":[{"text":"x","finish_reason":"length"}]}"#));
     assert!(!vllm(200, r#"{"choices":[{"text":"","finish_reason":"abort"}]}"#));
     assert!(!vllm(503, ""), "a queue is full behind a hung core as well");
     assert!(!vllm(404, r#"{"detail":"Not Found"}"#), "its HTTP half alone has spoken");
-    let remote = |status, body: &str| trial_passed(Kind::Remote(Api::OpenAi), status, body.as_bytes());
-    assert!(remote(429, "") && remote(404, r#"{"detail":"Not Found"}"#));
+    let remote = |status, body: &str| passed(Kind::Remote(Api::OpenAi), status, body);
+    assert!(remote(404, r#"{"detail":"Not Found"}"#), "it reads requests, and cannot chat");
+    for no_answer in ["", "{}", "<html>", r#"{"choices":[]}"#, r#"{"choices":[{}]}"#] {
+        assert!(!vllm(200, no_answer) && !llama(200, no_answer) && !remote(200, no_answer), "{no_answer}");
+    }
     assert!(!vllm(
         404,
         r#"{"error":{"message":"The model `m` does not exist.","type":"NotFoundError","param":"model","code":404}}"#
     ));
-    let ollama = |status, body: &str| trial_passed(Kind::Ollama, status, body.as_bytes());
+    let ollama = |status, body: &str| passed(Kind::Ollama, status, body);
     assert!(ollama(200, r#"{"model":"m","response":"x","done":true,"done_reason":"length"}"#));
     assert!(!ollama(200, r#"{"model":"m","response":"x","done":false}"#));
     assert!(!ollama(500, r#"{"error":"llama-server process no longer running: unknown "}"#));
+}
+
+#[test]
+fn a_trial_that_is_refused_says_what_is_wrong_with_what_is_asked() {
+    for (status, body, cause, said) in [
+        (401, r#"{"error":"no"}"#, Cause::AuthGated, "(HTTP 401)"),
+        (
+            404,
+            r#"{"error":{"message":"The model `m` does not exist.","param":"model"}}"#,
+            Cause::ModelMissing,
+            "(HTTP 404)",
+        ),
+        (429, "", Cause::Unknown, "turns requests away (HTTP 429)"),
+    ] {
+        let Tried::Refused { cause: found, why } =
+            trial_answer(Kind::Remote(Api::OpenAi), status, body.as_bytes())
+        else {
+            panic!("{status} was taken for something else");
+        };
+        assert!(found == cause && why.contains(said), "{status}: {found:?}, {why}");
+    }
 }
 
 #[track_caller]

@@ -238,7 +238,7 @@ fn hang(host: &mut Host, seconds: std::ops::Range<u64>, in_flight: &[u32]) -> Ve
                         (*ticket, Outcome::Checked(Checked::Passed { latency: S / 100 }))
                     }
                     Action::Count { ticket, .. } => (*ticket, Outcome::Counted(Some(7))),
-                    Action::Try { ticket, .. } => (*ticket, Outcome::Tried(false)),
+                    Action::Try { ticket, .. } => (*ticket, Outcome::Tried(Tried::TimedOut)),
                     _ => continue,
                 };
                 more.extend(host.step(at(second as f64), Event::Done(ticket, outcome)));
@@ -379,5 +379,5 @@ fn ids_that_do_not_exist_are_ignored() {
     assert_eq!(host.step(at(1.0), Event::Operator(nobody, Command::Stop)), []);
     assert_eq!(host.step(at(1.0), Event::Tier(nobody, TierEvent::Refused)), []);
     assert_eq!(host.step(at(1.0), exited(run(nobody, 1))), []);
-    assert_eq!(host.step(at(1.0), Event::Done(Ticket(99), Outcome::Tried(true))), []);
+    assert_eq!(host.step(at(1.0), Event::Done(Ticket(99), Outcome::Tried(Tried::Passed))), []);
 }

@@ -1,6 +1,6 @@
 //! Health as a table: what is known of a tier, and what follows.
 use super::*;
-use crate::policy::{Action, Check, Ticket};
+use crate::policy::{Action, Check, Ticket, Tried as Trial};
 use In::*;
 
 const S: Duration = Duration::from_secs(1);
@@ -13,7 +13,13 @@ enum In {
     Refused,
     /// (in flight, seconds of its last progress, failures in a row, answered)
     Sampled(u32, u64, u32, u64),
+    /// (failures, repeats, turned away, answered)
+    Rows(u32, u32, u32, u64),
     Tried(bool),
+    /// The trial got no answer in time.
+    Unanswered,
+    /// The trial was refused.
+    Forbidden,
     Counted(Option<u64>),
     Wait,
 }
@@ -49,11 +55,24 @@ fn step(tier: &mut Tier, turn: &mut Turn, seconds: u64, happens: In) -> String {
                 last_progress: at(progress),
                 last_byte: at(progress),
                 failures_in_row,
+                repeats_in_row: failures_in_row,
+                turned_away_in_row: 0,
                 answered,
             };
             tier.sampled(sample, turn);
         }
-        Tried(passed) => tier.tried(passed, turn),
+        Rows(failures_in_row, repeats_in_row, turned_away_in_row, answered) => {
+            let rows = Sample { failures_in_row, repeats_in_row, turned_away_in_row, ..Sample::default() };
+            tier.sampled(Sample { answered, ..rows }, turn);
+        }
+        Tried(true) => tier.tried(&Trial::Passed, turn),
+        Tried(false) => {
+            tier.tried(&Trial::Failed { cause: Cause::Unknown, why: "HTTP 500".into() }, turn);
+        }
+        Unanswered => tier.tried(&Trial::TimedOut, turn),
+        Forbidden => {
+            tier.tried(&Trial::Refused { cause: Cause::AuthGated, why: "it says 401".into() }, turn);
+        }
         Counted(figure) => tier.counted(figure, turn),
         Wait => {}
     }
@@ -167,26 +186,136 @@ fn a_remote_tier_is_down_until_its_first_check_passed() {
 }
 
 #[test]
-fn failed_requests_in_a_row_are_down_until_a_trial_not_a_check_passes() {
-    check(
+fn failed_requests_in_a_row_are_doubted_until_a_trial_decides_and_no_check_does() {
+    let tier = check(
         false,
         &[
             (0, Wait, "check"),
             (0, Passed(20), "Healthy"),
             (5, Sampled(0, 5, 2, 0), ""),
-            (6, Sampled(0, 5, 3, 0), "Down"),
-            (7, Wait, "check, try"),
+            (6, Sampled(0, 5, 3, 0), "Degraded, try"),
+            (6, Tried(false), "Down"),
+            (7, Wait, "check"),
             (7, Passed(20), ""),
-            (7, Tried(false), ""),
-            (16, Passed(20), ""),
-            (17, Wait, "check, try"),
-            (17, Tried(true), "Healthy"),
+            (15, Passed(20), ""),
+            (16, Wait, "check, try"),
+            (16, Tried(true), "Healthy"),
             // The row that made it DOWN is forgiven; three more are not.
             (18, Sampled(0, 5, 5, 0), ""),
-            (19, Sampled(0, 5, 6, 0), "Down"),
+            (19, Sampled(0, 5, 6, 0), "Degraded"),
             (20, Sampled(0, 5, 0, 1), "Healthy"),
         ],
     );
+    assert!(tier.is_able());
+}
+
+#[test]
+fn a_trial_that_passes_forgives_before_anything_was_down() {
+    let tier = check(
+        true,
+        &[
+            (0, Wait, "check"),
+            (0, Passed(20), ""),
+            (6, Rows(3, 3, 0, 0), "Degraded, try"),
+            (6, Tried(true), "Healthy"),
+            (9, Rows(3, 3, 0, 0), "check"),
+        ],
+    );
+    assert_eq!(tier.reason(), "answered in 20 ms");
+}
+
+#[test]
+fn one_request_that_fails_again_and_again_is_tried_in_silence() {
+    let steps = [
+        (0, Wait, "check"),
+        (0, Passed(20), ""),
+        (5, Rows(1, 2, 0, 0), ""),
+        (6, Rows(1, 60, 0, 0), "try"),
+        (6, Tried(true), ""),
+        (7, Rows(1, 120, 0, 0), ""),
+        (16, Passed(20), "try"),
+        (16, Tried(true), ""),
+        // Trials in vain become rare.
+        (26, Rows(1, 900, 0, 0), "check"),
+        (36, Wait, "try"),
+    ];
+    let tier = check(true, &steps);
+    assert_eq!(tier.health, Health::Healthy);
+    let mut steps = steps.to_vec();
+    steps.push((36, Tried(false), "Down, count"));
+    let tier = check(true, &steps);
+    assert_eq!(tier.reason(), "requests fail, and so does its trial: HTTP 500");
+}
+
+#[test]
+fn a_tier_that_refuses_everything_is_down_with_that_reason_and_is_not_restarted_for_it() {
+    let tier = check(
+        true,
+        &[
+            (0, Wait, "check"),
+            (0, Passed(20), ""),
+            (6, Rows(3, 3, 0, 0), "Degraded, try"),
+            (6, Forbidden, "Down"),
+            (7, Wait, "check"),
+            (7, Passed(20), ""),
+        ],
+    );
+    assert_eq!(tier.reason(), "requests fail, and so does its trial: it says 401");
+    assert_eq!(tier.cause(), Some(Cause::AuthGated));
+}
+
+#[test]
+fn a_remote_that_turns_everybody_away_for_a_minute_is_tried_and_a_local_one_never() {
+    let crowd = |local, moves: &[(u64, In, &'static str)]| {
+        let begin = [(0, Wait, "check"), (0, Passed(20), if local { "" } else { "Healthy" })];
+        check(local, &[&begin, moves].concat())
+    };
+    crowd(
+        false,
+        &[
+            (1, Rows(0, 0, 3, 0), ""),
+            (9, Rows(0, 0, 40, 1), ""),
+            (30, Rows(0, 0, 3, 1), "check"),
+            (31, Passed(20), ""),
+            (68, Rows(0, 0, 99, 1), "check"),
+            (69, Rows(0, 0, 99, 1), "Degraded, try"),
+            (69, Forbidden, "Down"),
+        ],
+    );
+    crowd(true, &[(1, Rows(0, 0, 3, 0), ""), (99, Rows(0, 0, 99, 0), "check")]);
+}
+
+#[test]
+fn a_trial_without_an_answer_counts_unless_bytes_move() {
+    let begin = [(0, Wait, "check"), (0, Passed(20), "Healthy"), (6, Rows(3, 3, 0, 0), "Degraded, try")];
+    check(false, &[&begin[..], &[(16, Unanswered, "Down, check, try")]].concat());
+    let busy = [(12, Sampled(9, 12, 3, 0), "check"), (16, Unanswered, "try")];
+    check(false, &[&begin[..], &busy].concat());
+}
+
+#[test]
+fn a_trial_that_passes_while_clients_get_nothing_loses_its_word() {
+    let (mut tier, mut turn) = tier(false);
+    step(&mut tier, &mut turn, 0, Passed(20));
+    let (mut failures, mut came_back) = (0, Vec::new());
+    for second in 1..=1_800 {
+        // Every client's answer is damaged, whenever the tier takes one.
+        failures += if tier.is_able() { 3 } else { 0 };
+        let mut said = step(&mut tier, &mut turn, second, Rows(failures, failures, 0, 0));
+        if said.contains("try") {
+            said += &step(&mut tier, &mut turn, second, Tried(true));
+        }
+        if said.contains("Down") {
+            assert!(tier.reason().contains("although its trial passes"), "{}", tier.reason());
+        } else if said.contains("Healthy") && second > 70 {
+            came_back.push(second);
+        }
+    }
+    let pauses: Vec<u64> = came_back.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(came_back.len() <= 10 && pauses.is_sorted() && pauses.last() >= Some(&300), "{came_back:?}");
+    assert!(step(&mut tier, &mut turn, 1_801, Rows(0, 0, 0, 1)).contains("Healthy"));
+    step(&mut tier, &mut turn, 2_400, Rows(0, 0, 0, 2));
+    assert_eq!(step(&mut tier, &mut turn, 2_401, Rows(3, 3, 0, 2)), "Degraded, try");
 }
 
 #[test]

@@ -199,6 +199,11 @@ impl Exchange {
         self.attempts
     }
 
+    /// Some tier failed in a way that may be the request's own fault.
+    pub fn is_suspect(&self) -> bool {
+        self.kept.blames_any()
+    }
+
     /// Why the last tier that was left was left.
     pub fn last_loss(&self) -> Option<&str> {
         self.losses.last().map(|(_, why)| why.as_str())
@@ -249,7 +254,9 @@ impl Exchange {
         let mut steps = vec![Step::Leave];
         steps.extend(loss.told.map(|outcome| Step::Tell(tier, outcome)));
         if loss.strikes > 0 {
-            steps.push(Step::Tell(tier, Outcome::Struck(loss.strikes)));
+            let suspect = self.kept.is_suspect(tier);
+            let outcome = if suspect { Outcome::Suspect } else { Outcome::Struck(loss.strikes) };
+            steps.push(Step::Tell(tier, outcome));
         }
         self.failed |= loss.failure;
         self.overload = loss.overload.or(self.overload.take());

@@ -55,20 +55,24 @@ impl Exchange {
                 self.kept.context(own);
                 Loss::unfit(why)
             }
-            Verdict::BadInput => match self.kept.bad_input(own) {
-                Some(answer) => return self.pass_on(answer),
+            Verdict::BadInput | Verdict::Failure { strike: true } => {
+                let says_so = verdict == Verdict::BadInput;
+                self.kept.blame(own, attempt.began, says_so);
+                if let Some(steps) = self.convict(&attempt) {
+                    return steps;
+                }
                 // Whose fault it is shows only with the next one.
-                None => Loss { skip: false, ..Loss::unfit(why) },
-            },
+                if says_so { Loss { skip: false, ..Loss::unfit(why) } } else { Loss::failure(why, 1) }
+            }
             Verdict::Capability => {
                 self.kept.capability(own);
                 Loss::unfit(why)
             }
             Verdict::Overloaded => {
                 self.kept.overload(own);
-                Loss::failure(why, 0)
+                Loss { told: Some(Outcome::TurnedAway), ..Loss::failure(why, 0) }
             }
-            Verdict::Failure { strike } => Loss::failure(why, u32::from(strike)),
+            Verdict::Failure { strike: false } => Loss::failure(why, 0),
             Verdict::Misconfigured => {
                 let told = Some(Outcome::Misconfigured(why.clone()));
                 Loss { told, ..Loss::failure(why, 0) }
@@ -76,6 +80,21 @@ impl Exchange {
             Verdict::Answer => Loss::failure(why, 0),
         };
         self.lose(now, attempt, loss)
+    }
+
+    /// Ends a request that is at fault itself: no tier is struck for it.
+    fn convict(&mut self, last: &Attempt) -> Option<Vec<Step>> {
+        let answers_others = |tier, began| {
+            let tier = self.chain.iter().find(|candidate| candidate.tier == tier);
+            tier.is_some_and(|candidate| candidate.others.answered_since(began))
+        };
+        let (answer, struck) = self.kept.convict(answers_others)?;
+        self.state = State::Over;
+        let last = last.to.tier;
+        let acquitted = struck.into_iter().filter(|tier| *tier != last);
+        let steps = acquitted.map(|tier| Step::Tell(tier, Outcome::Acquitted)).chain([Step::Leave]);
+        let told = Step::Tell(last, Outcome::Answered);
+        Some(steps.chain(answer.steps(self.attempts)).chain([told]).collect())
     }
 
     /// The client's own error, as the engine put it.

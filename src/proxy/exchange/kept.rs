@@ -1,7 +1,7 @@
 //! PURE. Error answers of engines that moved a request on, kept in case nobody does better.
 use super::{Outcome, Step};
 use crate::kinds::Verdict;
-use crate::policy::TierId;
+use crate::policy::{Moment, TierId};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::Value;
@@ -41,11 +41,21 @@ pub(super) fn status_within(verdict: Verdict, event: &[u8]) -> u16 {
     })
 }
 
+/// An engine's words about a failure that may be the request's own.
+#[derive(Debug)]
+struct Blamed {
+    answer: PassOn,
+    /// When the attempt began.
+    began: Moment,
+    /// The words themselves blame the request.
+    says_so: bool,
+}
+
 /// The first of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     context: Option<PassOn>,
-    bad_input: Option<PassOn>,
+    blamed: Vec<Blamed>,
     overload: Option<PassOn>,
     capability: Option<PassOn>,
 }
@@ -53,8 +63,9 @@ pub(super) struct Kept {
 impl Kept {
     /// The memory that it takes.
     pub fn bytes(&self) -> usize {
-        let all = [&self.context, &self.bad_input, &self.overload, &self.capability];
-        all.into_iter().flatten().map(|answer| answer.body.len()).sum()
+        let single = [&self.context, &self.overload, &self.capability];
+        let blamed = self.blamed.iter().map(|blamed| &blamed.answer);
+        single.into_iter().flatten().chain(blamed).map(|answer| answer.body.len()).sum()
     }
 
     pub fn context(&mut self, answer: PassOn) {
@@ -69,22 +80,36 @@ impl Kept {
         self.capability.get_or_insert(answer);
     }
 
-    /// An engine failed over the request's own content. When a second one does too it was the request: the first one's
-    /// words, as a 400.
-    pub fn bad_input(&mut self, answer: PassOn) -> Option<PassOn> {
-        match self.bad_input.take() {
-            None => {
-                self.bad_input = Some(answer);
-                None
-            }
-            Some(first) => Some(PassOn { status: 400, ..first }),
-        }
+    /// An engine failed, and had words for it.
+    pub fn blame(&mut self, answer: PassOn, began: Moment, says_so: bool) {
+        self.blamed.push(Blamed { answer, began, says_so });
+    }
+
+    pub fn blames_any(&self) -> bool {
+        !self.blamed.is_empty()
+    }
+
+    /// Did another tier fail with words before?
+    pub fn is_suspect(&self, here: TierId) -> bool {
+        self.blamed.iter().any(|blamed| blamed.answer.tier != here)
+    }
+
+    /// When two engines failed over it whose words blame the request, or who answer others meanwhile, it was the request:
+    /// the first one's words, as a 400, and the tiers that were struck for it.
+    pub fn convict(&self, answers_others: impl Fn(TierId, Moment) -> bool) -> Option<(PassOn, Vec<TierId>)> {
+        let credible = |blamed: &&Blamed| blamed.says_so || answers_others(blamed.answer.tier, blamed.began);
+        let witnesses = || self.blamed.iter().filter(credible);
+        let first = &witnesses().next()?.answer;
+        witnesses().find(|other| other.answer.tier != first.tier)?;
+        let struck = witnesses().filter(|blamed| !blamed.says_so).map(|blamed| blamed.answer.tier);
+        Some((PassOn { status: 400, ..first.clone() }, struck.collect()))
     }
 
     /// What to pass on when no tier is left, with its accounting. `failed`: some tier was lost to a failure, so that
     /// trying again later may well succeed, which a missing capability would hide.
     pub fn best(self, failed: bool, retry_after: u64) -> Option<(PassOn, Option<Outcome>)> {
-        if let Some(own) = self.context.or(self.bad_input) {
+        let says_so = self.blamed.into_iter().find(|blamed| blamed.says_so).map(|blamed| blamed.answer);
+        if let Some(own) = self.context.or(says_so) {
             return Some((own, Some(Outcome::Answered)));
         }
         if let Some(mut overload) = self.overload {

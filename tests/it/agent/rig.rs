@@ -168,6 +168,11 @@ impl Rig {
         post(&self.endpoint(), "/v1/chat/completions", r#"{"messages":[{"role":"user","content":"hi"}]}"#)
     }
 
+    /// One chat with this body.
+    pub fn ask(&self, body: &str) -> (u16, String) {
+        post(&self.endpoint(), "/v1/chat/completions", body)
+    }
+
     /// Opens a streaming chat and leaves it to the caller to read it.
     pub fn stream(&self) -> TcpStream {
         let body = r#"{"messages":[{"role":"user","content":"hi"}],"stream":true}"#;

@@ -4,8 +4,8 @@ use super::fake::Mood;
 use super::world::{Truth, World};
 use mainstay::policy::{
     Action, Command, EngineEvent, EngineId, EngineState, EngineStatus, Event, Health, HostState, HostStatus,
-    Moment, Notice, Place, Remains, Route, RunId, Shutdown, Standing, StartMode, TierEvent, TierId,
-    TierStatus,
+    Moment, Notice, Outcome, Place, Remains, Route, RunId, Shutdown, Standing, StartMode, Ticket, TierEvent,
+    TierId, TierStatus, Tried,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +15,8 @@ const S: Duration = Duration::from_secs(1);
 const STOP_SLACK: Duration = Duration::from_secs(5 + 35 + 2);
 /// From "works perfectly" to `Open`: one trial every ten seconds, which may just have failed, and some.
 const WELL_AFTER: Duration = Duration::from_secs(30);
+/// Trials that pass while clients get no answer become rare: each doubles the pause, up to this.
+const TRY_SELDOM: Duration = Duration::from_secs(300);
 const STARTS_PER_HOUR: usize = 60;
 
 /// What the host shows, read after a step.
@@ -35,6 +37,10 @@ pub struct Checker {
     exits: BTreeMap<EngineId, u64>,
     starts: BTreeMap<EngineId, Vec<Moment>>,
     tickets: BTreeSet<u64>,
+    trials: BTreeMap<Ticket, TierId>,
+    answered: BTreeMap<TierId, u64>,
+    /// Trials that passed since clients of the tier were last answered, and when the last one did.
+    vain: BTreeMap<TierId, (u32, Moment)>,
     /// Operators wanted these engines down, or ended these runs.
     stopped: BTreeSet<EngineId>,
     excused: BTreeSet<EngineId>,
@@ -132,6 +138,16 @@ impl Checker {
                 if remote && self.shut_down_at.is_some_and(|at| at < world.now) {
                     self.open_answers.insert(*tier, (world.now, sample.in_flight));
                 }
+                let answered = self.answered.insert(*tier, sample.answered).unwrap_or_default();
+                if sample.answered > answered {
+                    self.vain.retain(|of, (_, at)| of != tier || world.now.since(*at) < 60 * S);
+                }
+            }
+            Event::Done(ticket, Outcome::Tried(Tried::Passed)) => {
+                if let Some(tier) = self.trials.remove(ticket) {
+                    let (times, at) = self.vain.entry(tier).or_default();
+                    (*times, *at) = (*times + 1, world.now);
+                }
             }
             Event::Engine(
                 _,
@@ -177,6 +193,9 @@ impl Checker {
             | Action::Prepare { ticket, .. }
             | Action::Count { ticket, .. }
             | Action::Try { ticket, .. } => {
+                if let Action::Try { tier, .. } = &actions[place] {
+                    self.trials.insert(*ticket, *tier);
+                }
                 ensure(self.tickets.insert(ticket.0), || format!("{ticket:?} was given out twice"))
             }
             Action::Finish => {
@@ -411,8 +430,11 @@ impl Checker {
             let (mood, since) = world.mood(id);
             let since = tier.engine.as_ref().map_or(since, |engine| since.max(engine.since));
             let ready = tier.engine.as_ref().is_none_or(|engine| engine.state == EngineState::Ready);
-            let well =
-                ready && matches!(mood, Mood::Fine | Mood::Slow) && world.now.since(since) > WELL_AFTER;
+            let vain = self.vain.get(&id).map_or(0, |(times, _)| times.saturating_sub(1).min(9));
+            let rare = (10 * S * (1 << vain)).min(TRY_SELDOM) - 10 * S;
+            let well = ready
+                && matches!(mood, Mood::Fine | Mood::Slow)
+                && world.now.since(since) > WELL_AFTER + rare;
             ensure(!well || route.standing == Standing::Open, || {
                 format!("{id:?} works since {since:?}, and is {tier:?}")
             })?;

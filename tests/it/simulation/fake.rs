@@ -1,7 +1,7 @@
 //! Fake processes and fake remote servers: what they do when they are asked something.
 use super::dice::Dice;
 use mainstay::policy::{
-    Cause, CheckFailure, Checked, Ending, Exit, Moment, Prepared, RunId, STAND_IN, Sample,
+    Cause, CheckFailure, Checked, Ending, Exit, Moment, Prepared, RunId, STAND_IN, Sample, Tried,
 };
 use std::time::Duration;
 
@@ -60,12 +60,18 @@ impl Mood {
         }
     }
 
-    pub fn attempt(self, timeout: Duration, dice: &mut Dice) -> (Duration, bool) {
+    pub fn attempt(self, timeout: Duration, dice: &mut Dice) -> (Duration, Tried) {
+        let why = || "HTTP 500".to_owned();
         match self {
-            Self::Fine | Self::Slow | Self::HealthBroken => (dice.millis(50, 900), true),
-            Self::Busy if dice.permille(500) => (dice.millis(500, 9_000), true),
-            Self::Busy | Self::Hung | Self::Frozen => (timeout, false),
-            Self::Refusing | Self::Failing => (dice.millis(1, 50), false),
+            Self::Fine | Self::Slow | Self::HealthBroken => (dice.millis(50, 900), Tried::Passed),
+            Self::Busy if dice.permille(500) => (dice.millis(500, 9_000), Tried::Passed),
+            Self::Busy | Self::Hung | Self::Frozen => (timeout, Tried::TimedOut),
+            Self::Failing if dice.permille(300) => {
+                (dice.millis(1, 50), Tried::Refused { cause: Cause::AuthGated, why: why() })
+            }
+            Self::Refusing | Self::Failing => {
+                (dice.millis(1, 50), Tried::Failed { cause: Cause::Unknown, why: why() })
+            }
         }
     }
 }
@@ -196,7 +202,7 @@ impl Flow {
                 sample.in_flight -= done;
                 sample.answered += u64::from(done);
                 (sample.last_progress, sample.last_byte) = (now, now);
-                sample.failures_in_row = 0;
+                (sample.failures_in_row, sample.repeats_in_row) = (0, 0);
             }
             Mood::Busy => {
                 if sample.in_flight > 0 && dice.permille(40) {
@@ -207,6 +213,7 @@ impl Flow {
             }
             Mood::Refusing | Mood::Failing => {
                 sample.failures_in_row += sample.in_flight;
+                sample.repeats_in_row += sample.in_flight;
                 sample.in_flight = 0;
             }
             Mood::Hung | Mood::Frozen => {

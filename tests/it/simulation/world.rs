@@ -259,8 +259,8 @@ impl World {
                 (delay, Outcome::Counted(figure))
             }
             Question::Try(tier, timeout) => {
-                let (delay, passed) = self.mood(tier).0.attempt(timeout, &mut self.dice);
-                (delay, Outcome::Tried(passed))
+                let (delay, tried) = self.mood(tier).0.attempt(timeout, &mut self.dice);
+                (delay, Outcome::Tried(tried))
             }
         };
         if self.dice.permille(20) {

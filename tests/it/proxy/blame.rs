@@ -1,0 +1,123 @@
+//! Whose fault a failure is: what one request causes at two tiers that answer others is the request's own.
+use super::engine::{DEATH, Engine, Talk, good};
+use super::*;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+const WORDS: &str =
+    r#"{"error":{"message":"Invalid reasoning_format: weird","type":"server_error","code":500}}"#;
+
+/// A request over which llama-server throws, in words that no table knows.
+fn bad() -> Value {
+    let mut body = chat(false);
+    body["reasoning_format"] = "weird".into();
+    body
+}
+
+fn throws_over_bad_ones(talk: &mut Talk) {
+    if talk.request.json().get("reasoning_format").is_some() {
+        return talk.whole("500 Internal Server Error", "", WORDS);
+    }
+    good(talk);
+}
+
+fn pair(answer: impl Fn(&mut Talk) + Send + Sync + Clone + 'static) -> (Bed, [Engine; 2]) {
+    let engines = [Engine::start(answer.clone()), Engine::start(answer)];
+    let tiers = vec![tier("first", Kind::LlamaServer, engines[0].port), vllm("second", engines[1].port)];
+    (Bed::new(tiers), engines)
+}
+
+fn post_bad(bed: &Bed) -> Answer {
+    bed.post("/v1/chat/completions", &bad())
+}
+
+#[test]
+fn one_request_is_one_failure_however_often_it_comes() {
+    let engine = Engine::start(|t| t.whole("500 Internal Server Error", "", WORDS));
+    let bed = Bed::new(vec![tier("first", Kind::LlamaServer, engine.port)]);
+    for _ in 0..3 {
+        assert_eq!((post_bad(&bed).status, post_bad(&bed).code().as_str()), (503, "all_tiers_down"));
+    }
+    let sample = bed.live(0).sample();
+    assert_eq!((sample.failures_in_row, sample.repeats_in_row), (1, 6));
+    assert_eq!(bed.chat(true).status, 503);
+    assert_eq!(bed.chat(false).status, 503);
+    assert_eq!(bed.live(0).sample().failures_in_row, 3, "different ones count");
+}
+
+#[test]
+fn what_fails_at_two_tiers_that_answer_others_is_the_requests_fault() {
+    let (bed, _engines) = pair(throws_over_bad_ones);
+    // Nothing is known of others yet: it may be the tiers.
+    assert_eq!(post_bad(&bed).code(), "all_tiers_down");
+    bed.chat(false).expect_good_by("first");
+    assert_eq!(post_bad(&bed).code(), "all_tiers_down", "of the second one nothing is known");
+    assert_eq!(bed.live(1).sample().failures_in_row, 0, "what failed elsewhere before says little of a tier");
+    bed.live(1).trial_passed(clock::now());
+    for _ in 0..5 {
+        let answer = post_bad(&bed);
+        assert_eq!((answer.status, answer.body.as_str()), (400, WORDS));
+        assert_eq!(answer.field("x-mainstay-tier"), Some("first"));
+        assert_eq!([0, 1].map(|rank| bed.live(rank).sample().failures_in_row), [0, 0]);
+    }
+    bed.chat(false).expect_good_by("first");
+    assert_eq!((bed.tally(1).client_errors, bed.tally(1).refused), (5, 2));
+}
+
+#[test]
+fn an_error_inside_a_200_counts_like_its_status() {
+    let (bed, _engines) = pair(|talk| {
+        if talk.request.json().get("reasoning_format").is_some() {
+            talk.stream();
+            talk.event(WORDS);
+            return talk.end();
+        }
+        good(talk);
+    });
+    let mut body = bad();
+    body["stream"] = true.into();
+    let post = || bed.post("/v1/chat/completions", &body);
+    assert_eq!(post().status, 503);
+    [0, 1].iter().for_each(|rank| bed.live(*rank).trial_passed(clock::now()));
+    let answer = post();
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_u64()), (400, Some(500)), "{answer:?}");
+}
+
+#[test]
+fn two_broken_tiers_are_never_the_requests_fault() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let seen = broken.clone();
+    let (bed, _engines) = pair(move |talk| {
+        if seen.load(SeqCst) {
+            return talk.whole("500 Internal Server Error", "", DEATH);
+        }
+        good(talk);
+    });
+    bed.chat(false).expect_good_by("first");
+    [0, 1].iter().for_each(|rank| bed.live(*rank).trial_passed(clock::now()));
+    broken.store(true, SeqCst);
+    for n in 0..5 {
+        let mut body = chat(false);
+        body["seed"] = n.into();
+        for _ in 0..2 {
+            let answer = bed.post("/v1/chat/completions", &body);
+            assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"));
+        }
+    }
+    let sample = bed.live(0).sample();
+    assert_eq!((sample.failures_in_row, sample.repeats_in_row), (5, 10));
+    assert_eq!(bed.live(1).sample().repeats_in_row, 10, "its trial is to be asked, too");
+}
+
+#[test]
+fn refusals_and_want_of_room_count_too() {
+    let table = [("401 Unauthorized", (3, 0)), ("429 Too Many Requests", (0, 3))];
+    for (status, expected) in table {
+        let engine = Engine::start(move |t| t.whole(status, "", r#"{"error":"no"}"#));
+        let bed = Bed::new(vec![tier("only", Kind::Remote(mainstay::kinds::Api::OpenAi), engine.port)]);
+        for n in 0..3 {
+            bed.post("/v1/chat/completions", &json!({"messages": [], "seed": n}));
+        }
+        let sample = bed.live(0).sample();
+        assert_eq!((sample.failures_in_row, sample.turned_away_in_row), expected, "{status}");
+    }
+}
