@@ -2,7 +2,7 @@
 use crate::config::{Config, Tier, Upstream};
 use crate::kinds;
 use crate::policy::{EngineId, EngineSettings, Place, Settings, TierId, TierSettings};
-use crate::proxy::{HELD_ANSWER_BYTES, Limits};
+use crate::proxy::{BODY_STALL, HELD_ANSWER_BYTES, Limits};
 
 /// Memory for so many of the largest held answers is there at least, also where no request bodies are to be kept.
 const HELD_AT_LEAST: usize = 8;
@@ -51,6 +51,7 @@ pub fn limits(config: &Config, host_name: &str) -> Limits {
     Limits {
         max_body: server.max_body,
         replay_memory: server.replay_memory,
+        body_stall: BODY_STALL,
         held_answers: server.replay_memory.max(HELD_AT_LEAST * HELD_ANSWER_BYTES),
         max_connections: server.max_connections,
         request_timeout: server.request_timeout,

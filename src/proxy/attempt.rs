@@ -12,7 +12,7 @@ use hyper::{Request, Response};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::sync::watch;
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -143,10 +143,15 @@ impl Attempt {
         };
     }
 
+    /// What becomes of the tier's run.
+    pub fn poll_fate(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        let Some((receiver, fate)) = ready!(self.fate.as_mut().poll(cx)) else { return Poll::Pending };
+        self.fate = Box::pin(changed(receiver));
+        Poll::Ready(if fate.cut { Input::Cut } else { Input::Standing(fate.standing) })
+    }
+
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
-        if let Poll::Ready(Some((receiver, fate))) = self.fate.as_mut().poll(cx) {
-            self.fate = Box::pin(changed(receiver));
-            let input = if fate.cut { Input::Cut } else { Input::Standing(fate.standing) };
+        if let Poll::Ready(input) = self.poll_fate(cx) {
             return Poll::Ready(Progress::Other(input));
         }
         match std::mem::replace(&mut self.phase, Phase::Spent) {

@@ -1,23 +1,25 @@
 //! Joins one request's machine ([`Exchange`]) to sockets and clocks: performs its steps, and tells it what happens.
 //! First it runs inside the service's future, until there is an answer; then it is the answer's body.
+mod sending;
+
 use super::attempt::{Attempt, Progress};
 use super::body::ReplyBody;
+use super::budget::Lease;
 use super::exchange::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms};
 use super::headers;
-use super::intake::Lease;
 use super::live::Live;
 use super::memory::Held;
+use super::outgoing::Outgoing;
 use super::plan::{self, Ask, NoTier, Plan};
 use super::reply::OwnError;
 use super::route::RouteTable;
 use super::shared::{Report, Shared};
 use super::totals::{Account, End};
-use super::wording;
 use crate::clock;
 use crate::policy::{Moment, RunId, TierId};
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderValue};
-use hyper::Response;
+use hyper::{Request, Response};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -25,6 +27,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 /// One request.
@@ -44,6 +47,8 @@ pub(super) struct Driver {
     /// Tiers that were asked, and said that they cannot carry it.
     declined: Vec<(TierId, String)>,
     attempt: Option<Attempt>,
+    /// The request for the tier that is connected, while it is being made from a large body.
+    wording: Option<oneshot::Receiver<Option<Request<Outgoing>>>>,
     /// The tier that was left last, for the accounting that follows.
     left: Option<Left>,
     /// The answer is the engine's own error.
@@ -93,7 +98,8 @@ pub(super) struct Arrived {
 /// Answers one request by the first tier that can.
 pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<ReplyBody> {
     let table = shared.routes.load_full();
-    let Arrived { ask, fields, request_id, lease, at } = arrived;
+    // In this order: what is declared first is dropped last, and with the lease goes a large body.
+    let Arrived { lease, ask, fields, request_id, at } = arrived;
     if !shared.limits.any_model
         && let Some(unknown) = plan::unknown_model(&table, &ask)
     {
@@ -128,6 +134,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
         skipped,
         declined: Vec::new(),
         attempt: None,
+        wording: None,
         left: None,
         is_error: false,
         at,
@@ -204,7 +211,7 @@ impl Driver {
             self.at(tier).inspect(|(_, account)| account.first_content(took));
         }
         // From here on it cannot be sent again.
-        self.ask.body = Value::Null;
+        self.ask.body = Arc::default();
         self.lease = None;
         self.committed = true;
         let body = match self.whole() {
@@ -285,8 +292,19 @@ impl Driver {
             return Poll::Ready(Input::Wake);
         }
         let Some(attempt) = &mut self.attempt else { return Poll::Pending };
+        if let Some(wording) = &mut self.wording {
+            if let Poll::Ready(input) = attempt.poll_fate(cx) {
+                return Poll::Ready(input);
+            }
+            let request = ready!(Pin::new(wording).poll(cx));
+            self.wording = None;
+            return Poll::Ready(self.send(request.ok().flatten()));
+        }
         Poll::Ready(match ready!(attempt.poll(cx)) {
-            Progress::Connected => self.send(),
+            Progress::Connected => match self.word() {
+                Some(input) => input,
+                None => return self.poll_input(cx),
+            },
             Progress::Asked { written, input } => {
                 self.note_failover(written);
                 input
@@ -352,6 +370,7 @@ impl Driver {
             match step {
                 Step::Try { tier, fresh } => self.attempt_at(tier, fresh),
                 Step::Leave => {
+                    self.wording = None;
                     let Some(Attempt { tier, run, began, live, account, .. }) = self.attempt.take() else {
                         continue;
                     };
@@ -365,37 +384,6 @@ impl Driver {
                 Step::Body(_) | Step::End | Step::Abort | Step::Refuse(_) => self.out.push_back(step),
             }
         }
-    }
-
-    fn attempt_at(&mut self, tier: TierId, fresh: bool) {
-        if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.tier == tier) {
-            attempt.connect(fresh);
-            return;
-        }
-        self.attempt = self.table.tier(tier).and_then(|route| Attempt::begin(route, fresh));
-        if self.attempt.is_none() {
-            self.pending.push_back(Input::Full);
-        }
-    }
-
-    /// Hands the request to the upstream that is connected.
-    fn send(&mut self) -> Input {
-        let Some(attempt) = &mut self.attempt else { return Input::Lost(Lost::Reset) };
-        let Some(route) = self.table.tier(attempt.tier) else {
-            return Input::Lost(Lost::Untranslatable("the tier is gone".into()));
-        };
-        let keeps = self.lease.as_ref().is_some_and(Lease::keeps);
-        let body = if keeps { self.ask.body.clone() } else { std::mem::take(&mut self.ask.body) };
-        let to = attempt.upstream();
-        let Some(request) = wording::request(route, to, &self.ask, body, &self.fields, &self.request_id)
-        else {
-            return Input::Lost(Lost::Untranslatable("its address makes no URL".into()));
-        };
-        attempt.send(request);
-        if !keeps {
-            self.lease = None;
-        }
-        Input::Sent
     }
 
     fn note_failover(&mut self, written: Option<Moment>) {

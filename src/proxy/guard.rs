@@ -1,4 +1,5 @@
 //! Panics in a connection's task end that connection only: marked for the panic hook, and counted.
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -22,6 +23,15 @@ pub(super) fn panics() -> u64 {
 pub(super) async fn connection<F: Future>(work: F) -> F::Output {
     let _count = PanicCount;
     CONNECTION.scope((), work).await
+}
+
+/// The same for work that is done for a connection on another thread, which outlives a panic in it.
+pub(super) fn work(work: impl FnOnce()) {
+    // Nothing that the work has begun is seen by anybody afterwards.
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let _count = PanicCount;
+        CONNECTION.sync_scope((), work);
+    }));
 }
 
 /// Counts a panic that unwinds through it.

@@ -1,101 +1,28 @@
 //! Reading request bodies, within what one of them and all of them may take.
+use super::budget::{Arrival, Budget, Lease, NoMemory, TooMany};
+use super::limits::{Limits, PARSED_HERE_BYTES};
+use super::weight::weight;
+use crate::clock;
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use serde_json::Value;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-/// Memory for so many of the longest bodies is there at least, also where none is to be kept.
-const TRANSIT_MIN: usize = 8;
-
-/// Memory for request bodies. The first part is `replay_memory`: what lies in it is kept for another try. A body that finds
-/// it full takes from a second part, at least as large, until it was sent, and one that finds both full is refused.
-#[derive(Debug)]
-pub(super) struct Budget {
-    replay_limit: usize,
-    transit_limit: usize,
-    replay: AtomicUsize,
-    transit: AtomicUsize,
-}
-
-/// A body's share of the budget.
-#[derive(Debug)]
-pub(super) struct Lease {
-    budget: Arc<Budget>,
-    bytes: usize,
-    /// The body may be kept.
-    replay: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct NoMemory;
-
-impl Budget {
-    pub fn new(replay_memory: usize, max_body: usize) -> Arc<Self> {
-        let transit_limit = replay_memory.max(max_body.saturating_mul(TRANSIT_MIN));
-        let (replay, transit) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { replay_limit: replay_memory, transit_limit, replay, transit })
-    }
-
-    pub fn lease(self: &Arc<Self>) -> Lease {
-        Lease { budget: self.clone(), bytes: 0, replay: true }
-    }
-
-    fn pool(&self, replay: bool) -> &AtomicUsize {
-        if replay { &self.replay } else { &self.transit }
-    }
-
-    fn take(&self, replay: bool, bytes: usize) -> bool {
-        let limit = if replay { self.replay_limit } else { self.transit_limit };
-        let fits = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= limit);
-        self.pool(replay).fetch_update(Relaxed, Relaxed, fits).is_ok()
-    }
-}
-
-impl Lease {
-    /// Makes it `bytes` large, if it is smaller.
-    pub fn grow_to(&mut self, bytes: usize) -> Result<(), NoMemory> {
-        let more = bytes.saturating_sub(self.bytes);
-        if self.budget.take(self.replay, more) {
-            self.bytes += more;
-            return Ok(());
-        }
-        if !self.replay || !self.budget.take(false, self.bytes + more) {
-            return Err(NoMemory);
-        }
-        self.budget.pool(true).fetch_sub(self.bytes, Relaxed);
-        self.replay = false;
-        self.bytes += more;
-        Ok(())
-    }
-
-    /// Makes it large enough for `body` and its values. `max`: longest body.
-    pub fn grow_to_parsed(&mut self, body: &[u8], max: usize) -> Result<(), Unread> {
-        let weight = weight(body);
-        if weight > self.budget.transit_limit.max(max) {
-            return Err(Unread::TooLarge);
-        }
-        Ok(self.grow_to(weight)?)
-    }
-
-    pub fn keeps(&self) -> bool {
-        self.replay
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.budget.pool(self.replay).fetch_sub(self.bytes, Relaxed);
-    }
-}
+use std::time::Duration;
 
 /// Why a body was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unread {
     TooLarge,
+    /// It holds more values than there is memory for.
+    TooMany,
     NoMemory,
+    /// It came too slowly to keep its memory while others had none.
+    Evicted,
+    /// Nothing of it came for so long.
+    Stalled(Duration),
     /// It is not what its head said, or its client is gone.
     Broken,
     NotJson(String),
@@ -107,72 +34,145 @@ impl From<NoMemory> for Unread {
     }
 }
 
+impl From<TooMany> for Unread {
+    fn from(_: TooMany) -> Self {
+        Self::TooMany
+    }
+}
+
 /// Is the body longer than `max` by its own account?
 pub(super) fn is_announced_too_large(headers: &HeaderMap, max: usize) -> bool {
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     announced.is_some_and(|length| length > max as u64)
 }
 
-/// Reads a JSON object.
-pub(super) async fn read_object(mut body: Incoming, max: usize, lease: &mut Lease) -> Result<Value, Unread> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
-        if bytes.len() + data.len() > max {
+/// A body on its way into memory. It costs what has come of it, whatever was announced.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    body: Incoming,
+    max: usize,
+    stall: Duration,
+    arrival: Arrival,
+    text: Vec<u8>,
+}
+
+impl Receiving {
+    pub fn new(body: Incoming, limits: &Limits, budget: &Arc<Budget>) -> Self {
+        let arrival = Arrival::new(budget, clock::now());
+        Self { body, max: limits.max_body, stall: limits.body_stall, arrival, text: Vec::new() }
+    }
+
+    /// Takes the next piece; `false` when there is none.
+    pub async fn next(&mut self) -> Result<bool, Unread> {
+        let frame = tokio::select! {
+            biased;
+            () = self.arrival.evicted() => return Err(Unread::Evicted),
+            frame = tokio::time::timeout(self.stall, self.body.frame()) => frame,
+        };
+        let Some(frame) = frame.map_err(|_| Unread::Stalled(self.stall))? else { return Ok(false) };
+        // Trailers say nothing to anybody here.
+        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { return Ok(true) };
+        let length = self.text.len() + data.len();
+        if length > self.max {
             return Err(Unread::TooLarge);
         }
-        lease.grow_to(bytes.len() + data.len())?;
-        bytes.extend_from_slice(&data);
+        let room = self.room_for(length);
+        self.arrival.received(clock::now(), data.len(), room)?;
+        self.text.reserve_exact(room - self.text.len());
+        self.text.extend_from_slice(&data);
+        Ok(true)
     }
-    lease.grow_to_parsed(&bytes, max)?;
-    match serde_json::from_slice(&bytes) {
-        Ok(object @ Value::Object(_)) => Ok(object),
-        Ok(_) => Err(Unread::NotJson("it is not an object".into())),
-        Err(e) => Err(Unread::NotJson(e.to_string())),
+
+    /// Doubles what there is, but not beyond what the body says that it will be.
+    fn room_for(&self, length: usize) -> usize {
+        let doubled = length.max(2 * self.text.capacity());
+        let left = self.body.size_hint().upper().and_then(|left| usize::try_from(left).ok());
+        let room = left.map_or(doubled, |left| doubled.min(length + left));
+        if length <= self.text.capacity() { self.text.capacity() } else { room }
+    }
+
+    pub fn length(&self) -> usize {
+        self.text.len()
+    }
+
+    /// All of the body.
+    pub fn whole(self) -> Result<(Vec<u8>, Lease), Unread> {
+        Ok((self.text, self.arrival.whole()?))
+    }
+
+    /// What was read of the body, and the rest of it.
+    pub fn begun(self) -> Result<(Bytes, Lease, Incoming), Unread> {
+        Ok((Bytes::from(self.text), self.arrival.whole()?, self.body))
     }
 }
 
-/// About how much memory the parsed body takes: 32 MiB of `[1,1,1,…` become half a gigabyte of values.
-fn weight(body: &[u8]) -> usize {
-    let values = body.iter().filter(|b| matches!(b, b',' | b'[' | b'{')).count();
-    body.len().max(values.saturating_mul(size_of::<Value>()))
+/// Reads a JSON object.
+pub(super) async fn read_object(
+    body: Incoming,
+    limits: &Limits,
+    budget: &Arc<Budget>,
+) -> Result<(Arc<Value>, Lease), Unread> {
+    let mut receiving = Receiving::new(body, limits, budget);
+    while receiving.next().await? {}
+    let (text, lease) = receiving.whole()?;
+    match parsed(text, lease, budget).await? {
+        (Ok(object), lease) if object.is_object() => Ok((object, lease)),
+        (Ok(_), _) => Err(Unread::NotJson("it is not an object".into())),
+        (Err(e), _) => Err(Unread::NotJson(e.to_string())),
+    }
+}
+
+type Parsed = (serde_json::Result<Arc<Value>>, Lease);
+
+/// Parses `text`, if there is memory for what it becomes; elsewhere, if that may take long.
+pub(super) async fn parsed(
+    text: impl AsRef<[u8]> + Send + 'static,
+    mut lease: Lease,
+    budget: &Budget,
+) -> Result<Parsed, Unread> {
+    let is_large = text.as_ref().len() > PARSED_HERE_BYTES;
+    let work = move || -> Result<Parsed, Unread> {
+        let text = text;
+        lease.grow_to_parsed(clock::now(), weight(text.as_ref()))??;
+        let value = serde_json::from_slice(text.as_ref()).map(Arc::new);
+        if let Ok(value) = &value {
+            lease.hold(value);
+        }
+        Ok((value, lease))
+    };
+    if is_large { budget.heavy().run(work).await.unwrap_or(Err(Unread::Broken)) } else { work() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::heavy::Heavy;
+    use std::pin::pin;
+    use std::sync::mpsc;
+    use std::task::{Context, Poll, Waker};
 
-    #[test]
-    fn a_body_that_finds_the_replay_memory_full_is_taken_without_replay() {
-        let (replay, transit) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let budget = Arc::new(Budget { replay_limit: 100, transit_limit: 100, replay, transit });
-        let mut first = budget.lease();
-        first.grow_to(60).unwrap();
-        let mut second = budget.lease();
-        second.grow_to(30).unwrap();
-        assert!(second.keeps());
-        second.grow_to(50).unwrap();
-        assert!(!second.keeps());
-        // Its share of the replay memory is free again.
-        let mut third = budget.lease();
-        third.grow_to(40).unwrap();
-        assert!(third.keeps());
-        let mut fourth = budget.lease();
-        assert_eq!(fourth.grow_to(51), Err(NoMemory));
-        drop((first, second, third, fourth));
-        assert_eq!((budget.replay.load(Relaxed), budget.transit.load(Relaxed)), (0, 0));
-    }
-
-    #[test]
-    fn without_replay_memory_bodies_are_taken_all_the_same() {
-        let mut lease = Budget::new(0, 1 << 20).lease();
-        lease.grow_to(1 << 20).unwrap();
-        assert!(!lease.keeps());
-    }
-
-    #[test]
-    fn many_small_values_weigh_more_than_their_text() {
-        assert_eq!(weight(b"\"a long text without structure\""), 31);
-        assert!(weight(b"[1,1,1,1,1,1]") > 100);
+    #[tokio::test]
+    async fn a_large_body_is_not_parsed_where_others_are_served() {
+        let heavy = Heavy::start().unwrap();
+        let budget = Budget::new(64 << 20, 1 << 20, heavy.clone());
+        let lease = || Arrival::new(&budget, clock::now()).whole().unwrap();
+        // Nothing is done on the other threads until the gates are open.
+        let gates: Vec<_> = (0..2)
+            .map(|_| {
+                let (open, gate) = mpsc::channel::<()>();
+                heavy.later(move || assert!(gate.recv().is_err(), "a gate opens by its end"));
+                open
+            })
+            .collect();
+        let text = format!("{{\"input\":[{}1]}}", "{\"a\":1},".repeat(PARSED_HERE_BYTES / 8));
+        let mut large = pin!(parsed(text, lease(), &budget));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(large.as_mut().poll(&mut cx).is_pending());
+        let mut small = pin!(parsed("{\"input\":[1]}", lease(), &budget));
+        assert!(matches!(small.as_mut().poll(&mut cx), Poll::Ready(Ok((Ok(_), _)))));
+        assert!(large.as_mut().poll(&mut cx).is_pending());
+        drop(gates);
+        let (object, lease) = large.await.unwrap();
+        assert!(object.unwrap().is_object() && lease.keeps() && lease.is_heavy());
     }
 }

@@ -8,6 +8,8 @@ pub struct Limits {
     pub max_body: usize,
     /// Request bodies kept for another try, in bytes over all requests.
     pub replay_memory: usize,
+    /// Longest time in which nothing of a request body comes.
+    pub body_stall: Duration,
     /// Answers held back before their first content or in the middle of an event, in bytes over all requests. When they
     /// take more, they are handed on instead.
     pub held_answers: usize,
@@ -32,6 +34,10 @@ pub struct Limits {
 pub const HELD_ANSWER_BYTES: usize = 8 << 20;
 /// Who takes no more memory than this is served from a part that larger ones cannot use up.
 pub(super) const SMALL_BYTES: usize = 64 << 10;
+/// A client whose body stops coming for so long is given up.
+pub const BODY_STALL: Duration = Duration::from_secs(30);
+/// JSON of up to this size is parsed and printed where its request is served; larger one on threads of its own.
+pub(super) const PARSED_HERE_BYTES: usize = 256 << 10;
 /// What a stream may say before its first content (role chunks, pings); more than this is passed on as it is.
 pub(super) const HELD_STREAM_BYTES: usize = 256 << 10;
 /// A JSON body on a pass-through path up to this size is read whole, so that its model's name can be the tier's.

@@ -12,6 +12,7 @@ mod accept;
 mod answer;
 mod attempt;
 mod body;
+mod budget;
 mod client;
 mod cors;
 mod descriptors;
@@ -20,6 +21,7 @@ mod exchange;
 mod fingerprint;
 mod guard;
 mod headers;
+mod heavy;
 mod history;
 mod intake;
 mod limits;
@@ -41,11 +43,12 @@ mod times;
 mod totals;
 mod upload;
 mod upstream;
+mod weight;
 mod wording;
 
 pub(crate) use descriptors::{are_used_up, is_shortage};
 pub use guard::in_connection;
-pub use limits::{HELD_ANSWER_BYTES, Limits};
+pub use limits::{BODY_STALL, HELD_ANSWER_BYTES, Limits};
 pub use live::Live;
 pub use metrics::{Metrics, MetricsSource};
 pub use refusals::{Code, Refusals};
@@ -56,6 +59,7 @@ pub use totals::{Tally, Totals};
 
 use self::accept::Places;
 use self::client::ClientSocket;
+use self::heavy::Heavy;
 use self::shared::Shared;
 use crate::heart::Heart;
 use arc_swap::ArcSwap;
@@ -105,7 +109,7 @@ pub fn start(
         .enable_all()
         .build()?;
     let places = Places::new(limits.max_connections.min(descriptors::clients_at_most()?));
-    let shared = Shared::new(limits, routes, reports, metrics);
+    let shared = Shared::new(limits, Heavy::start()?, routes, reports, metrics);
     let (stop, stopped) = watch::channel(false);
     {
         let _here = runtime.enter();

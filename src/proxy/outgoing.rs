@@ -6,6 +6,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Sleep, sleep};
 
 /// What was wrong with a client's body that was handed through, once something was. The upstream's connection ends by
 /// it, and that is no failure of the upstream.
@@ -20,8 +22,34 @@ pub(super) enum Outgoing {
         begun: Bytes,
         body: Incoming,
         left: usize,
+        stall: Stall,
         fault: ClientFault,
     },
+}
+
+/// Ends a body that stops coming.
+#[derive(Debug)]
+pub(super) struct Stall {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    /// Ready when nothing came for too long. `came`: something came now.
+    fn poll(&mut self, cx: &mut Context<'_>, came: bool) -> Poll<()> {
+        if came {
+            self.timer = None;
+            return Poll::Pending;
+        }
+        let limit = self.limit;
+        self.timer.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx)
+    }
+}
+
+impl Outgoing {
+    pub fn stream(begun: Bytes, body: Incoming, left: usize, stall: Duration, fault: ClientFault) -> Self {
+        Self::Stream { begun, body, left, stall: Stall { limit: stall, timer: None }, fault }
+    }
 }
 
 impl Body for Outgoing {
@@ -37,8 +65,13 @@ impl Body for Outgoing {
             Self::Stream { begun, .. } if !begun.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(begun)))))
             }
-            Self::Stream { body, left, fault, .. } => {
-                let Some(frame) = ready!(Pin::new(body).poll_frame(cx)) else { return Poll::Ready(None) };
+            Self::Stream { body, left, stall, fault, .. } => {
+                let frame = Pin::new(body).poll_frame(cx);
+                if stall.poll(cx, frame.is_ready()).is_ready() {
+                    let _ = fault.set(Unread::Stalled(stall.limit));
+                    return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+                }
+                let Some(frame) = ready!(frame) else { return Poll::Ready(None) };
                 let frame = frame.map_err(|e| {
                     let _ = fault.set(Unread::Broken);
                     io::Error::other(e)

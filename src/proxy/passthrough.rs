@@ -21,7 +21,6 @@ use http::HeaderValue;
 use http::request::Parts;
 use hyper::body::{Incoming, SizeHint};
 use hyper::{Request, Response};
-use serde_json::Value;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -50,8 +49,6 @@ pub(super) struct Passage {
 struct Unsent {
     head: Parts,
     upload: Upload,
-    /// The upload as an object whose model's name is to be the tier's.
-    object: Option<Value>,
 }
 
 /// How asking one tier ended without an answer.
@@ -75,18 +72,17 @@ pub(super) async fn answer(
     let Some(refuses) = headers::refuses_weakened(&head.headers) else {
         return OwnError::bad_degrade().into_response();
     };
-    let mut lease = shared.budget.lease();
     let read = tokio::select! {
-        read = upload::read(&head.headers, body, max, &mut lease) => read,
+        read = upload::read(&head.headers, body, &shared.limits, &shared.budget) => read,
         () = deadline.as_mut() => return OwnError::slow_body().into_response(),
     };
     let table = shared.routes.load_full();
-    let named = read.and_then(|upload| {
-        let object = upload.named(&table, shared.limits.any_model, max, &mut lease)?;
-        Ok(Box::new(Unsent { head, upload, object }))
-    });
+    let named = match read {
+        Ok(upload) => upload.named(&table, shared.limits.any_model, &shared.budget).await,
+        Err(unread) => Err(unread),
+    };
     let mut unsent = match named {
-        Ok(unsent) => unsent,
+        Ok(upload) => Box::new(Unsent { head, upload }),
         Err(unread) => return OwnError::unread(unread, max).into_response(),
     };
     let mut losses: Vec<(TierId, String)> = Vec::new();
@@ -172,12 +168,17 @@ async fn ask(
     fault: &ClientFault,
 ) -> Result<Head, Unanswered> {
     let max = shared.limits.max_body;
+    let heavy = shared.budget.heavy();
     let mut unsent = Some(unsent);
+    // The upload's memory, until it was sent.
+    let mut _lease = None;
     loop {
         let lost = match poll_fn(|cx| attempt.poll(cx)).await {
             Progress::Connected => {
-                let Some(Unsent { head, upload, object }) = unsent.take().map(|u| *u) else { continue };
-                let body = upload.outgoing(object, &route.model, max, fault.clone());
+                let Some(Unsent { head, upload }) = unsent.take().map(|u| *u) else { continue };
+                let stall = shared.limits.body_stall;
+                let (body, memory) = upload.outgoing(&route.model, max, stall, fault.clone(), heavy).await;
+                _lease = memory;
                 match rewritten(head, body, route, attempt, request_id) {
                     Some(request) => attempt.send(request),
                     None => return Err(sent(route, "its address makes no URL")),

@@ -6,6 +6,7 @@ use super::route::{RouteTable, TierRoute};
 use crate::kinds::{self, Endpoint, Kind};
 use crate::policy::{Standing, TierId};
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a request asks for, as far as routing goes.
@@ -18,7 +19,7 @@ pub(super) struct Ask {
     pub model: Option<String>,
     /// `x-mainstay-degrade: refuse`
     pub refuses_weakened: bool,
-    pub body: Value,
+    pub body: Arc<Value>,
     /// Tells it from other requests.
     pub fingerprint: Fingerprint,
 }
@@ -125,7 +126,6 @@ mod tests {
     use crate::kinds::Degrade;
     use crate::proxy::{Live, Upstream};
     use serde_json::json;
-    use std::sync::Arc;
 
     fn route(rank: u16, kind: Kind, standing: Standing) -> TierRoute {
         TierRoute {
@@ -157,7 +157,7 @@ mod tests {
             streaming: false,
             model: None,
             refuses_weakened: false,
-            body,
+            body: body.into(),
             fingerprint,
         }
     }

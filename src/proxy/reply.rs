@@ -112,8 +112,20 @@ impl OwnError {
     pub fn unread(unread: Unread, max: usize) -> Self {
         match unread {
             Unread::TooLarge => Self::too_large(max),
+            Unread::TooMany => {
+                let message =
+                    "The request body has more values than there is memory for (server.replay_memory)";
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::BodyTooLarge, message)
+            }
             Unread::NoMemory => {
                 Self::overloaded("Too many large requests at one time (server.replay_memory)")
+            }
+            Unread::Evicted => Self::overloaded(
+                "There are too many large requests at one time (server.replay_memory), and the body of this one came slowest",
+            ),
+            Unread::Stalled(limit) => {
+                let message = format!("Nothing of the request body came for {} s", limit.as_secs_f64());
+                Self::new(StatusCode::REQUEST_TIMEOUT, Code::RequestTimeout, message)
             }
             Unread::Broken => Self::new(
                 StatusCode::BAD_REQUEST,

@@ -113,13 +113,13 @@ async fn inference(
     if intake::is_announced_too_large(&head.headers, max) {
         return OwnError::too_large(max).into_response();
     }
-    let mut lease = shared.budget.lease();
     let time_left = (at + shared.limits.request_timeout).since(clock::now());
-    let read = tokio::time::timeout(time_left, intake::read_object(body, max, &mut lease)).await;
-    let body = match read {
+    let read =
+        tokio::time::timeout(time_left, intake::read_object(body, &shared.limits, &shared.budget)).await;
+    let (body, lease) = match read {
         Err(_) => return OwnError::slow_body().into_response(),
         Ok(Err(unread)) => return OwnError::unread(unread, max).into_response(),
-        Ok(Ok(body)) => body,
+        Ok(Ok(read)) => read,
     };
     let fingerprint = Fingerprint::of(&shared.keys, endpoint, &body);
     let ask = match ask(endpoint, &head.headers, body, fingerprint) {
@@ -134,7 +134,7 @@ async fn inference(
 fn ask(
     endpoint: Endpoint,
     fields: &HeaderMap,
-    body: Value,
+    body: Arc<Value>,
     fingerprint: Fingerprint,
 ) -> Result<Ask, OwnError> {
     let model = match body.get("model") {
@@ -167,7 +167,7 @@ mod tests {
         if let Some(value) = refuse {
             fields.insert(headers::DEGRADE, HeaderValue::from_static(value));
         }
-        let asked = ask(Endpoint::Chat, &fields, body.clone(), Fingerprint(0));
+        let asked = ask(Endpoint::Chat, &fields, body.clone().into(), Fingerprint(0));
         let asked =
             asked.as_ref().map(|a| (a.model.as_deref(), a.streaming, a.refuses_weakened)).map_err(|_| ());
         assert_eq!(asked, expected, "{body} {refuse:?}");

@@ -1,5 +1,6 @@
 //! What every request of one proxy uses.
-use super::intake::Budget;
+use super::budget::Budget;
+use super::heavy::Heavy;
 use super::limits::Limits;
 use super::memory::Pool;
 use super::metrics::Metrics;
@@ -50,12 +51,13 @@ pub(super) struct Shared {
 impl Shared {
     pub fn new(
         limits: Limits,
+        heavy: Heavy,
         routes: Arc<ArcSwap<RouteTable>>,
         reports: mpsc::Sender<Report>,
         metrics: Metrics,
     ) -> Arc<Self> {
         Arc::new(Self {
-            budget: Budget::new(limits.replay_memory, limits.max_body),
+            budget: Budget::new(limits.replay_memory, limits.max_body, heavy),
             held_answers: Arc::new(Pool::new(limits.held_answers)),
             limits,
             routes,

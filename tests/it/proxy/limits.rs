@@ -275,3 +275,76 @@ fn answers_that_cannot_be_held_are_handed_on() {
     });
     bed.chat(true).expect_good_by("second");
 }
+
+/// A chat request with a text of so many bytes.
+fn long_chat(bytes: usize) -> String {
+    let body = json!({"model": "first-model", "messages": [{"role": "user", "content": "x".repeat(bytes)}]});
+    post("/v1/chat/completions", &body)
+}
+
+#[test]
+fn bodies_that_are_withheld_take_no_place_from_others() {
+    let engine = good_engine();
+    let bed = Bed::new(vec![vllm("first", engine.port)]);
+    // Twice as much as there is memory for, and the last byte of each is missing.
+    let request = long_chat(1_000_000);
+    let withheld: Vec<_> = (0..32)
+        .map(|_| {
+            let mut client = connect(bed.port);
+            client.write_all(&request.as_bytes()[..request.len() - 1]).unwrap();
+            client.set_nonblocking(true).unwrap();
+            client
+        })
+        .collect();
+    let told = |mut client: &std::net::TcpStream| {
+        let mut answer = [0; 2048];
+        let read = client.read(&mut answer).ok()?;
+        let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("overloaded"), "{answer}");
+        Some(answer)
+    };
+    let mut given_up = 0;
+    until("there is no room for all of them", || {
+        bed.chat(false).expect_good_by("first");
+        ask(bed.port, &long_chat(900_000)).expect_good_by("first");
+        given_up += withheld.iter().filter(|client| told(client).is_some()).count();
+        given_up >= 16
+    });
+}
+
+#[test]
+fn a_body_that_stops_coming_ends() {
+    let engine = good_engine();
+    let limits = Limits { body_stall: Duration::from_millis(200), ..limits() };
+    let bed = Bed::with(limits, vec![vllm("first", engine.port)]);
+    for (path, kind) in
+        [("/v1/chat/completions", "json"), ("/tokenize", "json"), ("/tokenize", "octet-stream")]
+    {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: mainstay\r\nContent-Type: application/{kind}\r\nContent-Length: 99\r\n\r\n"
+        );
+        let answer = ask(bed.port, &format!("{head}{{"));
+        assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"), "{path} {kind}");
+        assert!(answer.body.contains("Nothing of the request body came for 0.2 s"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_large_body_is_put_into_the_words_of_each_tier() {
+    let (dying, spare) = (Engine::start(|t| t.close()), good_engine());
+    let bed = Bed::new(vec![vllm("first", dying.port), vllm("second", spare.port)]);
+    ask(bed.port, &long_chat(700_000)).expect_good_by("second");
+    let (one, two) = (dying.requests()[0].json(), spare.requests()[0].json());
+    assert_eq!((&one["model"], &two["model"]), (&json!("first-model"), &json!("second-model")));
+    assert_eq!(one["messages"], two["messages"]);
+    assert_eq!(two["messages"][0]["content"], "x".repeat(700_000));
+    // The same on a path that is handed through.
+    let body = json!({"model": "second-model", "content": "x".repeat(700_000)});
+    bed.change(|table| {
+        table.tiers.remove(0);
+        table.tiers[0].aliases.push("other".into());
+        table.tiers[0].model = "renamed".into();
+    });
+    bed.post("/tokenize", &json!({"model": "other", "content": body["content"]}));
+    assert_eq!(spare.requests()[1].json(), json!({"model": "renamed", "content": body["content"]}));
+}

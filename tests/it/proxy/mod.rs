@@ -45,6 +45,7 @@ fn limits() -> Limits {
     Limits {
         max_body: 1 << 20,
         replay_memory: 8 << 20,
+        body_stall: Duration::from_secs(60),
         held_answers: 64 << 20,
         max_connections: 100,
         request_timeout: Duration::from_secs(60),

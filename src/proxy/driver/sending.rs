@@ -1,0 +1,64 @@
+//! Sending the request to a tier: in its words, and over its connection.
+use super::Driver;
+use crate::policy::TierId;
+use crate::proxy::attempt::Attempt;
+use crate::proxy::budget::Lease;
+use crate::proxy::exchange::{Input, Lost};
+use crate::proxy::outgoing::Outgoing;
+use crate::proxy::wording;
+use hyper::Request;
+use std::sync::Arc;
+
+impl Driver {
+    pub(super) fn attempt_at(&mut self, tier: TierId, fresh: bool) {
+        if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.tier == tier) {
+            attempt.connect(fresh);
+            return;
+        }
+        self.attempt = self.table.tier(tier).and_then(|route| Attempt::begin(route, fresh));
+        if self.attempt.is_none() {
+            self.pending.push_back(Input::Full);
+        }
+    }
+
+    /// Puts the request into the words of the upstream that is connected, and hands it over; a large one later.
+    pub(super) fn word(&mut self) -> Option<Input> {
+        let attempt = self.attempt.as_ref()?;
+        let (tier, to, table) = (attempt.tier, attempt.upstream().clone(), self.table.clone());
+        let (mut ask, fields, id) = (self.ask.clone(), self.fields.clone(), self.request_id.clone());
+        let is_heavy = self.lease.as_ref().is_some_and(Lease::is_heavy);
+        if !self.keeps() {
+            self.ask.body = Arc::default();
+            self.lease.as_mut().and_then(Lease::take);
+        }
+        let body = std::mem::take(&mut ask.body);
+        let word = move || {
+            let body = Arc::unwrap_or_clone(body);
+            wording::request(table.tier(tier)?, &to, &ask, body, &fields, &id)
+        };
+        if is_heavy {
+            self.wording = Some(self.shared.budget.heavy().begin(word));
+            return None;
+        }
+        let request = word();
+        Some(self.send(request))
+    }
+
+    /// The body is kept for another try.
+    fn keeps(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::keeps)
+    }
+
+    /// Hands the request to the upstream that is connected.
+    pub(super) fn send(&mut self, request: Option<Request<Outgoing>>) -> Input {
+        let Some(attempt) = &mut self.attempt else { return Input::Lost(Lost::Reset) };
+        let Some(request) = request else {
+            return Input::Lost(Lost::Untranslatable("its address makes no URL".into()));
+        };
+        attempt.send(request);
+        if !self.keeps() {
+            self.lease = None;
+        }
+        Input::Sent
+    }
+}
