@@ -112,8 +112,7 @@ impl Redactor {
 
     /// How many of the last bytes are the beginning of a value or token that is not there in full.
     fn begun(&self, text: &[u8]) -> usize {
-        let of_values = self.values.iter().filter_map(|value| begun_of(value, text)).max();
-        of_values.unwrap_or(0).max(forms::begun_token(text))
+        self.begun_value(text).max(forms::begun_token(text))
     }
 
     /// Blacks these out, and what is seen to be a secret only then: a token that stood right behind another secret.
@@ -131,6 +130,42 @@ impl Redactor {
             black = again;
         }
         Cow::Owned(black)
+    }
+
+    /// Covers the known values in place, each by as many bytes as it has: in a text whose length was told already. What
+    /// only has the form of a secret stays, so that nothing is lost that merely looks like one.
+    pub fn cover(&self, text: &mut [u8]) {
+        let mut found: Vec<_> = self.found_values(text).collect();
+        found.sort_unstable_by_key(|span| span.start);
+        let mut done = 0;
+        for span in found {
+            let fresh = span.start.max(done)..span.end.max(done);
+            done = fresh.end;
+            let covered = &mut text[fresh];
+            covered.fill(b'*');
+            if let Some(named) = covered.get_mut(..BLACK.len()) {
+                named.copy_from_slice(BLACK.as_bytes());
+            }
+        }
+    }
+
+    /// Is there anything that [`Self::cover`] would cover?
+    pub fn has_value(&self, text: &[u8]) -> bool {
+        self.found_values(text).next().is_some()
+    }
+
+    /// How many of the last bytes are the beginning of a known value that is not there in full.
+    pub fn begun_value(&self, text: &[u8]) -> usize {
+        self.values.iter().filter_map(|value| begun_of(value, text)).max().unwrap_or(0)
+    }
+
+    fn found_values<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = Range<usize>> + use<'_, 't> {
+        // Without an automaton nothing passes.
+        let all = self.automaton.is_none().then_some(0..text.len()).filter(|all| !all.is_empty());
+        let values = self.matches(text).filter_map(|(which, at)| {
+            value_at(&self.values[which.checked_sub(FORMS.len())?], text, at.start)
+        });
+        all.into_iter().chain(values)
     }
 
     fn matches<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = (usize, Range<usize>)> + use<'_, 't> {

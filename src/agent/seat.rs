@@ -2,7 +2,7 @@
 use super::probe::Target;
 use crate::config::{Local, Pull, Tier, Upstream};
 use crate::kinds::{self, Climb, Height, PastStart};
-use crate::policy::{RunId, Standing, TierId};
+use crate::policy::{Route, RunId, Standing};
 use crate::proxy::{self, Live, TierRoute, Totals};
 use crate::shim::ToShim;
 use std::cell::Cell;
@@ -125,10 +125,10 @@ impl Seat {
     }
 
     /// The tier as the data plane is to see it.
-    pub fn route(&self, tier: TierId, standing: Standing, reason: String) -> TierRoute {
+    pub fn route(&self, route: &Route, standing: Standing) -> TierRoute {
         let typed = &self.tier;
         TierRoute {
-            tier,
+            tier: route.tier,
             run: self.run.as_ref().map(|live| live.run),
             name: typed.name.clone(),
             kind: typed.kind,
@@ -140,7 +140,8 @@ impl Seat {
             between_chunks: typed.remote().map(|_| typed.timeouts.between_chunks),
             degrade: typed.degrade.clone(),
             standing,
-            reason,
+            reason: route.reason.clone(),
+            brief: route.brief,
             live: Arc::clone(&self.live),
         }
     }

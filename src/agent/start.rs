@@ -202,7 +202,8 @@ impl Prepared {
         let signals = Signals::listen().map_err(failed("cannot listen to signals"))?;
         let (source, scrapes) = scrape::queue();
         let table = Arc::new(ArcSwap::from_pointee(RouteTable { failover: true, ..RouteTable::default() }));
-        let (proxy, reports) = data_plane(&self.config, self.listeners, &table, &source)?;
+        let (proxy, reports) =
+            data_plane(&self.config, self.listeners, &table, &source, &self.hidden.redactor)?;
         let faults = Arc::new(Faults::default());
         let limit = watchdog::limit(std::process::id(), |name| std::env::var_os(name));
         let identity = identity(&self.config, &self.listen, limit);
@@ -274,11 +275,13 @@ fn data_plane(
     listeners: Vec<TcpListener>,
     table: &Arc<ArcSwap<RouteTable>>,
     source: &scrape::Source,
+    redactor: &Arc<Redactor>,
 ) -> Result<(Arc<Proxy>, mpsc::Receiver<proxy::Report>), StartError> {
     let (report, reports) = mpsc::channel(WAITING_MAX);
     let metrics = Metrics { content_type: metrics::CONTENT_TYPE, source: Arc::clone(source) };
     let limits = settings::limits(config, &recorder::host_name());
-    let proxy = proxy::start(listeners, limits, Arc::clone(table), report, metrics);
+    let (table, redactor) = (Arc::clone(table), Arc::clone(redactor));
+    let proxy = proxy::start(listeners, limits, table, report, metrics, redactor);
     Ok((Arc::new(proxy.map_err(failed("cannot start the data plane"))?), reports))
 }
 

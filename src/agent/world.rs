@@ -240,7 +240,7 @@ impl World {
             if standing != Standing::Closed {
                 seat.live.set_standing(standing);
             }
-            tiers.push(seat.route(route.tier, standing, route.reason.clone()));
+            tiers.push(seat.route(route, standing));
         }
         self.table.store(Arc::new(RouteTable { tiers, retry, failover }));
         self.published = new;

@@ -9,7 +9,7 @@
 //! for a minute behind a hung engine cannot, and whoever watches /health has to see it.
 use super::tier::Tier;
 use super::turn::Turn;
-use super::{Notice, Route, Standing, TierId};
+use super::{EngineState, Notice, Route, Standing, TierId};
 
 /// What may go to each tier, in rank order.
 pub(super) fn standings(tiers: &[Tier]) -> Vec<Standing> {
@@ -25,12 +25,13 @@ pub(super) fn standings(tiers: &[Tier]) -> Vec<Standing> {
     tiers.iter().map(standing).collect()
 }
 
-pub(super) fn route(id: TierId, tier: &Tier, standing: Standing) -> Route {
-    let reason = match standing {
-        Standing::Open => String::new(),
-        Standing::Leaving | Standing::Closed => tier.reason().to_owned(),
+/// `engine`: the state of the tier's engine; `None` for a remote tier.
+pub(super) fn route(id: TierId, tier: &Tier, engine: Option<EngineState>, standing: Standing) -> Route {
+    let (reason, brief) = match standing {
+        Standing::Open => (String::new(), ""),
+        Standing::Leaving | Standing::Closed => (tier.reason().to_owned(), tier.brief(engine)),
     };
-    Route { tier: id, run: tier.run(), standing, reason }
+    Route { tier: id, run: tier.run(), standing, reason, brief }
 }
 
 /// Where the next request of the chain goes, and what was told about it.

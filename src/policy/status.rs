@@ -107,8 +107,10 @@ pub struct Route {
     /// The run behind it; `None` for a remote tier.
     pub run: Option<RunId>,
     pub standing: Standing,
-    /// Why it is not open; empty when it is.
+    /// Why it is not open, for operators; empty when it is.
     pub reason: String,
+    /// The same for clients: of a closed list of phrases, so that it holds neither hosts nor words of an engine.
+    pub brief: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 //! DEGRADED keeps its place. Up again: by a passed check; where a hang or real requests made it DOWN, by a trial (`Try`),
 //! a counter that moves, or an answer that came after all, because health pages do not know. A check that timed out does
 //! not count while bytes or counters move. Real traffic that succeeds clears failures, never slowness.
+mod brief;
 #[cfg(test)]
 mod tests;
 mod traffic;

@@ -15,6 +15,7 @@ use super::reply::OwnError;
 use super::route::RouteTable;
 use super::shared::{Report, Shared};
 use super::totals::{Account, End};
+use super::veil;
 use crate::clock;
 use crate::policy::{Moment, RunId, TierId};
 use bytes::{Bytes, BytesMut};
@@ -196,7 +197,7 @@ impl Driver {
         attempts: u32,
     ) -> Response<ReplyBody> {
         self.settle_left();
-        let mut fields = headers::to_client(upstream);
+        let mut fields = headers::to_client(upstream, &self.shared.redactor);
         if let Some(route) = self.table.tier(tier) {
             fields.insert(headers::TIER, headers::value_of(&route.name));
         }
@@ -381,6 +382,10 @@ impl Driver {
                     self.is_error = status >= 400;
                     self.out.push_back(step);
                 }
+                Step::Body(bytes) if self.is_error => {
+                    let body = veil::error_body(&self.shared.redactor, bytes);
+                    self.out.push_back(Step::Body(body));
+                }
                 Step::Body(_) | Step::End | Step::Abort | Step::Refuse(_) => self.out.push_back(step),
             }
         }
@@ -397,8 +402,8 @@ impl Driver {
 
     fn tell(&mut self, tier: TierId, outcome: Outcome) {
         if matches!(outcome, Outcome::Skipped(_) | Outcome::MovedOn | Outcome::Cut) {
-            let (id, why) =
-                (&self.request_id, self.exchange.last_loss().unwrap_or("see the client's answer"));
+            let why = self.exchange.last_loss().map(ToString::to_string).unwrap_or_default();
+            let id = &self.request_id;
             let name = self.table.tier(tier).map(|route| route.name.as_str());
             tracing::debug!(request = ?id, tier = name, ?outcome, why, "a tier did not answer a request");
         }
@@ -422,7 +427,7 @@ impl Driver {
             }
             Outcome::Skipped(why) => {
                 account.settle(End::Skipped);
-                self.declined.push((tier, why));
+                self.declined.push((tier, why.told()));
             }
             Outcome::MovedOn => account.settle(End::FailedOver),
             Outcome::Answered => {

@@ -23,15 +23,16 @@ mod judging;
 mod kept;
 mod turns;
 mod waits;
+mod why;
 
 use self::attempts::State;
 use self::kept::Kept;
+pub(super) use self::why::Why;
 use super::plan::Candidate;
 use crate::policy::{Moment, Standing, TierId};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::Duration;
 
 /// What does not change during a request.
@@ -101,20 +102,6 @@ pub(super) enum Lost {
     Untranslatable(String),
 }
 
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused => f.write_str("connection refused"),
-            Self::ConnectTimeout => f.write_str("no connection in time"),
-            Self::Unreachable(why) => write!(f, "cannot be reached: {why}"),
-            Self::Shortage(why) => write!(f, "could not be asked from here: {why}"),
-            Self::Stale | Self::Reset => f.write_str("connection ended before the answer did"),
-            Self::Malformed(why) => write!(f, "answer is not HTTP: {why}"),
-            Self::Untranslatable(why) => write!(f, "cannot be asked: {why}"),
-        }
-    }
-}
-
 /// What the driver does next. Steps of one list are performed in order.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
@@ -140,7 +127,7 @@ pub(super) enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// Every tier was tried: which, and what became of it.
-    Failed(Vec<(TierId, String)>),
+    Failed(Vec<(TierId, Why)>),
     /// Every tier that answers is at its `max_concurrent`.
     Full,
     /// This host has no descriptor or port left to reach the tiers.
@@ -164,7 +151,7 @@ pub(super) enum Outcome {
     /// It refuses what we are configured to ask.
     Misconfigured(String),
     /// It cannot carry the request, and said so: no failure, and no failover.
-    Skipped(String),
+    Skipped(Why),
     /// The request went to another tier.
     MovedOn,
     Answered,
@@ -187,7 +174,7 @@ pub(super) struct Exchange {
     overload: Option<Refusal>,
     /// Some tier was lost to a failure, rather than to what the request is.
     failed: bool,
-    losses: Vec<(TierId, String)>,
+    losses: Vec<(TierId, Why)>,
     kept: Kept,
     state: State,
 }

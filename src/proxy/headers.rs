@@ -1,6 +1,8 @@
 //! Which header fields go from the client to an upstream, and which come back.
 use super::route::RouteTable;
+use super::veil;
 use crate::policy::TierId;
+use crate::redact::Redactor;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMap,
     HeaderName, HeaderValue, ORIGIN, REFERER, SERVER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -56,13 +58,15 @@ pub(super) fn to_upstream(client: &HeaderMap) -> HeaderMap {
 }
 
 /// The upstream's fields that the client gets.
-pub(super) fn to_client(upstream: &HeaderMap) -> HeaderMap {
-    kept(upstream, |name| {
+pub(super) fn to_client(upstream: &HeaderMap, redactor: &Redactor) -> HeaderMap {
+    let mut fields = kept(upstream, |name| {
         let name_text = name.as_str();
         ANSWER_ONLY_ITS.contains(name)
             || name_text.starts_with(OURS)
             || name_text.starts_with("access-control-")
-    })
+    });
+    veil::fields(redactor, &mut fields);
+    fields
 }
 
 fn kept(given: &HeaderMap, dropped: impl Fn(&HeaderName) -> bool) -> HeaderMap {
@@ -162,7 +166,10 @@ mod tests {
             ("access-control-allow-origin", "*"),
             ("retry-after", "7"),
         ]);
-        assert_eq!(to_client(&given), map(&[("content-type", "application/json"), ("retry-after", "7")]));
+        assert_eq!(
+            to_client(&given, &Redactor::of_forms()),
+            map(&[("content-type", "application/json"), ("retry-after", "7")])
+        );
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod memory;
 mod metrics;
 mod origin;
 mod outgoing;
+mod pace;
 mod passthrough;
 mod plan;
 mod refusals;
@@ -43,6 +44,7 @@ mod times;
 mod totals;
 mod upload;
 mod upstream;
+mod veil;
 mod weight;
 mod wording;
 
@@ -62,6 +64,7 @@ use self::client::ClientSocket;
 use self::heavy::Heavy;
 use self::shared::Shared;
 use crate::heart::Heart;
+use crate::redact::Redactor;
 use arc_swap::ArcSwap;
 use std::io;
 use std::net::TcpListener;
@@ -92,13 +95,14 @@ pub struct Proxy {
 }
 
 /// Serves `listeners` on threads of its own. `reports` is the way back to the agent's loop; it is never waited for.
-/// `metrics` answers `GET /metrics`.
+/// `metrics` answers `GET /metrics`; `redactor` knows what no client may be shown of an upstream's words.
 pub fn start(
     listeners: Vec<TcpListener>,
     limits: Limits,
     routes: Arc<ArcSwap<RouteTable>>,
     reports: mpsc::Sender<Report>,
     metrics: Metrics,
+    redactor: Arc<Redactor>,
 ) -> io::Result<Proxy> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -109,7 +113,7 @@ pub fn start(
         .enable_all()
         .build()?;
     let places = Places::new(limits.max_connections.min(descriptors::clients_at_most()?));
-    let shared = Shared::new(limits, Heavy::start()?, routes, reports, metrics);
+    let shared = Shared::new(limits, Heavy::start()?, routes, reports, metrics, redactor);
     let (stop, stopped) = watch::channel(false);
     {
         let _here = runtime.enter();

@@ -2,7 +2,7 @@
 //! sent a second time once a byte went out. Only the model's name is put into the tier's words.
 use super::attempt::{Attempt, Progress};
 use super::body::ReplyBody;
-use super::exchange::{Input, Lost, Refusal};
+use super::exchange::{Input, Lost, Refusal, Why};
 use super::fingerprint::Fingerprint;
 use super::outgoing::{ClientFault, Outgoing};
 use super::plan::NoTier;
@@ -11,6 +11,7 @@ use super::route::{RouteTable, TierRoute};
 use super::shared::{Report, Shared};
 use super::totals::{Account, End};
 use super::upload::Upload;
+use super::veil::Veil;
 use super::wording::put_upstream_fields;
 use super::{headers, upload};
 use crate::clock;
@@ -40,6 +41,7 @@ pub(super) struct Passage {
     /// Of the request, which may still be on its way while its answer comes.
     fault: ClientFault,
     size: SizeHint,
+    veil: Veil,
     deadline: Pin<Box<Sleep>>,
     handed: bool,
     over: bool,
@@ -85,7 +87,7 @@ pub(super) async fn answer(
         Ok(upload) => Box::new(Unsent { head, upload }),
         Err(unread) => return OwnError::unread(unread, max).into_response(),
     };
-    let mut losses: Vec<(TierId, String)> = Vec::new();
+    let mut losses: Vec<(TierId, Why)> = Vec::new();
     let mut overload = None;
     let mut left: Option<Account> = None;
     for route in candidates(&table, refuses) {
@@ -105,7 +107,7 @@ pub(super) async fn answer(
             }
         };
         match asked {
-            Ok(head) => return reply(route, (attempt, fingerprint), head, fault, deadline),
+            Ok(head) => return reply(shared, route, (attempt, fingerprint), head, fault, deadline),
             Err(Unanswered::Sent(error)) => {
                 attempt.account.settle(End::Refused);
                 return error.into_response();
@@ -140,7 +142,7 @@ fn open(table: &RouteTable) -> impl Iterator<Item = &TierRoute> {
 
 fn none_left(
     table: &RouteTable,
-    losses: Vec<(TierId, String)>,
+    losses: Vec<(TierId, Why)>,
     overload: Option<Refusal>,
     refuses: bool,
     shared: &Shared,
@@ -206,16 +208,16 @@ async fn ask(
         }
         return Err(match unsent {
             Some(unsent) => Unanswered::Unsent(unsent, lost),
-            None => sent(route, &why(lost.as_ref())),
+            None => sent(route, why(lost.as_ref())),
         });
     }
 }
 
-fn why(lost: Option<&Lost>) -> String {
-    lost.map_or_else(|| "its run is ended".to_owned(), Lost::to_string)
+fn why(lost: Option<&Lost>) -> Why {
+    lost.map_or_else(|| "its run is ended".into(), Why::from)
 }
 
-fn sent(route: &TierRoute, why: &str) -> Unanswered {
+fn sent(route: &TierRoute, why: impl Into<Why>) -> Unanswered {
     Unanswered::Sent(OwnError::lost_on_the_way(&route.name, why))
 }
 
@@ -238,6 +240,7 @@ fn rewritten(
 }
 
 fn reply(
+    shared: &Shared,
     route: &TierRoute,
     (attempt, request): (Attempt, Fingerprint),
     (status, upstream): Head,
@@ -251,12 +254,13 @@ fn reply(
         _ => End::Answered,
     };
     let size = attempt.size_hint();
+    let veil = Veil::new(shared.redactor.clone());
     let mut passage =
-        Passage { attempt, request, good, end, fault, size, deadline, handed: false, over: false };
+        Passage { attempt, request, good, end, fault, size, veil, deadline, handed: false, over: false };
     passage.note_end();
     let mut response = Response::new(ReplyBody::passage(passage));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
-    *response.headers_mut() = headers::to_client(&upstream);
+    *response.headers_mut() = headers::to_client(&upstream, &shared.redactor);
     response.headers_mut().insert(headers::TIER, headers::value_of(&route.name));
     response
 }
@@ -300,13 +304,16 @@ impl Passage {
                 Input::Data(data) if data.is_empty() => {}
                 Input::Data(data) => {
                     self.note_end();
-                    self.handed = true;
-                    self.attempt.visit.set_stalled(true);
-                    return Poll::Ready(Some(Ok(data)));
+                    if let Some(data) = self.unveiled(data) {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                    if self.over {
+                        return Poll::Ready(None);
+                    }
                 }
                 Input::End => {
                     self.end();
-                    return Poll::Ready(None);
+                    return Poll::Ready(self.unveiled(Bytes::new()).map(Ok));
                 }
                 Input::Broken | Input::Lost(_) if self.fault.get().is_some() => {
                     self.over = true;
@@ -326,6 +333,21 @@ impl Passage {
                 | Input::Wake => {}
             }
         }
+    }
+
+    /// What the client may have of `data` now, and of what was held back before; `None` when that is nothing.
+    fn unveiled(&mut self, data: Bytes) -> Option<Bytes> {
+        let mut shown = self.veil.push(data);
+        if self.over {
+            let rest = self.veil.finish();
+            shown = if rest.is_empty() { shown } else { Bytes::from([shown, rest].concat()) };
+        }
+        if shown.is_empty() {
+            return None;
+        }
+        self.handed = true;
+        self.attempt.visit.set_stalled(true);
+        Some(shown)
     }
 
     /// The client's connection ends so that it sees that the answer is not whole.

@@ -142,6 +142,7 @@ mod tests {
             degrade: None,
             standing,
             reason: String::new(),
+            brief: "",
             live: Live::new(Arc::default(), None),
         }
     }

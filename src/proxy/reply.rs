@@ -1,12 +1,12 @@
 //! Answers of our own: errors in OpenAI's form, health, the list of models.
 use super::body::ReplyBody;
-use super::exchange::Refusal;
+use super::exchange::{Refusal, Why};
 use super::intake::Unread;
 use super::limits::OVERLOAD_RETRY_AFTER;
 use super::origin::Objection;
 use super::plan::NoTier;
 use super::refusals::Code;
-use super::route::RouteTable;
+use super::route::{RouteTable, TierRoute};
 use super::shared::Shared;
 use crate::policy::{Standing, TierId};
 use bytes::Bytes;
@@ -28,11 +28,17 @@ pub(super) struct OwnError {
     message: String,
     param: Option<&'static str>,
     retry_after: Option<Duration>,
+    /// What only the log is told: hosts, and words of engines.
+    detail: Option<Detail>,
 }
+
+/// What only the log is told of an error of our own, as an extension of the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Detail(pub String);
 
 impl OwnError {
     fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), param: None, retry_after: None }
+        Self { status, code, message: message.into(), param: None, retry_after: None, detail: None }
     }
 
     fn retry_after(self, after: Duration) -> Self {
@@ -100,8 +106,11 @@ impl OwnError {
     }
 
     /// A pass-through is not sent twice, so this one is over.
-    pub fn lost_on_the_way(tier: &str, why: &str) -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, Code::UpstreamFailed, format!("Tier {tier}: {why}"))
+    pub fn lost_on_the_way(tier: &str, why: impl Into<Why>) -> Self {
+        let why = why.into();
+        let message = format!("Tier {tier}: {}", why.told());
+        let error = Self::new(StatusCode::BAD_GATEWAY, Code::UpstreamFailed, message);
+        Self { detail: Some(Detail(format!("{tier}: {why}"))), ..error }
     }
 
     pub fn invalid(param: &'static str, message: impl Into<String>) -> Self {
@@ -180,28 +189,26 @@ impl OwnError {
     }
 
     /// Every tier with what became of the request there, or why it was not asked.
-    fn all_down(losses: &[(TierId, String)], table: &RouteTable, shared: &Shared) -> Self {
-        let reasons: Vec<_> = table
-            .tiers
-            .iter()
-            .map(|route| {
-                let lost = losses.iter().find(|(tier, _)| *tier == route.tier).map(|(_, why)| why.clone());
-                let unasked = || match route.reason.as_str() {
-                    "" => "not asked".to_owned(),
-                    reason => reason.to_owned(),
-                };
-                (route.tier, lost.unwrap_or_else(unasked))
-            })
-            .collect();
-        let message = match reasons.as_slice() {
-            [] => "No tier can answer now".to_owned(),
-            reasons => format!("No tier can answer now: {}", listed(table, reasons)),
+    /// The client is told the kinds only, the log the words too.
+    fn all_down(losses: &[(TierId, Why)], table: &RouteTable, shared: &Shared) -> Self {
+        let told = |lost: &dyn Fn(&Why) -> String, unasked: &dyn Fn(&TierRoute) -> String| {
+            let reason = |route: &TierRoute| {
+                let why = losses.iter().find(|(tier, _)| *tier == route.tier).map(|(_, why)| why);
+                let reason = why.map_or_else(|| unasked(route), lost);
+                (route.tier, if reason.is_empty() { "not asked".to_owned() } else { reason })
+            };
+            listed(table, &table.tiers.iter().map(reason).collect::<Vec<_>>())
         };
+        let message = match told(&Why::told, &|route| route.brief.to_owned()) {
+            none if none.is_empty() => "No tier can answer now".to_owned(),
+            reasons => format!("No tier can answer now: {reasons}"),
+        };
+        let detail = Detail(told(&Why::to_string, &|route| route.reason.clone()));
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::AllTiersDown, message);
-        error.retry_after(shared.retry_after(table))
+        Self { detail: Some(detail), ..error.retry_after(shared.retry_after(table)) }
     }
 
-    /// The answer; its code is an extension of it, for whoever counts.
+    /// The answer; its code and its detail are extensions of it, for whoever counts and logs.
     pub fn into_response(self) -> Response<ReplyBody> {
         let kind = if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };
         let error =
@@ -213,6 +220,7 @@ impl OwnError {
         }
         let mut response = json_response(self.status, &body);
         response.extensions_mut().insert(self.code);
+        self.detail.map(|detail| response.extensions_mut().insert(detail));
         if let Some(seconds) = seconds {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

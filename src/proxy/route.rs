@@ -46,8 +46,10 @@ pub struct TierRoute {
     /// Present: this tier's answers are weakened.
     pub degrade: Option<Degrade>,
     pub standing: Standing,
-    /// Why it is not open, for people.
+    /// Why it is not open, for the log.
     pub reason: String,
+    /// The same for clients: neither hosts nor words of an engine.
+    pub brief: &'static str,
     pub live: Arc<Live>,
 }
 

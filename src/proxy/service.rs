@@ -6,7 +6,7 @@ use super::intake;
 use super::origin::{self, Doors};
 use super::plan::Ask;
 use super::refusals::Code;
-use super::reply::{self, OwnError};
+use super::reply::{self, Detail, OwnError};
 use super::shared::{OpenRequest, Shared, request_id};
 use super::{cors, headers, passthrough};
 use crate::clock;
@@ -37,12 +37,13 @@ pub(super) async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) 
             };
             if !counts {
                 response.extensions_mut().remove::<Code>();
+                response.extensions_mut().remove::<Detail>();
             }
             (page, response)
         }
         Err(objection) => (None, OwnError::objection(&objection).into_response()),
     };
-    response.extensions().get().inspect(|code: &&Code| shared.refusals.count(**code));
+    note_refusal(&shared, &response, &id);
     response.headers_mut().insert(headers::REQUEST_ID, id);
     if let Some(page) = page {
         cors::allow(response.headers_mut(), page);
@@ -59,6 +60,16 @@ fn respell(request: &mut Request<Incoming>) {
     // It is made of pieces of a URI, and is one.
     if let Ok(uri) = http::Uri::from_parts(uri) {
         *request.uri_mut() = uri;
+    }
+}
+
+/// Counts an error of our own, and tells the log what the client is not told, under the request's id.
+fn note_refusal(shared: &Shared, response: &Response<ReplyBody>, id: &HeaderValue) {
+    response.extensions().get().inspect(|code: &&Code| shared.refusals.count(**code));
+    let Some(Detail(detail)) = response.extensions().get() else { return };
+    match shared.refused.turn(clock::now()) {
+        Some(left_out) => tracing::warn!(request = ?id, left_out, "no tier answered a request: {detail}"),
+        None => tracing::debug!(request = ?id, "no tier answered a request: {detail}"),
     }
 }
 

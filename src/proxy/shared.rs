@@ -4,12 +4,14 @@ use super::heavy::Heavy;
 use super::limits::Limits;
 use super::memory::Pool;
 use super::metrics::Metrics;
+use super::pace::Pace;
 use super::refusals::RefusalCounts;
 use super::route::RouteTable;
 use super::times::Times;
 use crate::clock;
 use crate::heart::Heart;
 use crate::policy::{Retry, RunId, TierId};
+use crate::redact::Redactor;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use std::hash::{BuildHasher, RandomState};
@@ -17,6 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+
+/// An outage refuses every request: the log gets one a second with its reasons, and how many others there were.
+const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 
 /// News for the agent. Sent without waiting: when the agent does not keep up they are dropped, and the next request
 /// brings them again.
@@ -35,6 +40,10 @@ pub(super) struct Shared {
     pub reports: mpsc::Sender<Report>,
     pub heart: Arc<Heart>,
     pub metrics: Metrics,
+    /// For what upstreams say, before a client gets it.
+    pub redactor: Arc<Redactor>,
+    /// Of the log's lines about requests that no tier answered.
+    pub refused: Pace,
     pub failovers: Times,
     pub refusals: RefusalCounts,
     pub budget: Arc<Budget>,
@@ -55,6 +64,7 @@ impl Shared {
         routes: Arc<ArcSwap<RouteTable>>,
         reports: mpsc::Sender<Report>,
         metrics: Metrics,
+        redactor: Arc<Redactor>,
     ) -> Arc<Self> {
         Arc::new(Self {
             budget: Budget::new(limits.replay_memory, limits.max_body, heavy),
@@ -64,6 +74,8 @@ impl Shared {
             reports,
             heart: Heart::new("proxy"),
             metrics,
+            redactor,
+            refused: Pace::new(REFUSALS_LOGGED_EVERY),
             failovers: Times::default(),
             refusals: RefusalCounts::default(),
             open: watch::channel(0).0,

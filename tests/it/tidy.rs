@@ -22,7 +22,7 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("descriptors", &[]),
         ("config", &["policy", "kinds"]),
         ("shim", &["policy", "kinds", "clock", "redact", "descriptors"]),
-        ("proxy", &["policy", "kinds", "clock", "heart"]),
+        ("proxy", &["policy", "kinds", "clock", "heart", "redact"]),
         ("control", &["policy", "kinds", "clock", "printable"]),
         ("systemd", &["policy", "clock", "heart", "printable"]),
         ("gpu", &["policy", "kinds", "clock", "descriptors"]),

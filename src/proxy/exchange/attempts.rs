@@ -1,6 +1,6 @@
 //! PURE. Choosing a tier, giving up on one, and what is answered when none is left.
 use super::kept::Kept;
-use super::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms};
+use super::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms, Why};
 use crate::policy::{Moment, Standing, TierId};
 use crate::proxy::answer::Answer;
 use crate::proxy::limits::OVERLOAD_RETRY_AFTER;
@@ -104,7 +104,7 @@ impl State {
 /// Why an attempt came to nothing.
 #[derive(Debug)]
 pub(super) struct Loss {
-    pub why: String,
+    pub why: Why,
     /// How many failures it counts for; 0 when it says nothing against the tier.
     pub strikes: u32,
     pub told: Option<Outcome>,
@@ -118,12 +118,12 @@ pub(super) struct Loss {
 
 impl Loss {
     /// The tier failed.
-    pub fn failure(why: impl Into<String>, strikes: u32) -> Self {
+    pub fn failure(why: impl Into<Why>, strikes: u32) -> Self {
         Self { why: why.into(), strikes, told: None, overload: None, failure: true, skip: false }
     }
 
     /// This tier is not the one for this request.
-    pub fn unfit(why: impl Into<String>) -> Self {
+    pub fn unfit(why: impl Into<Why>) -> Self {
         Self { failure: false, skip: true, ..Self::failure(why, 0) }
     }
 }
@@ -132,16 +132,14 @@ impl From<Lost> for Loss {
     fn from(lost: Lost) -> Self {
         let told = (lost == Lost::Refused).then_some(Outcome::Refused);
         match &lost {
-            Lost::Untranslatable(_) => Self::unfit(lost.to_string()),
-            Lost::Shortage(_) => {
-                Self { overload: Some(Refusal::Shortage), ..Self::failure(lost.to_string(), 0) }
-            }
+            Lost::Untranslatable(_) => Self::unfit(&lost),
+            Lost::Shortage(_) => Self { overload: Some(Refusal::Shortage), ..Self::failure(&lost, 0) },
             Lost::Refused
             | Lost::ConnectTimeout
             | Lost::Unreachable(_)
             | Lost::Stale
             | Lost::Reset
-            | Lost::Malformed(_) => Self { told, ..Self::failure(lost.to_string(), 1) },
+            | Lost::Malformed(_) => Self { told, ..Self::failure(&lost, 1) },
         }
     }
 }
@@ -205,8 +203,8 @@ impl Exchange {
     }
 
     /// Why the last tier that was left was left.
-    pub fn last_loss(&self) -> Option<&str> {
-        self.losses.last().map(|(_, why)| why.as_str())
+    pub fn last_loss(&self) -> Option<&Why> {
+        self.losses.last().map(|(_, why)| why)
     }
 
     /// The tier to ask next: the best open one. One that is leaving is DOWN, and gets nothing new.

@@ -1,7 +1,7 @@
 //! PURE. What an error answer means for the request, whether it came with a status of its own or inside a 200.
 use super::attempts::{Attempt, Holding, Loss, State};
 use super::kept::{PassOn, status_within};
-use super::{Exchange, Input, Outcome, Step};
+use super::{Exchange, Input, Outcome, Step, Why};
 use crate::kinds::{self, Verdict};
 use crate::policy::Moment;
 use crate::proxy::answer::NO_ROOM;
@@ -47,7 +47,7 @@ impl Exchange {
         headers: HeaderMap,
         body: Bytes,
     ) -> Vec<Step> {
-        let why = format!("HTTP {status}: {}", excerpt(&body));
+        let why = Why::status(status, phrase(verdict), excerpt(&body));
         let own = PassOn { tier: attempt.to.tier, status, headers, body };
         let loss = match verdict {
             Verdict::ClientError => return self.pass_on(own),
@@ -74,7 +74,7 @@ impl Exchange {
             }
             Verdict::Failure { strike: false } => Loss::failure(why, 0),
             Verdict::Misconfigured => {
-                let told = Some(Outcome::Misconfigured(why.clone()));
+                let told = Some(Outcome::Misconfigured(why.to_string()));
                 Loss { told, ..Loss::failure(why, 0) }
             }
             Verdict::Answer => Loss::failure(why, 0),
@@ -116,6 +116,18 @@ impl Exchange {
         let mut headers = HeaderMap::new();
         headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
         self.judge(now, holding.attempt, verdict, status, headers, error)
+    }
+}
+
+/// What a verdict says to a client beside the status.
+const fn phrase(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::ContextTooLong => "its context is too small",
+        Verdict::Capability => "it does not have what was asked for",
+        Verdict::BadInput => "over what was asked for",
+        Verdict::Misconfigured => "it refuses what mainstay is configured to ask for",
+        Verdict::Overloaded => "it is busy",
+        Verdict::Answer | Verdict::ClientError | Verdict::Failure { .. } => "",
     }
 }
 

@@ -210,6 +210,13 @@ fn without_any_tier_the_refusal_comes_at_once_and_says_why() {
     rig.until_state("only", ProcessState::Held);
     let (status, answer) = rig.chat();
     assert_eq!(status, 503, "{answer}");
+    // The cause is the operator's affair: it is in the log, under the id that the client has.
+    assert!(!answer.contains("exit code 3"), "{answer}");
+    let fields = answer.lines().filter_map(|line| line.split_once(": "));
+    let id = fields.filter(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).map(|(_, id)| id).next();
+    let id = id.expect("a request id");
+    let is_it = |line: &str| line.contains(id) && line.contains("exit code 3");
+    until("the log says why", || rig.log().lines().any(is_it).then_some(()));
     assert!(answer.to_lowercase().contains("retry-after: "), "{answer}");
     assert!(answer.contains("all_tiers_down") && answer.contains("held"), "{answer}");
 }

@@ -12,6 +12,7 @@ mod pages;
 mod passing;
 mod paths;
 mod routing;
+mod secrets;
 mod smuggling;
 
 use self::client::{Answer, ask};
@@ -22,6 +23,7 @@ use mainstay::policy::{Retry, RunId, Standing, TierId};
 use mainstay::proxy::{
     self, Limits, Live, Metrics, Proxy, Report, RouteTable, Tally, TierRoute, Totals, Upstream,
 };
+use mainstay::redact::Redactor;
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -30,6 +32,9 @@ use tokio::sync::mpsc;
 
 /// Longest wait for anything that is expected to happen; far more than it takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the redactor of each bed knows: the key of a tier.
+const KEY: &str = "tier-key/4711-abcdef";
 
 /// Waits until `so` is true.
 #[track_caller]
@@ -73,6 +78,7 @@ fn tier(name: &str, kind: Kind, port: u16) -> TierRoute {
         degrade: None,
         standing: Standing::Open,
         reason: String::new(),
+        brief: "",
         live: Live::new(Arc::new(Totals::default()), None),
     }
 }
@@ -123,7 +129,9 @@ impl Bed {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sender, reports) = mpsc::channel(64);
-        let proxy = proxy::start(vec![listener], limits, routes.clone(), sender, no_metrics()).unwrap();
+        let redactor = Arc::new(Redactor::new([KEY]));
+        let proxy =
+            proxy::start(vec![listener], limits, routes.clone(), sender, no_metrics(), redactor).unwrap();
         Self { proxy, port, routes, reports, lives }
     }
 

@@ -108,9 +108,9 @@ fn when_nobody_can_answer_the_reasons_come_at_once() {
     bed.change(|table| {
         table.retry = Some(Retry { at: clock::now() + Duration::from_secs(3599), unforeseen: false });
         table.tiers.iter_mut().for_each(|tier| tier.standing = Standing::Closed);
-        table.tiers[0].reason = "starting".into();
+        table.tiers[0].brief = "starting";
         table.tiers[1].upstream = None;
-        table.tiers[1].reason = "held".into();
+        table.tiers[1].brief = "held";
     });
     let answer = bed.chat(true);
     assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"));
