@@ -5,11 +5,15 @@
 use crate::kinds::{self, Evidence, Kind};
 use crate::policy::{Ending, Exit};
 use crate::shim::{self, Exited, ring};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// More than a ring of 1 MiB holds, unless an engine prints next to nothing on each line.
 const LINES_MAX: usize = 50_000;
+
+/// An engine that lived on for this long after a line did not die of it.
+const HEALTHY_MS: i64 = 60_000;
 
 /// How long the reading may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,6 +27,8 @@ pub struct Circumstances {
     pub was_ready: bool,
     /// What the kernel says about memory.
     pub out_of_memory: Option<String>,
+    /// Wall clock of the end, in milliseconds.
+    pub at_ms: i64,
 }
 
 pub fn exit(exited: &Exited) -> Exit {
@@ -47,14 +53,17 @@ pub async fn ending(run_dir: PathBuf, known: Circumstances) -> Ending {
     })
 }
 
-fn diagnose(lines: &[String], known: &Circumstances) -> Ending {
-    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+fn diagnose(lines: &[ring::Line], known: &Circumstances) -> Ending {
+    let survived = lines.iter().take_while(|line| line.at_ms <= known.at_ms - HEALTHY_MS).count();
+    let lines: Vec<Cow<str>> = lines.iter().map(|line| String::from_utf8_lossy(&line.bytes)).collect();
+    let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
     let found = kinds::diagnose(&Evidence {
         kind: Some(known.kind),
         exit: Some(known.exit),
         asked: Some(known.asked),
         was_ready: known.was_ready,
         out_of_memory: known.out_of_memory.as_deref(),
+        survived,
         lines: &lines,
     });
     Ending {
@@ -66,11 +75,11 @@ fn diagnose(lines: &[String], known: &Circumstances) -> Ending {
 }
 
 /// What the engine itself printed, oldest first: how trouble began, as far as the log no longer holds that, and the log.
-fn printed(run_dir: &Path) -> Vec<String> {
+fn printed(run_dir: &Path) -> Vec<ring::Line> {
     let log = lines_of(&run_dir.join(shim::LOG));
     let oldest = log.first().map_or(i64::MAX, |line| line.at_ms);
     let onset = lines_of(&run_dir.join(shim::ONSET)).into_iter().filter(|line| line.at_ms < oldest);
-    onset.chain(log).map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect()
+    onset.chain(log).collect()
 }
 
 /// Without the shim's own notes, which are no word of the engine.
@@ -85,6 +94,44 @@ fn lines_of(file: &Path) -> Vec<ring::Line> {
 mod tests {
     use super::*;
     use crate::policy::Cause;
+
+    /// Lines that were printed at this time.
+    fn at(at_ms: i64, lines: &[String]) -> Vec<ring::Line> {
+        let line =
+            |line: &String| ring::Line { at_ms, stream: ring::Stream::Err, bytes: line.as_bytes().to_vec() };
+        lines.iter().map(line).collect()
+    }
+
+    /// Prompts say anything; what an engine says again that it said in a healthy minute is no reason for its end.
+    #[test]
+    fn a_line_of_a_healthy_minute_explains_nothing_and_neither_does_its_repetition() {
+        let said = "RuntimeError: CUDA out of memory. Tried to allocate 1.00 GiB".to_owned();
+        let life: Vec<String> =
+            (0..5).map(|n| format!("INFO 11-22 12:00:0{n} [loggers.py:1] Engine 000")).collect();
+        let run = |lines: &[(i64, &[String])], exit| {
+            let lines: Vec<ring::Line> = lines.iter().flat_map(|(when, lines)| at(*when, lines)).collect();
+            let known = Circumstances {
+                kind: Kind::Vllm,
+                exit,
+                asked: false,
+                was_ready: true,
+                out_of_memory: None,
+                at_ms: 100_000,
+            };
+            let ending = diagnose(&lines, &known);
+            (ending.cause, ending.deterministic)
+        };
+        let (one, killed) = (std::slice::from_ref(&said), Exit::Signal(9));
+        let outside = (Cause::KilledFromOutside, None);
+        assert_eq!(run(&[(1_000, one), (2_000, &life)], killed), outside, "long ago");
+        assert_eq!(run(&[(1_000, one), (2_000, &life), (99_000, one)], killed), outside, "again");
+        assert_eq!(
+            run(&[(1_000, one), (2_000, &life), (99_000, one)], Exit::Code(1)),
+            (Cause::Unknown, None)
+        );
+        assert_eq!(run(&[(1_000, &life), (99_000, one)], killed), (Cause::GpuOom, None), "at the end");
+        assert_eq!(run(&[(1_000, one), (99_000, one)], killed), (Cause::GpuOom, None), "it never recovered");
+    }
 
     /// As vLLM prints it: the notice of the death first, and then one traceback after the other.
     #[test]
@@ -113,8 +160,9 @@ mod tests {
             asked: false,
             was_ready: true,
             out_of_memory: None,
+            at_ms: 0,
         };
-        let ending = diagnose(&lines, &known);
+        let ending = diagnose(&at(0, &lines), &known);
         assert_eq!(
             (ending.cause, ending.evidence.is_some_and(|e| e.contains("CUDA out of memory"))),
             (Cause::GpuOom, true)

@@ -295,6 +295,7 @@ impl Keeper {
             asked,
             was_ready: self.was_ready.get(),
             out_of_memory,
+            at_ms: exited.at_ms,
         };
         diagnosis::ending(self.spec.run_dir.clone(), known).await
     }

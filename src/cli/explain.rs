@@ -58,6 +58,7 @@ pub fn main(options: &Options) -> Exit {
         asked: None,
         was_ready: false,
         out_of_memory: None,
+        survived: 0,
         lines: &lines,
     });
     let line = found.line.map(|at| log.lines[at].number);

@@ -37,7 +37,7 @@ impl Novelty {
 }
 
 /// A line without what differs from one repetition to the next.
-fn normal(line: &str) -> String {
+pub(super) fn normal(line: &str) -> String {
     let mut form = String::new();
     let mut rest = last_drawing(line);
     while let Some(first) = rest.chars().next().filter(|_| form.len() < COMPARED) {

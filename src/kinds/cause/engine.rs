@@ -91,6 +91,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"double free or corruption", r"free\(\): invalid", r"corrupted size vs", r"stack smashing",
         r"munmap_chunk", r"malloc\(\): ", r"core dumped", r"floating point exception",
     ], "Fatal Python error: Segmentation fault"),
+    specific(GGML, EngineBug, OPEN, &[r"Assertion [`'].*' failed"],
+        "/usr/include/c++/16/bits/stl_vector.h:1263: Assertion '__n < this->size()' failed."),
     specific(VLLM, EngineBug, OPEN, &[r"\bAssertionError\b"], "AssertionError: Expected size 8 but got 4"),
     specific(OLLAMA, EngineBug, OPEN, &[
         r"\b(panic|fatal error): ", r"goroutine \d+ \[running\]", r"signal arrived during cgo",
@@ -99,11 +101,12 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(OLLAMA, KilledFromOutside, OPEN, &[r"^SIGQUIT: quit"], "SIGQUIT: quit"),
     // Its own last words, without a reason.
     symptom(ALL, EngineBug, OPEN, &[
-        r"terminate called", r"^Aborted$", r"Compute error", r"decode\(\) failed", r"Invalid input batch",
+        r"Worker failed with error", r"terminate called", r"^Aborted$",
+        r"Compute error", r"decode\(\) failed", r"Invalid input batch",
     ], "terminate called after throwing an instance of 'std::runtime_error'"),
     // That something went wrong; what, stands around it.
     consequence(VLLM, EngineBug, OPEN, &[
-        r"EngineCore (encountered a fatal error|failed to start|hit an exception)", r"Worker failed with error",
+        r"EngineCore (encountered a fatal error|failed to start|hit an exception)",
         r"WorkerProc (failed|hit an exception|initialization failed)", r"Executor failed",
     ], "ERROR 11-22 12:00:00 [core.py:700] EngineCore encountered a fatal error."),
 

@@ -148,6 +148,7 @@ mod tests {
             asked: Some(false),
             was_ready: false,
             out_of_memory: None,
+            survived: 0,
             lines: &[],
         };
         let found = reading(&evidence, exit).map(|reading| (reading.cause, reading.deterministic));

@@ -2,6 +2,21 @@
 use super::entry::*;
 use crate::policy::Cause::*;
 
+/// Looked at before what is benign: the fate that a line tells stands above its number.
+#[rustfmt::skip]
+pub(super) const FATES: &[Entry] = &[
+    // What the hardware has put right by itself, or what stays within one link or channel.
+    benign(&[r"(Xid|SXid) .*\bnon-?fatal\b", r"severity=Corrected", r"AER: .*Corrected error",
+        r"Corrected error, no action required"],
+        "NVRM: Xid (PCI:0018:01:00): 145, RLW_RXPIPE Nonfatal XC0 i0 Link 13 (0x0409a0c2 0x00000008)"),
+    // A channel that was torn down says why.
+    decisive(ALL, GpuHwFault, OPEN, &[
+        r"caused by previous Xid (46|48|54|62|63|64|74|79|92|9[45]|110|119|12[01]|136|14[03-9]|150|15[5-8])\b",
+    ], "NVRM: Xid (PCI:0000:dc:00): 45, pid=1818990, name=python3, Ch 00000001 caused by previous Xid 149"),
+    decisive(ALL, GpuHwFault, OPEN, &[r"PCIe Bus Error: severity=Uncorrect\w+ \(Fatal\)"],
+        "nvidia 0000:01:00.0: PCIe Bus Error: severity=Uncorrected (Fatal), type=Transaction Layer"),
+];
+
 #[rustfmt::skip]
 pub(super) const ENTRIES: &[Entry] = &[
     // Hardware. The kernel's Xids: which number means what is in the GPU facts; these need more than a new process.
@@ -53,12 +68,14 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"driver not loaded", r"DriverNotLoaded", r"couldn't communicate with the NVIDIA driver",
         r"could not select device driver", r"libnvidia-ml\.so\S*:? (not found|no such)",
         r"nvidia-smi: command not found", r"load library failed: libnvidia-ml",
+        r"nvidia-container-cli: .*(load library failed|cannot open shared object|(library|driver) not found)",
     ], "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory"),
     specific(ALL, GpuInitFailed, OPEN, &[
         r"system not yet initialized", r"CUDA unknown error",
         r"failed to initialize CUDA: (unknown error|initialization error)", r"cudaErrorInitializationError",
         r"CUDA error: initialization error", r"(cuInit|init failure|device context)\D+(3|802|999)\b",
-        r"cudaErrorSystemNotReady",
+        r"cudaErrorSystemNotReady", r"Error 304: OS call failed", r"CUDA_ERROR_OPERATING_SYSTEM",
+        r"nvidia-container-cli(\.real)?: .*(driver error|nvml error|detection error)",
         r"Error 3: initialization error",
     ], "Error 802: system not yet initialized (Triggered internally at CUDAFunctions.cpp:109.)"),
     specific(ALL, GpuInitFailed, PASSES, &[
@@ -73,7 +90,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"CUDA_ERROR_NO_DEVICE", r"No devices? (were )?found", r"no devices with (CUDA|dedicated)",
         r"GPU support is disabled", r"you might not have a CUDA gpu", r"Can't initialize NVML",
         r"Failed to initialize NVML: Unknown Error", r"device error: .*unknown device",
-        r"CUDA (is|was) not available",
+        r"CUDA (is|was) not available", r"(has|have) no GPUs?( available)?\b", r"cannot (start|run) without (a )?GPU",
     ], "RuntimeError: No CUDA GPUs are available"),
     specific(ALL, GpuUnsupported, AGAIN, &[
         r"no kernel image is available", r"device kernel image is invalid",
@@ -82,6 +99,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"invalid device function", r"InvalidDeviceFunction", r"Could not initialize Tensile",
         r"NoBinaryForGpu", r"named symbol not found",
         r"Unsupported gpu architecture", r"is not defined for option 'gpu-name'", r"for GPU arch\s*:",
+        r"\x22\w+\x22 not implemented for '(Float8\w*|Float4\w*|BFloat16|Half)'",
+        r"No compiled \w+ .*(capability|for (this|the current) GPU)", r"CUBLAS_STATUS_ARCH_MISMATCH",
         r"unsupported (AMD |GPU )?arch", r"CUDA GPU is too old", r"out of resource: shared memory",
     ], "RuntimeError: CUDA error: no kernel image is available for execution on the device"),
     specific(ALL, GpuUnsupported, AGAIN, &[
@@ -96,6 +115,11 @@ pub(super) const ENTRIES: &[Entry] = &[
     ],
         "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your \
         Tesla T4 GPU has compute capability 7.5."),
+
+    // What was counted is not known, only that counting failed.
+    specific(ALL, GpuInitFailed, OPEN, &[r"Unexpected error from cudaGetDeviceCount"],
+        "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 805: MPS client failed to connect to the MPS \
+        control daemon or the MPS server"),
 
     // Memory. Not enough for the cache at all is the cache's cause, also where the line names memory.
     specific(VLLM, KvCacheTooSmall, AGAIN, &[

@@ -22,6 +22,8 @@ fn is_quiet_failure(line: &str) -> bool {
         compiled(concat!(
             r"(?i)level=INFO .*msg=\x22(?:[^\x22]*(?:failed|failure|unable to)[^\x22]*\x22.* error=|Load failed\x22)",
             r"|level=INFO .*msg=\x22(?:request failed: |http: Accept error: |unable to load )",
+            // What is tried again is no failure, but a disk does not become empty by that.
+            r"|level=INFO .*msg=\x22[^\x22]*failed: [^\x22]*(?:no space left on device|disk quota exceeded)",
         ))
     });
     line.contains("level=INFO") && failure.is_match(line.as_bytes())
@@ -77,6 +79,18 @@ pub(super) fn looks_bad(line: &str) -> bool {
     level(line) == Level::Loud && bad.is_match(line.as_bytes())
 }
 
+/// Has the line a form that programs give to their messages: a level, the name of an exception, or who speaks and a colon?
+pub(super) fn has_form(line: &str) -> bool {
+    static FORM: OnceLock<Regex> = OnceLock::new();
+    let form = FORM.get_or_init(|| {
+        compiled(concat!(
+            r"^(?:\[rank\d+\]: )?(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)(?::|$)",
+            r"|^ *[A-Za-z_][\w.:()]*(?: [\w()]+){0,3} *: |^\S+\.(?:c|cc|cpp|cu|cuh|h|hpp|py|go):\d+|^\w+\(\): |^\S+:\d+:\d+ ",
+        ))
+    });
+    has_level(line) || form.is_match(line.as_bytes())
+}
+
 /// Is this among the first lines that an engine prints after its start?
 pub(super) fn begins_a_run(line: &str) -> bool {
     const FIRST: &[&str] = &[
@@ -100,7 +114,12 @@ pub(super) fn says_ready(line: &str) -> bool {
 /// Is this a line of the kernel's? Its log holds everybody's small troubles.
 pub(super) fn is_of_kernel(line: &str) -> bool {
     static KERNEL: OnceLock<Regex> = OnceLock::new();
-    let kernel = KERNEL.get_or_init(|| compiled(r"(?:^|\s)kernel: |^(?:<\d+>)?\[ *\d+\.\d+\] |^NVRM: "));
+    let kernel = KERNEL.get_or_init(|| {
+        compiled(concat!(
+            r"(?:^|\s)kernel: |^(?:<\d+>)?\[ *\d+\.\d+\] |^NVRM: ",
+            r"|^\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d(?: \d{4})?\] ",
+        ))
+    });
     kernel.is_match(&line.as_bytes()[..line.len().min(LEVEL_WITHIN)])
 }
 
@@ -180,7 +199,7 @@ pub(super) fn bare(line: &str) -> Cow<'_, str> {
     plain
 }
 
-fn compiled(pattern: &str) -> Regex {
+pub(super) fn compiled(pattern: &str) -> Regex {
     let built = RegexBuilder::new(pattern).unicode(false).build();
     built.expect("a constant that a test compiles")
 }

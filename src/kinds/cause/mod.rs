@@ -4,11 +4,14 @@
 //! read like this:
 //! 1. What journald, containers and others put before each line is taken off.
 //! 2. Lines that only look bad, and those of a quiet level, are left out.
-//! 3. Of the rest, only the last burst counts: an engine that went on for long after a line did not die of it.
-//! 4. The strongest class of wording in the burst decides, and within it the *earliest* line: the root is printed
-//!    before what follows from it. Warnings stand behind errors.
-//! 5. What is left open, the exit status answers (`exit`), and what the kernel says of its memory (`oom`).
+//! 3. What clients wrote is left out (`client`), and what the run survived, or only says again (`survived`).
+//! 4. Of the rest, only the last burst counts: an engine that went on for long after a line did not die of it.
+//! 5. The strongest class of wording in the burst decides, within it what has the form of a message, and among those the
+//!    *earliest* line: the root is printed before what follows from it. Warnings stand behind errors.
+//! 6. What says little by itself is read by its traceback (`phase`).
+//! 7. What is left open, the exit status answers (`exit`), and what the kernel says of its memory (`oom`).
 mod advice;
+mod client;
 mod engine;
 mod entry;
 mod exit;
@@ -18,6 +21,8 @@ mod host;
 mod line;
 mod model;
 mod oom;
+mod phase;
+mod survived;
 
 use crate::kinds::Kind;
 use crate::policy::{Cause, Exit};
@@ -44,6 +49,8 @@ pub struct Evidence<'a> {
     pub was_ready: bool,
     /// What the kernel says about running out of memory during this run: `killed_by_kernel` or `kills_rose`.
     pub out_of_memory: Option<&'a str>,
+    /// So many of the first lines were printed a minute or more before the end. 0 where their times are not known.
+    pub survived: usize,
     /// The last lines of both its streams, oldest first.
     pub lines: &'a [&'a str],
 }
@@ -73,7 +80,8 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     if evidence.asked == Some(true) {
         return told(Cause::Asked, None, None, Some(false));
     }
-    let lines: Vec<Cow<str>> = evidence.lines.iter().map(|line| line::bare(line)).collect();
+    let lines: Vec<Cow<str>> =
+        evidence.lines.iter().map(|line| client::without_requests(line::bare(line))).collect();
     let found = root(evidence, &lines);
     let by_exit = evidence.exit.and_then(|exit| exit::reading(evidence, exit));
     if let Some(word) = evidence.out_of_memory
@@ -87,9 +95,20 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
         (Some(found), Some(reading)) if found.entry.weight >= Weight::Consequence && exit_knows => {
             from_exit(reading)
         }
+        // Words in no form of a message may be anybody's: they do not explain a signal that somebody sent.
+        (Some(found), Some(reading))
+            if !found.formed
+                && found.entry.weight < Weight::Consequence
+                && reading.cause == Cause::KilledFromOutside =>
+        {
+            from_exit(reading)
+        }
         (Some(found), _) => {
             let line = evidence.lines[found.line];
-            told(found.entry.cause, Some(readable(line)), Some(found.line), found.entry.deterministic)
+            let of_entry = (found.entry.cause, found.entry.deterministic);
+            let read = if evidence.was_ready { None } else { phase::cause(found.entry, &lines, found.line) };
+            let (cause, deterministic) = read.unwrap_or(of_entry);
+            told(cause, Some(readable(line)), Some(found.line), deterministic)
         }
         (None, Some(reading)) => from_exit(reading),
         (None, None) => silent(evidence, &lines),
@@ -145,6 +164,8 @@ struct Finding {
     line: usize,
     entry: &'static Entry,
     level: Level,
+    /// It has the form of a message.
+    formed: bool,
 }
 
 impl Finding {
@@ -154,7 +175,7 @@ impl Finding {
     }
 
     /// Smaller is more telling. A warning was survived when it was printed, so it stands behind news of a death.
-    fn rank(&self) -> (u8, usize) {
+    fn rank(&self) -> (u8, bool, usize) {
         let class = match (self.entry.weight, self.level) {
             (Weight::Benign | Weight::Decisive, _) => 0,
             (Weight::Specific, Level::Loud | Level::Quiet) => 1,
@@ -164,7 +185,7 @@ impl Finding {
             (Weight::Aftermath, _) => 5,
             (Weight::Note, _) => 6,
         };
-        (class, self.line)
+        (class, !self.formed, self.line)
     }
 }
 
@@ -172,17 +193,9 @@ impl Finding {
 /// `lines` are those of the evidence, bare.
 fn root(evidence: &Evidence, lines: &[Cow<str>]) -> Option<Finding> {
     let has_ended = evidence.exit.is_some();
-    let mut findings: Vec<Finding> = lines
-        .iter()
-        .enumerate()
-        .filter_map(|(at, line)| {
-            let level = line::level(line);
-            let entry = catalogue().entry(evidence.kind, line)?;
-            (level != Level::Quiet || may_be_quiet(entry)).then_some(Finding { line: at, entry, level })
-        })
-        // What an engine lives with is not what it died of.
-        .filter(|finding| !(has_ended && finding.entry.weight == Weight::Note))
-        .collect();
+    let mut findings = findings(evidence, lines);
+    // What an engine lives with is not what it died of.
+    findings.retain(|finding| !(has_ended && finding.entry.weight == Weight::Note));
     // A log that holds several runs is read from where the last one begins, unless that one left nothing.
     if let Some(begin) = lines.iter().rposition(|line| line::begins_a_run(line))
         && findings.last().is_some_and(|last| last.line >= begin)
@@ -191,7 +204,11 @@ fn root(evidence: &Evidence, lines: &[Cow<str>]) -> Option<Finding> {
     }
     // What was printed before the engine served did not end it. Broken hardware stays broken. (Ollama serves all the
     // while, and each of its runners says that it does.)
-    if let Some(ready) = lines.iter().rposition(|line| line::says_ready(line))
+    let ready = lines.iter().rposition(|line| line::says_ready(line));
+    if has_ended {
+        survived::drop(&mut findings, evidence, lines, ready);
+    }
+    if let Some(ready) = ready
         && evidence.kind.or_else(|| guess(evidence.lines)) != Some(Kind::Ollama)
     {
         findings.retain(|finding| finding.line > ready || finding.lasts());
@@ -208,6 +225,20 @@ fn root(evidence: &Evidence, lines: &[Cow<str>]) -> Option<Finding> {
         burst_begins = finding.line;
     }
     findings.into_iter().filter(|finding| finding.line >= burst_begins).min_by_key(Finding::rank)
+}
+
+/// All lines that the catalogue knows, but for what clients wrote and what is only said in passing.
+fn findings(evidence: &Evidence, lines: &[Cow<str>]) -> Vec<Finding> {
+    let mut reading = client::Continuation::default();
+    let of_client: Vec<bool> = lines.iter().map(|line| reading.take(line)).collect();
+    let own = lines.iter().enumerate().filter(|(at, _)| !of_client[*at]);
+    own.filter_map(|(at, line)| {
+        let level = line::level(line);
+        let entry = catalogue().entry(evidence.kind, line)?;
+        let counts = level != Level::Quiet || may_be_quiet(entry);
+        counts.then(|| Finding { line: at, entry, level, formed: line::has_form(line) })
+    })
+    .collect()
 }
 
 fn signs_of_life(lines: &[Cow<str>]) -> usize {
@@ -246,8 +277,15 @@ const PART: usize = 8;
 fn catalogue() -> &'static Catalogue {
     static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
     CATALOGUE.get_or_init(|| {
-        let tables =
-            [engine::BENIGN, host::LIMITS, gpu::ENTRIES, model::ENTRIES, host::ENTRIES, engine::ENTRIES];
+        let tables = [
+            gpu::FATES,
+            engine::BENIGN,
+            host::LIMITS,
+            gpu::ENTRIES,
+            model::ENTRIES,
+            host::ENTRIES,
+            engine::ENTRIES,
+        ];
         let entries: Vec<&Entry> = tables.into_iter().flatten().collect();
         Catalogue { parts: entries.chunks(PART).map(Part::compiled).collect() }
     })

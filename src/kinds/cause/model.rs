@@ -30,6 +30,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"404 Client Error", r"Incorrect path_or_model_id",
         r"Can't load (the configuration|tokenizer|image processor)",
         r"Couldn't instantiate the backend tokenizer", r"No supported config format found", r"Cannot find the config file for",
+        r"Error no file named", r"Found 0 files matching", r"Make sure that a .*tokenizer is present",
         r"OfflineModeIsEnabled", r"No such file or directory: '\S*(config\.json|tokenizer\S*)'",
     ],
         "OSError: org/nope is not a local folder and is not a valid model identifier listed on \
@@ -65,6 +66,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"deserializing header", r"invalid load key", r"UnpicklingError", r"PytorchStreamReader failed",
         r"is not a valid JSON file", r"consistency check failed", r"JSONDecodeError",
         r"Unable to load weights from pytorch checkpoint", r"EOFError: Ran out of input",
+        r"could not parse ModelProto", r"(expected|invalid|EOF while) .* at line \d+ column \d+$",
         r"No such file or directory: '\S*\.(safetensors|bin|pt)\S*'",
     ], "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer"),
     specific(GGML, ModelCorrupt, AGAIN, &[
@@ -72,7 +74,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"corrupted (or incomplete|model)", r"offset\+size.*exceeds file size", r"exceeds file size",
         r"not in GGUF format", r"has invalid data", r"failed to read (magic|key-value|tensor (data|info))",
         r"digest mismatch", r"file size mismatch", r"is truncated", r"tensor .* out of bounds",
-        r"tensor .* is duplicated", r"unexpectedly reached end of file",
+        r"tensor .* is duplicated", r"unexpectedly reached end of file", r"invalid split file",
+        r"read error: Input/output error",
     ],
         "llama_model_load: error loading model: tensor 'blk.0.ffn_down.weight' data is not within the \
         file bounds, model is corrupted or incomplete"),
@@ -96,6 +99,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"only supports up to version", r"has wrong shape; expected",
         r"has invalid ggml type", r"is no longer supported", r"unsupported (GGUF|model|file type|vocab)",
         r"key not found in model", r"cannot find tokenizer (merges|vocab)", r"invalid vocab",
+        r"failed to apply lora adapter", r"arch mismatch", r"unknown projector type",
+        r"don't support projector", r"load_hparams: ",
         r"unsupported tensor type", r"GGUF version \d+ (is )?(un|not )supported",
     ],
         "llama_model_load: error loading model: error loading model architecture: unknown model \
@@ -107,6 +112,13 @@ pub(super) const ENTRIES: &[Entry] = &[
         "pull model manifest: 412: The model you are attempting to pull requires a newer version of \
         Ollama."),
 
+    specific(GGML, BadArgument, AGAIN, &[
+        r"illegal split file: .*must be loaded with the first split", r"not compatible with the target model",
+    ],
+        "llama_model_load: error loading model: illegal split file: 3, model must be loaded with the first split"),
+    // What the file says about itself was read, and this build cannot do with it.
+    symptom(GGML, ModelUnsupported, AGAIN, &[r"error loading model (architecture|hyperparameters|vocabulary): "],
+        "llama_model_load: error loading model: error loading model vocabulary: _Map_base::at"),
     // The loader gave up, for a reason that it printed before.
     symptom(GGML, ModelCorrupt, OPEN, &[r"error loading model: "],
         "llama_model_load: error loading model: something new"),

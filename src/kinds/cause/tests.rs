@@ -1,15 +1,16 @@
 use super::*;
 
+mod clients;
 mod totality;
 
-fn diagnosis(kind: Option<Kind>, exit: Option<Exit>, log: &str) -> Diagnosis {
+pub(super) fn diagnosis(kind: Option<Kind>, exit: Option<Exit>, log: &str) -> Diagnosis {
     let lines: Vec<&str> = log.lines().collect();
     diagnose(&evidence(kind, exit, &lines))
 }
 
 /// A run of which it is known that nobody asked for its end.
 fn evidence<'a>(kind: Option<Kind>, exit: Option<Exit>, lines: &'a [&'a str]) -> Evidence<'a> {
-    Evidence { kind, exit, asked: Some(false), was_ready: false, out_of_memory: None, lines }
+    Evidence { kind, exit, asked: Some(false), was_ready: false, out_of_memory: None, survived: 0, lines }
 }
 
 #[track_caller]

@@ -53,7 +53,7 @@ proptest! {
     ) {
         let log: Vec<String> = log.into_iter().map(|words| words.concat()).collect();
         let lines: Vec<&str> = log.iter().map(String::as_str).collect();
-        let found = diagnose(&Evidence { kind, exit, asked, was_ready, out_of_memory: None, lines: &lines });
+        let found = diagnose(&Evidence { kind, exit, asked, was_ready, out_of_memory: None, survived: 0, lines: &lines });
         prop_assert!(found.line.is_none_or(|at| at < lines.len()));
         prop_assert!(found.line.is_none() || found.evidence.is_some());
         prop_assert!(!(was_ready && found.deterministic == Some(true)));
