@@ -11,7 +11,7 @@ use crate::control::process::{Gauge, Reading};
 use crate::control::wire::{self, AgentState};
 use crate::gpu;
 use crate::kinds::Height;
-use crate::policy::{EngineState, HostState, HostStatus, TierStatus};
+use crate::policy::{EngineState, HostState, HostStatus, Leads, TierStatus};
 use crate::proxy::{Failovers, Live, Proxy, Totals};
 use crate::redact::Redactor;
 use crate::systemd::{Notifier, status_text};
@@ -232,6 +232,7 @@ impl TierPicture {
             name: self.name.clone(),
             rank: u16::try_from(rank).unwrap_or(u16::MAX),
             engine: self.engine.to_owned(),
+            mainstay: matches!(*self.live.leads(), Leads::Peer(_)),
             model: Some(self.model.clone()),
             url: self.url.clone(),
             health: known.health.into(),

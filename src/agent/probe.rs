@@ -4,8 +4,9 @@
 use super::workers;
 use crate::clock;
 use crate::kinds::Kind;
+use crate::kinds::peer;
 use crate::kinds::probe::{self as ask, Load, ProbeRequest, Pull};
-use crate::policy::{Cause, CheckFailure, Checked, Prepared, STAND_IN, Tried};
+use crate::policy::{Cause, CheckFailure, Checked, InstanceId, Leads, Prepared, STAND_IN, Tried};
 use crate::proxy::{are_used_up, is_shortage};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Target {
 #[derive(Clone, Debug)]
 pub struct Probe {
     client: reqwest::Client,
+    /// Who asks, among mainstays.
+    instance: InstanceId,
 }
 
 /// This host had no descriptor or port left to ask with: nothing is known of who was to be asked.
@@ -52,35 +55,44 @@ enum Silence {
 
 struct Answer {
     status: u16,
+    /// The mainstay that answers, if it is one.
+    instance: Option<InstanceId>,
     body: Vec<u8>,
 }
 
 impl Probe {
-    pub fn new() -> reqwest::Result<Self> {
+    pub fn new(instance: InstanceId) -> reqwest::Result<Self> {
         // No idle connections: a probe has to show that a new one can be made, and vLLM closes idle ones after 5 s.
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(0)
             .build()?;
-        Ok(Self { client })
+        Ok(Self { client, instance })
     }
 
-    /// GETs the health page.
-    pub async fn check(&self, at: &Target, timeout: Duration) -> Result<Checked, Shortage> {
+    /// GETs the health page. The second part: what the answer says is behind the tier.
+    pub async fn check(&self, at: &Target, timeout: Duration) -> Result<(Checked, Option<Leads>), Shortage> {
         let began = clock::now();
         let request = ask::health(at.kind, at.health_path.as_deref());
-        let failure = match self.ask(at, request, Some(timeout)).await {
-            Ok(Answer { status: 200..=299, .. }) => {
-                return Ok(Checked::Passed { latency: clock::now().since(began) });
+        let another_page = request.path != peer::HEALTH;
+        let mut answer = self.ask(at, request, Some(timeout)).await;
+        if another_page && matches!(answer, Ok(Answer { instance: Some(_), .. })) {
+            let rest = timeout.saturating_sub(clock::now().since(began));
+            answer = self.ask(at, ask::health(at.kind, Some(peer::HEALTH)), Some(rest)).await;
+        }
+        let failure = match answer {
+            Ok(Answer { status, instance, body }) => {
+                let (leads, failure) = peer::judge(self.instance, instance, status, &body);
+                let passed = Checked::Passed { latency: clock::now().since(began) };
+                return Ok((failure.map_or(passed, Checked::Failed), Some(leads)));
             }
-            Ok(Answer { status, .. }) => CheckFailure::Status(status),
             Err(Silence::Refused) => CheckFailure::Refused,
             Err(Silence::TimedOut) => CheckFailure::TimedOut,
             Err(Silence::Reset) => CheckFailure::Reset,
             Err(Silence::Shortage) => return Err(Shortage),
         };
-        Ok(Checked::Failed(failure))
+        Ok((Checked::Failed(failure), None))
     }
 
     /// Reads a figure that moves while the engine works. Only an answer without a figure makes way for the next
@@ -210,6 +222,8 @@ impl Probe {
     ) -> Result<Answer, Silence> {
         let mut answer = self.send(at, what, timeout).await?;
         let status = answer.status().as_u16();
+        let instance =
+            answer.headers().get(peer::INSTANCE).and_then(|id| InstanceId::parse(id.to_str().ok()?));
         let mut body = Vec::new();
         while let Some(piece) = answer.chunk().await.map_err(|e| silence(&e))? {
             body.extend_from_slice(&piece);
@@ -217,7 +231,7 @@ impl Probe {
                 return Err(Silence::Reset);
             }
         }
-        Ok(Answer { status, body })
+        Ok(Answer { status, instance, body })
     }
 
     async fn send(
@@ -233,6 +247,9 @@ impl Probe {
         };
         if let Some(limit) = timeout {
             request = request.timeout(limit);
+        }
+        if !at.kind.is_local() {
+            request = request.header(peer::VIA, self.instance.to_string());
         }
         if let Some(key) = &at.api_key {
             request = request.bearer_auth(key);
@@ -334,7 +351,7 @@ mod tests {
         }
         lower_the_limit();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let probe = Probe::new().expect("a client");
+        let probe = Probe::new(InstanceId::new(1)).expect("a client");
         // Nobody answers there, but somebody listens.
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("it is bound").port();
@@ -353,6 +370,6 @@ mod tests {
         drop((taken, listener));
         let at = asked_of(Kind::Vllm, "127.0.0.1", port);
         let refused = Checked::Failed(CheckFailure::Refused);
-        assert_eq!(runtime.block_on(probe.check(&at, second)), Ok(refused));
+        assert_eq!(runtime.block_on(probe.check(&at, second)), Ok((refused, None)));
     }
 }

@@ -27,20 +27,25 @@ use crate::control::feed::Event;
 use crate::control::metrics;
 use crate::heart::Heart;
 use crate::policy::incident::LetterSettings;
-use crate::policy::{Host, Saved};
+use crate::policy::{Host, InstanceId, Saved};
 use crate::proxy::{self, Metrics, Proxy, RouteTable};
 use crate::redact::Redactor;
 use crate::shim::Lifeline;
 use crate::systemd::{Notifier, Watchdog, watchdog};
 use arc_swap::ArcSwap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::level_filters::LevelFilter;
+
+/// This process, among mainstays. The standard library's hasher has keys of the system's chance.
+static INSTANCE: LazyLock<InstanceId> =
+    LazyLock::new(|| InstanceId::new(RandomState::new().hash_one((std::process::id(), clock::now()))));
 
 /// Connections that the kernel may queue before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -281,7 +286,7 @@ fn data_plane(
     let metrics = Metrics { content_type: metrics::CONTENT_TYPE, source: Arc::clone(source) };
     let limits = settings::limits(config, &recorder::host_name());
     let (table, redactor) = (Arc::clone(table), Arc::clone(redactor));
-    let proxy = proxy::start(listeners, limits, table, report, metrics, redactor);
+    let proxy = proxy::start(listeners, *INSTANCE, limits, table, report, metrics, redactor);
     Ok((Arc::new(proxy.map_err(failed("cannot start the data plane"))?), reports))
 }
 
@@ -378,7 +383,7 @@ fn world(
     };
     let saved = Saved { last_runs: engines.iter().map(last_run).collect() };
     let (host, first) = Host::resume(policy, &saved, now);
-    let probe = Probe::new().map_err(|why| {
+    let probe = Probe::new(*INSTANCE).map_err(|why| {
         StartError::Failed(format!(
             "cannot make a client for probes: {why}; see `mainstay help troubleshooting`"
         ))

@@ -87,10 +87,7 @@ impl World {
                     kinds::probe::worker_names(seat.tier.kind).iter().map(|n| (*n).to_owned()).collect();
                 self.order(run, ToShim::KillWorkers { names });
             }
-            Action::Check { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
-                let Some(at) = at else { return Outcome::Checked(Checked::Failed(CheckFailure::Refused)) };
-                probe.check(&at, timeout).await.map_or(Outcome::NotAsked, Outcome::Checked)
-            }),
+            Action::Check { ticket, tier, timeout } => self.check(ticket, tier, timeout),
             Action::Count { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
                 let Some(at) = at else { return Outcome::Counted(None) };
                 probe.count(&at, timeout).await.map_or(Outcome::NotAsked, Outcome::Counted)
@@ -184,6 +181,18 @@ impl World {
             // Full or closed: the run is over, or its shim is dead and its keeper is clearing up.
             tracing::debug!(run = run.number, "an order found no keeper");
         }
+    }
+
+    fn check(&mut self, ticket: Ticket, tier: TierId, timeout: Duration) {
+        let live = self.seats.get(usize::from(tier.0)).map(|seat| Arc::clone(&seat.live));
+        self.ask(ticket, tier, move |probe, at| async move {
+            let Some(at) = at else { return Outcome::Checked(Checked::Failed(CheckFailure::Refused)) };
+            let Ok((checked, leads)) = probe.check(&at, timeout).await else { return Outcome::NotAsked };
+            if let Some((live, leads)) = live.zip(leads) {
+                live.set_leads(leads);
+            }
+            Outcome::Checked(checked)
+        });
     }
 
     /// Starts a question whose answer comes back with its ticket, always: a tier that has no address answers too.

@@ -92,6 +92,9 @@ pub struct Tier {
     /// 0 is the best.
     pub rank: u16,
     pub engine: String,
+    /// A remote tier whose answers are those of a mainstay.
+    #[serde(default)]
+    pub mainstay: bool,
     pub model: Option<String>,
     /// `None` while no run of a local engine has an address.
     pub url: Option<String>,

@@ -10,6 +10,7 @@ pub mod launch;
 mod novelty;
 pub mod ollama;
 pub mod paths;
+pub mod peer;
 pub mod probe;
 mod progress;
 mod verdict;

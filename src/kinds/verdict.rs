@@ -166,6 +166,8 @@ fn of_error(api: Api, kind: Kind, status: u16, said: &str) -> Verdict {
         401 | 403 if remote => return Verdict::Misconfigured,
         // And here: what a client sends as a key stays with us, so none of them can satisfy an engine that wants one.
         401 if WANTS_A_KEY.iter().any(|words| said.contains(words)) => return Verdict::Misconfigured,
+        // A mainstay that the request went through before, or too many of them: the way is at fault, not who found out.
+        508 => return NO_STRIKE,
         400..=599 => {}
         // Neither an answer nor an error: whoever is there is not an inference engine.
         _ => return Verdict::Misconfigured,

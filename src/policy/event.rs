@@ -143,6 +143,10 @@ pub enum CheckFailure {
     TimedOut,
     Reset,
     Status(u16),
+    /// The remote server is this very mainstay: DOWN at once.
+    Itself,
+    /// It is a mainstay that reaches no engine without this one: DOWN at once.
+    DeadEnd,
 }
 
 /// One attempt to make a starting engine answer: reach its health page, and for Ollama load the model.

@@ -14,6 +14,7 @@ mod host;
 mod ids;
 pub mod incident;
 mod movement;
+mod peers;
 mod prober;
 mod settings;
 mod silence;
@@ -36,6 +37,7 @@ pub use gpu::{
 pub use host::Host;
 pub use ids::{EngineId, Moment, RunId, Ticket, TierId};
 pub use movement::{Figures, Measure, Still, moved};
+pub use peers::{InstanceId, Leads, Misled, Path, paths};
 pub use prober::{Pace, ProbeAction, ProbeEvent, ProbeState, ProbeStatus, Prober, Said};
 pub use settings::{
     Check, EngineSettings, Place, Restart, Saved, Settings, StartMode, Startup, TierSettings,

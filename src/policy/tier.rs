@@ -4,7 +4,8 @@
 //! |---|---|
 //! | HEALTHY | its last check passed within `slow`, or its engine has just become ready |
 //! | DEGRADED | the check passed, but slower; or fewer than `failures` checks failed in a row; or `failures` requests did |
-//! | DOWN | at once: engine not ready, connection refused, hang proven; `failures` checks failed; or requests and a trial |
+//! | DOWN | at once: engine not ready, connection refused, hang proven, a mainstay that leads back here; `failures` checks
+//! failed; or requests and a trial |
 //!
 //! DEGRADED keeps its place. Up again: by a passed check; where a hang or real requests made it DOWN, by a trial (`Try`),
 //! a counter that moves, or an answer that came after all, because health pages do not know. A check that timed out does
@@ -246,6 +247,8 @@ impl Tier {
         let limit = self.check.failures >= self.settings.check.failures;
         let fault = match &failure {
             CheckFailure::Refused => Some(Fault::Refused),
+            // Its own word: there is nothing that could pass by itself.
+            CheckFailure::Itself | CheckFailure::DeadEnd => Some(Fault::Checks(failure.clone())),
             CheckFailure::TimedOut | CheckFailure::Reset | CheckFailure::Status(_) => {
                 (limit || self.fault == Some(Fault::Unchecked)).then(|| Fault::Checks(failure.clone()))
             }
@@ -397,9 +400,13 @@ impl Tier {
             Fault::Refused if self.settings.place == Place::Remote => Some(Cause::Network),
             Fault::Checks(CheckFailure::TimedOut) => Some(Cause::Hang),
             Fault::Refused
-            | Fault::Checks(CheckFailure::Refused | CheckFailure::Reset | CheckFailure::Status(_)) => {
-                Some(Cause::Unknown)
-            }
+            | Fault::Checks(
+                CheckFailure::Refused
+                | CheckFailure::Reset
+                | CheckFailure::Status(_)
+                | CheckFailure::Itself
+                | CheckFailure::DeadEnd,
+            ) => Some(Cause::Unknown),
         }
     }
 
@@ -414,6 +421,9 @@ impl Tier {
             let reason = match fault {
                 Fault::Unchecked => "not checked yet".to_owned(),
                 Fault::Refused => "connection refused".to_owned(),
+                Fault::Checks(last @ (CheckFailure::Itself | CheckFailure::DeadEnd)) => {
+                    words::check_failure(last)
+                }
                 Fault::Checks(last) => {
                     let times = if self.check.failures == 1 { "check" } else { "checks" };
                     format!("{} {times} failed: {}", self.check.failures, words::check_failure(last))

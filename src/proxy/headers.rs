@@ -1,7 +1,8 @@
 //! Which header fields go from the client to an upstream, and which come back.
 use super::route::RouteTable;
 use super::veil;
-use crate::policy::TierId;
+use crate::kinds::peer;
+use crate::policy::{Misled, Path, TierId};
 use crate::redact::Redactor;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMap,
@@ -15,6 +16,8 @@ pub(super) const DEGRADED: HeaderName = HeaderName::from_static("x-mainstay-degr
 pub(super) const ATTEMPTS: HeaderName = HeaderName::from_static("x-mainstay-attempts");
 pub(super) const SKIPPED: HeaderName = HeaderName::from_static("x-mainstay-skipped");
 pub(super) const DEGRADE: HeaderName = HeaderName::from_static("x-mainstay-degrade");
+pub(super) const VIA: HeaderName = HeaderName::from_static(peer::VIA);
+pub(super) const INSTANCE: HeaderName = HeaderName::from_static(peer::INSTANCE);
 const OURS: &str = "x-mainstay-";
 
 /// Fields that belong to one connection (RFC 9110, 7.6.1).
@@ -109,6 +112,19 @@ pub(super) fn value_of(text: &str) -> HeaderValue {
     HeaderValue::try_from(plain).unwrap_or(HeaderValue::from_static("?"))
 }
 
+/// The instances of mainstay that the request went through. Several fields are one list (RFC 9110, 5.3).
+pub(super) fn via(fields: &HeaderMap) -> Result<Path, Misled> {
+    let lists: Vec<&str> = fields
+        .get_all(VIA)
+        .iter()
+        .map(|v| v.to_str().map_err(|_| Misled::Garbled))
+        .collect::<Result<_, _>>()?;
+    if lists.is_empty() {
+        return Ok(Path::default());
+    }
+    Path::parse(&lists.join(",")).ok_or(Misled::Garbled)
+}
+
 /// Does the request refuse weakened answers? `None` when what it says is neither yes nor no: taken for "allow" it would
 /// weaken answers that somebody tried to refuse.
 pub(super) fn refuses_weakened(fields: &HeaderMap) -> Option<bool> {
@@ -170,6 +186,15 @@ mod tests {
             to_client(&given, &Redactor::of_forms()),
             map(&[("content-type", "application/json"), ("retry-after", "7")])
         );
+    }
+
+    #[test]
+    fn several_lists_of_instances_are_one() {
+        let (one, two) = ("0000000000000001", "0000000000000002");
+        assert_eq!(via(&map(&[])), Ok(Path::default()));
+        let both = via(&map(&[("x-mainstay-via", one), ("x-mainstay-via", two)]));
+        assert_eq!(both.map(|path| path.to_string()), Ok(format!("{one}, {two}")));
+        assert_eq!(via(&map(&[("x-mainstay-via", "")])), Err(Misled::Garbled));
     }
 
     #[test]

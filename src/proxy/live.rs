@@ -4,7 +4,8 @@ use super::history::{History, Others};
 use super::totals::{Account, Totals};
 use super::upstream::Pool;
 use crate::clock;
-use crate::policy::{Moment, Sample, Standing};
+use crate::policy::{Leads, Moment, Sample, Standing};
+use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -19,6 +20,7 @@ pub struct Live {
     history: Mutex<History>,
     permits: Option<Arc<Semaphore>>,
     fate: watch::Sender<Fate>,
+    leads: ArcSwap<Leads>,
     pub(super) pool: Pool,
 }
 
@@ -60,8 +62,8 @@ impl Live {
     pub fn new(totals: Arc<Totals>, max_concurrent: Option<u32>) -> Arc<Self> {
         let permits = max_concurrent.filter(|&n| n > 0).map(|n| Arc::new(Semaphore::new(n as usize)));
         let (fate, _) = watch::channel(Fate { standing: Standing::Open, cut: false });
-        let (pulse, history) = (Arc::default(), Mutex::default());
-        Arc::new(Self { totals, pulse, history, permits, fate, pool: Pool::default() })
+        let (pulse, history, leads) = (Arc::default(), Mutex::default(), ArcSwap::default());
+        Arc::new(Self { totals, pulse, history, permits, fate, leads, pool: Pool::default() })
     }
 
     /// The figures that policy judges by. Requests that wait for their client to read do not make the engine look
@@ -94,6 +96,15 @@ impl Live {
     pub fn cut(&self) {
         self.fate.send_if_modified(|fate| !std::mem::replace(&mut fate.cut, true));
         self.pool.clear();
+    }
+
+    /// What its checks say is behind a remote tier.
+    pub fn set_leads(&self, leads: Leads) {
+        self.leads.store(Arc::new(leads));
+    }
+
+    pub fn leads(&self) -> Arc<Leads> {
+        self.leads.load_full()
     }
 
     pub(super) fn fate(&self) -> watch::Receiver<Fate> {

@@ -64,6 +64,7 @@ use self::client::ClientSocket;
 use self::heavy::Heavy;
 use self::shared::Shared;
 use crate::heart::Heart;
+use crate::policy::InstanceId;
 use crate::redact::Redactor;
 use arc_swap::ArcSwap;
 use std::io;
@@ -94,10 +95,12 @@ pub struct Proxy {
     driving: Arc<AtomicBool>,
 }
 
-/// Serves `listeners` on threads of its own. `reports` is the way back to the agent's loop; it is never waited for.
-/// `metrics` answers `GET /metrics`; `redactor` knows what no client may be shown of an upstream's words.
+/// Serves `listeners` on threads of its own, as the mainstay `instance`. `reports` is the way back to the agent's loop; it
+/// is never waited for. `metrics` answers `GET /metrics`; `redactor` knows what no client may be shown of an upstream's
+/// words.
 pub fn start(
     listeners: Vec<TcpListener>,
+    instance: InstanceId,
     limits: Limits,
     routes: Arc<ArcSwap<RouteTable>>,
     reports: mpsc::Sender<Report>,
@@ -113,7 +116,7 @@ pub fn start(
         .enable_all()
         .build()?;
     let places = Places::new(limits.max_connections.min(descriptors::clients_at_most()?));
-    let shared = Shared::new(limits, Heavy::start()?, routes, reports, metrics, redactor);
+    let shared = Shared::new(instance, limits, Heavy::start()?, routes, reports, metrics, redactor);
     let (stop, stopped) = watch::channel(false);
     {
         let _here = runtime.enter();

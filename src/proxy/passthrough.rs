@@ -16,7 +16,7 @@ use super::wording::put_upstream_fields;
 use super::{headers, upload};
 use crate::clock;
 use crate::kinds::Api;
-use crate::policy::{Moment, Standing, TierId};
+use crate::policy::{Moment, Path, Standing, TierId};
 use bytes::Bytes;
 use http::HeaderValue;
 use http::request::Parts;
@@ -53,6 +53,15 @@ struct Unsent {
     upload: Upload,
 }
 
+/// By what an upstream knows the request.
+#[derive(Clone, Copy)]
+struct Sender<'r> {
+    request_id: &'r HeaderValue,
+    fingerprint: Fingerprint,
+    /// The mainstays that it went through, this one last.
+    via: &'r Path,
+}
+
 /// How asking one tier ended without an answer.
 enum Unanswered {
     /// The next tier may be asked. Without a loss the tier's run was ended.
@@ -66,6 +75,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     request_id: &HeaderValue,
     at: Moment,
+    via: &Path,
 ) -> Response<ReplyBody> {
     let max = shared.limits.max_body;
     let mut deadline = Box::pin(tokio::time::sleep((at + shared.limits.request_timeout).since(clock::now())));
@@ -90,7 +100,7 @@ pub(super) async fn answer(
     let mut losses: Vec<(TierId, Why)> = Vec::new();
     let mut overload = None;
     let mut left: Option<Account> = None;
-    for route in candidates(&table, refuses) {
+    for route in candidates(&table, refuses, via) {
         let Some(mut attempt) = Attempt::begin(route, true) else {
             overload.get_or_insert(Refusal::Full);
             continue;
@@ -100,7 +110,7 @@ pub(super) async fn answer(
         }
         let fault = ClientFault::default();
         let asked = tokio::select! {
-            asked = ask(shared, &mut attempt, route, unsent, (request_id, fingerprint), &fault) => asked,
+            asked = ask(shared, &mut attempt, route, unsent, Sender { request_id, fingerprint, via }, &fault) => asked,
             () = deadline.as_mut() => {
                 attempt.account.settle(End::Refused);
                 return OwnError::lost_on_the_way(&route.name, "no answer in time").into_response();
@@ -130,8 +140,12 @@ pub(super) async fn answer(
 
 /// The tiers that may have the path and are open, best first. One that is leaving is DOWN, and gets nothing new. Nothing is
 /// capped here, but a tier whose other answers are weakened is none for a client that refuses such.
-fn candidates(table: &RouteTable, refuses: bool) -> impl Iterator<Item = &TierRoute> {
-    open(table).filter(move |route| !refuses || route.degrade.is_none())
+fn candidates<'t>(
+    table: &'t RouteTable,
+    refuses: bool,
+    via: &'t Path,
+) -> impl Iterator<Item = &'t TierRoute> {
+    open(table).filter(move |route| (!refuses || route.degrade.is_none()) && !route.leads_back(via))
 }
 
 fn open(table: &RouteTable) -> impl Iterator<Item = &TierRoute> {
@@ -166,7 +180,7 @@ async fn ask(
     attempt: &mut Attempt,
     route: &TierRoute,
     unsent: Box<Unsent>,
-    (request_id, request): (&HeaderValue, Fingerprint),
+    sender: Sender<'_>,
     fault: &ClientFault,
 ) -> Result<Head, Unanswered> {
     let max = shared.limits.max_body;
@@ -181,7 +195,7 @@ async fn ask(
                 let stall = shared.limits.body_stall;
                 let (body, memory) = upload.outgoing(&route.model, max, stall, fault.clone(), heavy).await;
                 _lease = memory;
-                match rewritten(head, body, route, attempt, request_id) {
+                match rewritten(head, body, route, attempt, sender) {
                     Some(request) => attempt.send(request),
                     None => return Err(sent(route, "its address makes no URL")),
                 }
@@ -201,7 +215,7 @@ async fn ask(
         }
         // A run that is ended on purpose has not failed, nor one that could not be reached for want of a socket.
         if !matches!(lost, None | Some(Lost::Shortage(_))) {
-            attempt.live.failed(request, attempt.began, false);
+            attempt.live.failed(sender.fingerprint, attempt.began, false);
         }
         if lost == Some(Lost::Refused) {
             let _ = shared.reports.try_send(Report::Refused { tier: attempt.tier, run: attempt.run });
@@ -227,7 +241,7 @@ fn rewritten(
     body: Outgoing,
     route: &TierRoute,
     attempt: &Attempt,
-    request_id: &HeaderValue,
+    Sender { request_id, via, .. }: Sender<'_>,
 ) -> Option<Request<Outgoing>> {
     let to = attempt.upstream();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
@@ -235,7 +249,7 @@ fn rewritten(
     *request.method_mut() = head.method;
     *request.uri_mut() = format!("{}{path}", to.base_path).parse().ok()?;
     *request.headers_mut() = headers::to_upstream(&head.headers);
-    put_upstream_fields(request.headers_mut(), route.kind, to, request_id)?;
+    put_upstream_fields(request.headers_mut(), route.kind, to, request_id, via)?;
     Some(request)
 }
 

@@ -4,7 +4,7 @@ use super::history::Others;
 use super::marks::Marks;
 use super::route::{RouteTable, TierRoute};
 use crate::kinds::{self, Endpoint, Kind};
-use crate::policy::{Standing, TierId};
+use crate::policy::{Path, Standing, TierId};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub(super) struct Ask {
     pub model: Option<String>,
     /// `x-mainstay-degrade: refuse`
     pub refuses_weakened: bool,
+    /// The mainstays that it went through, this one last.
+    pub via: Path,
     pub body: Arc<Value>,
     /// Tells it from other requests.
     pub fingerprint: Fingerprint,
@@ -55,8 +57,12 @@ pub(super) enum NoTier {
     NobodyCarries(Vec<(TierId, String)>),
     /// Only weakened answers are to be had, and the client refuses them.
     OnlyWeakened,
-    AllDown,
+    /// `lead_back`: those of them that are open, and would bring the request back to where it was.
+    AllDown { lead_back: Vec<TierId> },
 }
+
+/// Why a tier is passed over that is a mainstay itself.
+pub(super) const LEADS_BACK: &str = "leads back to a mainstay that the request came through";
 
 /// The plan for `ask`. It may be made again while the request runs: tiers come and go.
 pub(super) fn plan(table: &RouteTable, ask: &Ask) -> Plan {
@@ -65,6 +71,10 @@ pub(super) fn plan(table: &RouteTable, ask: &Ask) -> Plan {
     for route in table.tiers.iter().take(ranks) {
         let standing = route.standing_now();
         if standing == Standing::Closed || (ask.refuses_weakened && weakens(route, ask)) {
+            continue;
+        }
+        if route.leads_back(&ask.via) {
+            plan.skipped.push((route.tier, LEADS_BACK.to_owned()));
             continue;
         }
         match kinds::carries(route.kind.api(), ask.endpoint, &ask.body) {
@@ -86,7 +96,12 @@ pub(super) fn why_none(table: &RouteTable, ask: &Ask) -> NoTier {
         && table.tiers.iter().any(|route| {
             weakens(route, ask) && route.standing_now() == Standing::Open && cannot(route).is_none()
         });
-    if only_weakened { NoTier::OnlyWeakened } else { NoTier::AllDown }
+    if only_weakened {
+        return NoTier::OnlyWeakened;
+    }
+    let lead_back = table.tiers.iter().filter(|route| route.standing_now() != Standing::Closed);
+    let lead_back = lead_back.filter(|route| route.leads_back(&ask.via)).map(|route| route.tier).collect();
+    NoTier::AllDown { lead_back }
 }
 
 /// A name that leads nowhere, if the request has one.
@@ -123,7 +138,8 @@ fn candidate(route: &TierRoute, standing: Standing, ask: &Ask) -> Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::Degrade;
+    use crate::kinds::{Api, Degrade};
+    use crate::policy::Leads;
     use crate::proxy::{Live, Upstream};
     use serde_json::json;
 
@@ -158,6 +174,7 @@ mod tests {
             streaming: false,
             model: None,
             refuses_weakened: false,
+            via: Path::default(),
             body: body.into(),
             fingerprint,
         }
@@ -216,10 +233,25 @@ mod tests {
         check(&both, &with_tools(), &[1], &[0]);
         let closed = table(vec![route(0, Kind::Ollama, Closed), route(1, Kind::Vllm, Closed)]);
         check(&closed, &with_tools(), &[], &[]);
-        assert_eq!(why_none(&closed, &with_tools()), NoTier::AllDown);
+        assert_eq!(why_none(&closed, &with_tools()), NoTier::AllDown { lead_back: vec![] });
         let nobody = table(vec![route(0, Kind::Ollama, Closed)]);
         assert!(matches!(why_none(&nobody, &with_tools()), NoTier::NobodyCarries(_)));
-        assert_eq!(why_none(&table(vec![]), &with_tools()), NoTier::AllDown);
+        assert_eq!(why_none(&table(vec![]), &with_tools()), NoTier::AllDown { lead_back: vec![] });
+    }
+
+    #[test]
+    fn a_mainstay_that_leads_back_is_skipped() {
+        let tiers: Vec<_> = (0..2).map(|rank| route(rank, Kind::Remote(Api::OpenAi), Open)).collect();
+        let ids = |text: &str| Path::parse(text).expect("a path");
+        let (came, other) = (ids("00000000000000aa, 00000000000000bb"), ids("00000000000000cc"));
+        tiers[0].live.set_leads(Leads::Peer(vec![came.clone()]));
+        tiers[1].live.set_leads(Leads::Peer(vec![came.clone(), other]));
+        let table = table(tiers);
+        check(&table, &plain(), &[0, 1], &[]);
+        check(&table, &Ask { via: came.clone(), ..plain() }, &[1], &[0]);
+        let only = RouteTable { tiers: table.tiers[..1].to_vec(), ..RouteTable::default() };
+        let none = why_none(&only, &Ask { via: came, ..plain() });
+        assert_eq!(none, NoTier::AllDown { lead_back: vec![TierId(0)] });
     }
 
     #[test]

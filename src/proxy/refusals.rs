@@ -36,6 +36,7 @@ codes! {
     InvalidHost = "invalid_host";
     OriginNotAllowed = "origin_not_allowed";
     UnsupportedMediaType = "unsupported_media_type";
+    Loop = "loop";
 }
 
 /// How many requests got each of them, since the agent began.

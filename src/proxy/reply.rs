@@ -4,11 +4,12 @@ use super::exchange::{Refusal, Why};
 use super::intake::Unread;
 use super::limits::OVERLOAD_RETRY_AFTER;
 use super::origin::Objection;
-use super::plan::NoTier;
+use super::plan::{LEADS_BACK, NoTier};
 use super::refusals::Code;
 use super::route::{RouteTable, TierRoute};
 use super::shared::Shared;
-use crate::policy::{Standing, TierId};
+use crate::kinds::peer;
+use crate::policy::{self, Misled, Path, Standing, TierId};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
@@ -47,6 +48,26 @@ impl OwnError {
 
     pub fn bad_degrade() -> Self {
         Self::invalid("x-mainstay-degrade", "x-mainstay-degrade is neither refuse nor allow")
+    }
+
+    /// The request went through other mainstays, and not as it should.
+    pub fn misled(why: Misled) -> Self {
+        let status = StatusCode::LOOP_DETECTED;
+        match why {
+            Misled::Loop => Self::new(
+                status,
+                Code::Loop,
+                "The request came back to a mainstay that it went through before: it went in a circle, and no \
+                 mainstay of that circle has an engine that can answer. If the `url` of a remote tier leads to \
+                 this host itself, change it; else start an engine",
+            ),
+            Misled::TooLong => Self::new(
+                status,
+                Code::Loop,
+                "The request went through too many mainstays: let remote tiers name hosts that have engines",
+            ),
+            Misled::Garbled => Self::invalid(peer::VIA, "x-mainstay-via is no list of mainstay instances"),
+        }
     }
 
     pub fn not_found(path: &str) -> Self {
@@ -161,7 +182,10 @@ impl OwnError {
                 let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::OnlyDegradedTiers, message);
                 error.retry_after(shared.retry_after(table))
             }
-            NoTier::AllDown => Self::all_down(&[], table, shared),
+            NoTier::AllDown { lead_back } => {
+                let losses: Vec<_> = lead_back.into_iter().map(|tier| (tier, LEADS_BACK.into())).collect();
+                Self::all_down(&losses, table, shared)
+            }
         }
     }
 
@@ -251,11 +275,22 @@ fn json_response(status: StatusCode, body: &Value) -> Response<ReplyBody> {
     response
 }
 
-/// `GET /health`: 200 while any tier takes requests.
-pub(super) fn health(table: &RouteTable, shared: &Shared) -> Response<ReplyBody> {
-    match table.tiers.iter().find(|route| route.standing_now() == Standing::Open) {
-        Some(route) => json_response(StatusCode::OK, &json!({"status": "ok", "tier": route.name})),
-        None => OwnError::all_down(&[], table, shared).into_response(),
+/// `GET /health`: 200 while any tier takes requests. Asked by another mainstay it tells only of what does not lead back
+/// there, and on which paths.
+pub(super) fn health(table: &RouteTable, shared: &Shared, via: &Path) -> Response<ReplyBody> {
+    let open = table.tiers.iter().filter(|route| route.standing_now() == Standing::Open);
+    let open: Vec<_> = open.map(|route| (route, route.live.leads())).collect();
+    let paths = policy::paths(shared.instance, open.iter().map(|(_, leads)| &**leads), via);
+    let serving = open.iter().find(|(_, leads)| !leads.is_dead_end() && !leads.leads_back(via));
+    match serving {
+        Some((route, _)) if !paths.is_empty() => {
+            let mut body = json!({"status": "ok", "tier": route.name});
+            if !via.is_empty() {
+                body[peer::PATHS] = paths.iter().map(Path::to_string).collect();
+            }
+            json_response(StatusCode::OK, &body)
+        }
+        Some(_) | None => OwnError::all_down(&[], table, shared).into_response(),
     }
 }
 

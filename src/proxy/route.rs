@@ -1,7 +1,7 @@
 //! The route table: an immutable picture of the chain, made by the agent, borrowed by every request.
 use super::live::Live;
 use crate::kinds::{Degrade, Kind};
-use crate::policy::{Retry, RunId, Standing, TierId};
+use crate::policy::{Path, Retry, RunId, Standing, TierId};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,6 +103,11 @@ impl RouteTable {
 }
 
 impl TierRoute {
+    /// The tier is a mainstay that would bring a request back to where it was.
+    pub(super) fn leads_back(&self, via: &Path) -> bool {
+        self.live.leads().leads_back(via)
+    }
+
     /// The stricter of what the table says and what the run has learned since. Nothing that has no address is open.
     pub(super) fn standing_now(&self) -> Standing {
         let fate = self.live.fate_now();

@@ -11,7 +11,7 @@ use super::shared::{OpenRequest, Shared, request_id};
 use super::{cors, headers, passthrough};
 use crate::clock;
 use crate::kinds::{Endpoint, paths};
-use crate::policy::Moment;
+use crate::policy::{Moment, Path};
 use http::{HeaderMap, HeaderValue, Method};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -24,6 +24,7 @@ pub(super) async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) 
     let at = clock::now();
     let open = OpenRequest::new(&shared);
     let id = request_id(request.headers().get(headers::REQUEST_ID), &shared);
+    let from_peer = request.headers().contains_key(headers::VIA);
     respell(&mut request);
     let doors = Doors { origins: &shared.limits.cors_origins, hosts: &shared.limits.hosts };
     let (page, mut response) = match origin::admit(&request, &doors) {
@@ -45,6 +46,10 @@ pub(super) async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) 
     };
     note_refusal(&shared, &response, &id);
     response.headers_mut().insert(headers::REQUEST_ID, id);
+    if from_peer {
+        let instance = shared.instance.to_string();
+        response.headers_mut().insert(headers::INSTANCE, headers::value_of(&instance));
+    }
     if let Some(page) = page {
         cors::allow(response.headers_mut(), page);
     }
@@ -79,6 +84,10 @@ async fn routed(
     id: &HeaderValue,
     at: Moment,
 ) -> Response<ReplyBody> {
+    let via = match arrived(shared, request.headers()) {
+        Ok(via) => via,
+        Err(error) => return error.into_response(),
+    };
     let path = request.uri().path();
     let method = request.method();
     let is_read = method == Method::GET || method == Method::HEAD;
@@ -86,10 +95,10 @@ async fn routed(
         if method != Method::POST {
             return OwnError::wrong_method(method, path).into_response();
         }
-        return inference(shared, endpoint, request, id, at).await;
+        return inference(shared, endpoint, request, id, at, via.onward).await;
     }
     match path {
-        "/health" if is_read => reply::health(&shared.routes.load(), shared),
+        "/health" if is_read => reply::health(&shared.routes.load(), shared, &via.before),
         "/v1/models" if is_read => reply::models(&shared.routes.load()),
         _ if path.starts_with(paths::MODEL_PATH) && is_read => {
             reply::model(&shared.routes.load(), &path[paths::MODEL_PATH.len()..])
@@ -103,8 +112,21 @@ async fn routed(
         _ if intake::is_announced_too_large(request.headers(), shared.limits.max_body) => {
             OwnError::too_large(shared.limits.max_body).into_response()
         }
-        _ => passthrough::answer(shared, request, id, at).await,
+        _ => passthrough::answer(shared, request, id, at, &via.onward).await,
     }
+}
+
+/// The mainstays that a request went through, without this one and with it.
+struct Via {
+    before: Path,
+    onward: Path,
+}
+
+/// A request that was here before is refused, whatever it asks for.
+fn arrived(shared: &Shared, fields: &HeaderMap) -> Result<Via, OwnError> {
+    let before = headers::via(fields).map_err(OwnError::misled)?;
+    let onward = before.clone().onward(shared.instance).map_err(OwnError::misled)?;
+    Ok(Via { before, onward })
 }
 
 /// The configuration refuses paths that change an engine; were one listed all the same, it still cannot be reached.
@@ -118,6 +140,7 @@ async fn inference(
     request: Request<Incoming>,
     id: &HeaderValue,
     at: Moment,
+    via: Path,
 ) -> Response<ReplyBody> {
     let max = shared.limits.max_body;
     let (head, body) = request.into_parts();
@@ -133,7 +156,7 @@ async fn inference(
         Ok(Ok(read)) => read,
     };
     let fingerprint = Fingerprint::of(&shared.keys, endpoint, &body);
-    let ask = match ask(endpoint, &head.headers, body, fingerprint) {
+    let ask = match ask(endpoint, &head.headers, body, fingerprint, via) {
         Ok(ask) => ask,
         Err(error) => return error.into_response(),
     };
@@ -147,6 +170,7 @@ fn ask(
     fields: &HeaderMap,
     body: Arc<Value>,
     fingerprint: Fingerprint,
+    via: Path,
 ) -> Result<Ask, OwnError> {
     let model = match body.get("model") {
         None | Some(Value::Null) => None,
@@ -159,7 +183,7 @@ fn ask(
         Some(_) => return Err(OwnError::invalid("stream", "stream is neither true nor false")),
     };
     let refuses_weakened = headers::refuses_weakened(fields).ok_or_else(OwnError::bad_degrade)?;
-    Ok(Ask { endpoint, streaming, model, refuses_weakened, body, fingerprint })
+    Ok(Ask { endpoint, streaming, model, refuses_weakened, via, body, fingerprint })
 }
 
 /// What is said to a client above `max_connections`.
@@ -178,7 +202,7 @@ mod tests {
         if let Some(value) = refuse {
             fields.insert(headers::DEGRADE, HeaderValue::from_static(value));
         }
-        let asked = ask(Endpoint::Chat, &fields, body.clone().into(), Fingerprint(0));
+        let asked = ask(Endpoint::Chat, &fields, body.clone().into(), Fingerprint(0), Path::default());
         let asked =
             asked.as_ref().map(|a| (a.model.as_deref(), a.streaming, a.refuses_weakened)).map_err(|_| ());
         assert_eq!(asked, expected, "{body} {refuse:?}");

@@ -10,7 +10,7 @@ use super::route::RouteTable;
 use super::times::Times;
 use crate::clock;
 use crate::heart::Heart;
-use crate::policy::{Retry, RunId, TierId};
+use crate::policy::{InstanceId, Retry, RunId, TierId};
 use crate::redact::Redactor;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -35,6 +35,8 @@ pub enum Report {
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// This process, among mainstays.
+    pub instance: InstanceId,
     pub limits: Limits,
     pub routes: Arc<ArcSwap<RouteTable>>,
     pub reports: mpsc::Sender<Report>,
@@ -59,6 +61,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub fn new(
+        instance: InstanceId,
         limits: Limits,
         heavy: Heavy,
         routes: Arc<ArcSwap<RouteTable>>,
@@ -67,6 +70,7 @@ impl Shared {
         redactor: Arc<Redactor>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            instance,
             budget: Budget::new(limits.replay_memory, limits.max_body, heavy),
             held_answers: Arc::new(Pool::new(limits.held_answers)),
             limits,

@@ -4,6 +4,7 @@ use super::outgoing::Outgoing;
 use super::plan::Ask;
 use super::route::{TierRoute, Upstream};
 use crate::kinds::{Api, Kind, degrade, ollama};
+use crate::policy::Path;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::Request;
@@ -36,7 +37,7 @@ pub(super) fn request(
     let headers = request.headers_mut();
     *headers = fields.clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    put_upstream_fields(headers, route.kind, to, request_id)?;
+    put_upstream_fields(headers, route.kind, to, request_id, &ask.via)?;
     Some(request)
 }
 
@@ -46,6 +47,7 @@ pub(super) fn put_upstream_fields(
     kind: Kind,
     to: &Upstream,
     request_id: &HeaderValue,
+    via: &Path,
 ) -> Option<()> {
     // A local Ollama refuses names that it does not know.
     let host = match kind {
@@ -54,6 +56,9 @@ pub(super) fn put_upstream_fields(
     };
     headers.insert(HOST, HeaderValue::try_from(host).ok()?);
     headers.insert(headers::REQUEST_ID, request_id.clone());
+    if !kind.is_local() {
+        headers.insert(headers::VIA, headers::value_of(&via.to_string()));
+    }
     if let Some(key) = &to.api_key {
         let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
         value.set_sensitive(true);

@@ -26,6 +26,7 @@ pub fn status(serving: Option<&str>) -> wire::Status {
         name: name.to_owned(),
         rank,
         engine: "llama-server".to_owned(),
+        mainstay: false,
         model: Some("m".to_owned()),
         url: None,
         health: wire::Health::Healthy,

@@ -115,7 +115,8 @@ fn advice(tier: &Tier, process: &Process) -> Option<String> {
 fn what_it_is(tier: &Tier) -> String {
     let model = tier.model.as_ref().map_or_else(String::new, |model| format!(" {model}"));
     let url = tier.url.as_ref().map_or_else(String::new, |url| format!(" at {url}"));
-    format!("{}{model}{url}", tier.engine)
+    let peer = if tier.mainstay { " (mainstay)" } else { "" };
+    format!("{}{peer}{model}{url}", tier.engine)
 }
 
 fn why(tier: &Tier, now_ms: i64) -> String {

@@ -35,6 +35,7 @@ fn tier(name: &str, rank: u16, process: Option<Process>) -> Tier {
         name: name.into(),
         rank,
         engine: "vllm".into(),
+        mainstay: false,
         model: Some("m".into()),
         url: None,
         health: Health::Healthy,

@@ -1,8 +1,8 @@
 //! Why a tier takes no requests, for clients of the endpoint: phrases of a closed list. What status says of it may name
 //! hosts and hold words of an engine, which are the operator's affair.
 use super::{Fault, Tier};
-use crate::policy::EngineState;
 use crate::policy::silence::Proof;
+use crate::policy::{CheckFailure, EngineState};
 
 impl Tier {
     /// `engine`: the state of its engine; `None` for a remote tier.
@@ -24,6 +24,7 @@ impl Tier {
         match self.fault {
             Some(Fault::Unchecked) => "not checked yet",
             Some(Fault::Refused) => "connection refused",
+            Some(Fault::Checks(CheckFailure::Itself | CheckFailure::DeadEnd)) => "leads back to this host",
             Some(Fault::Checks(_)) => "its health checks fail",
             None if self.traffic.broken().is_some() => "requests fail there",
             None => "not asked",

@@ -47,7 +47,8 @@ impl Exchange {
         headers: HeaderMap,
         body: Bytes,
     ) -> Vec<Step> {
-        let why = Why::status(status, phrase(verdict), excerpt(&body));
+        let phrase = if status == 508 { "the request went in a circle" } else { phrase(verdict) };
+        let why = Why::status(status, phrase, excerpt(&body));
         let own = PassOn { tier: attempt.to.tier, status, headers, body };
         let loss = match verdict {
             Verdict::ClientError => return self.pass_on(own),

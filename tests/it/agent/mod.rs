@@ -6,6 +6,7 @@ mod faults;
 mod incidents;
 mod operator;
 mod output;
+mod peers;
 pub mod rig;
 mod secrets;
 mod starting;

@@ -1,5 +1,6 @@
 //! The data plane against scripted engines on raw sockets: what the client's bytes are, whatever the engines do.
 mod blame;
+mod circles;
 mod client;
 mod counting;
 mod cutting;
@@ -19,7 +20,7 @@ use self::client::{Answer, ask};
 use arc_swap::ArcSwap;
 use mainstay::clock;
 use mainstay::kinds::{Degrade, Kind};
-use mainstay::policy::{Retry, RunId, Standing, TierId};
+use mainstay::policy::{InstanceId, Retry, RunId, Standing, TierId};
 use mainstay::proxy::{
     self, Limits, Live, Metrics, Proxy, Report, RouteTable, Tally, TierRoute, Totals, Upstream,
 };
@@ -129,9 +130,11 @@ impl Bed {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sender, reports) = mpsc::channel(64);
+        let instance = InstanceId::new(port.into());
         let redactor = Arc::new(Redactor::new([KEY]));
         let proxy =
-            proxy::start(vec![listener], limits, routes.clone(), sender, no_metrics(), redactor).unwrap();
+            proxy::start(vec![listener], instance, limits, routes.clone(), sender, no_metrics(), redactor)
+                .unwrap();
         Self { proxy, port, routes, reports, lives }
     }
 

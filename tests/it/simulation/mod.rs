@@ -3,6 +3,7 @@
 mod checker;
 mod dice;
 mod fake;
+mod peers;
 mod saboteur;
 mod scribe;
 mod world;

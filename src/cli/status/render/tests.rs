@@ -34,6 +34,7 @@ fn tier(name: &str, health: Health, reason: &str, process: Option<Process>) -> T
         name: name.to_owned(),
         rank: 0,
         engine: if process.is_some() { "llama-server" } else { "remote" }.to_owned(),
+        mainstay: false,
         model: Some("small.gguf".to_owned()),
         url: None,
         health,
@@ -98,7 +99,7 @@ fn a_host_on_which_all_is_well() {
         url: Some("http://127.0.0.1:20017".to_owned()),
         ..tier("primary", Health::Healthy, "answered in 12 ms", Some(ready))
     };
-    let cpu = tier("cpu", Health::Healthy, "answered in 1 ms", None);
+    let cpu = Tier { mainstay: true, ..tier("cpu", Health::Healthy, "answered in 1 ms", None) };
     insta::assert_snapshot!(render(&status(Some("primary"), vec![primary, cpu]), NOW, 80, false), @r"
     ● mainstay 0.1.0: primary serves
         Agent: serving, pid 4711, up 2h 3min, watchdog 30s
@@ -112,7 +113,7 @@ fn a_host_on_which_all_is_well() {
         vllm small.gguf at http://127.0.0.1:20017
         pid 4720, run 3, 3.0 GiB, CPU 1h 6min
     ● cpu      healthy   -         5s           3       118      1    1
-        remote small.gguf
+        remote (mainstay) small.gguf
     ");
 }
 
