@@ -12,7 +12,7 @@ use crate::control::wire::{self, AgentState};
 use crate::gpu;
 use crate::kinds::Height;
 use crate::policy::{EngineState, HostState, HostStatus, Leads, TierStatus};
-use crate::proxy::{Failovers, Live, Proxy, Totals};
+use crate::proxy::{Code, Failovers, Live, Proxy, Totals};
 use crate::redact::Redactor;
 use crate::systemd::{Notifier, status_text};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -194,6 +194,7 @@ impl Picture {
         };
         wire::Agent {
             panics: self.proxy.panics(),
+            poison_refused: self.proxy.refusals().of(Code::PoisonRequest),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started: clock::rfc3339(identity.started_ms),

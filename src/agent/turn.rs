@@ -181,6 +181,7 @@ impl Agent {
     /// A state change: event, log line, and what incidents make of it.
     fn tell(&mut self, told: &Notice) {
         let event = self.announce(notice::event(told, self.world.names()));
+        self.look_for_poison(told);
         if matches!(told, Notice::Operator { .. }) {
             self.operator_seq = event.seq;
         }
@@ -188,6 +189,21 @@ impl Agent {
         let felt = felt(&self.world, &self.proxy);
         let around = Around { world: &self.world, felt: &felt };
         self.recorder.hear(clock::now(), told, &event, around);
+    }
+
+    /// An engine died of what may have been a request: those that were there are noted.
+    fn look_for_poison(&mut self, told: &Notice) {
+        let Notice::Exit { run, ending } = told else { return };
+        let Some(tier) = self.world.engines.get(usize::from(run.engine.0)).copied() else { return };
+        let seat = self.world.seat_of(*run).filter(|_| ending.cause.may_be_of_a_request());
+        let Some(live) = seat.map(|seat| Arc::clone(&seat.live)) else { return };
+        let refused = self.proxy.died(tier, &live);
+        if refused > 0 {
+            let requests = if refused == 1 { "1 request was" } else { &format!("{refused} requests were") };
+            let text = format!("{requests} at two engines when they died; refused for an hour with 422");
+            let tier = self.world.names.get(usize::from(tier.0)).cloned();
+            self.announce(Event { kind: "poison".to_owned(), tier, text, ..Event::default() });
+        }
     }
 
     /// Numbers an event, and shows it to whoever follows; the clerk writes it down.

@@ -76,6 +76,9 @@ pub struct Agent {
     /// Connections of clients that ended in a defect of ours.
     #[serde(default)]
     pub panics: u64,
+    /// Requests that were refused because two engines had died while they were at them.
+    #[serde(default)]
+    pub poison_refused: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,6 +24,45 @@ macro_rules! causes {
     };
 }
 
+impl Cause {
+    /// May a request have brought this end about? Not what comes from the machine, from other processes or from people.
+    pub const fn may_be_of_a_request(self) -> bool {
+        match self {
+            Self::GpuOom
+            | Self::KvCacheTooSmall
+            | Self::ContextTooSmall
+            | Self::ModelUnsupported
+            | Self::GpuUnsupported
+            | Self::CudaFault
+            | Self::EngineBug
+            | Self::None
+            | Self::Unknown => true,
+            Self::Asked
+            | Self::KilledFromOutside
+            | Self::HostOom
+            | Self::ShmFull
+            | Self::DiskFull
+            | Self::ModelMissing
+            | Self::ModelCorrupt
+            | Self::AuthGated
+            | Self::BadArgument
+            | Self::PortInUse
+            | Self::Permission
+            | Self::Network
+            | Self::BrokenInstall
+            | Self::DriverMissing
+            | Self::DriverTooOld
+            | Self::NoGpu
+            | Self::CpuFallback
+            | Self::GpuHwFault
+            | Self::GpuInitFailed
+            | Self::Thermal
+            | Self::Nccl
+            | Self::Hang => false,
+        }
+    }
+}
+
 causes! {
     Asked = "asked", "stopped by mainstay or through it";
     KilledFromOutside = "killed-from-outside", "a signal of somebody else, and nothing in the log explains it";

@@ -203,9 +203,7 @@ impl Tier {
                 self.check.failures = 0;
                 self.last_failure = None;
                 self.slow = latency > self.settings.check.slow;
-                match self.fault {
-                    Some(Fault::Unchecked | Fault::Refused | Fault::Checks(_)) | None => self.fault = None,
-                }
+                self.fault = None;
             }
             Checked::Failed(CheckFailure::TimedOut) if self.is_busy(turn) => {}
             Checked::Failed(failure) => self.failed(failure),

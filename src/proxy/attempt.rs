@@ -1,5 +1,6 @@
 //! One request at one tier: connecting, asking, reading; and learning at once when the tier is to be left.
 use super::exchange::{Input, Lost};
+use super::fingerprint::Fingerprint;
 use super::live::{Fate, Live, Visit};
 use super::outgoing::Outgoing;
 use super::route::{TierRoute, Upstream};
@@ -13,6 +14,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::sync::watch;
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -27,7 +29,7 @@ pub(super) struct Attempt {
     /// When it began; for the failover time of a refused connection.
     pub began: Moment,
     upstream: Upstream,
-    connect: std::time::Duration,
+    connect: Duration,
     fate: Pending<Option<(watch::Receiver<Fate>, Fate)>>,
     phase: Phase,
 }
@@ -61,10 +63,16 @@ impl fmt::Debug for Attempt {
 }
 
 impl Attempt {
-    /// Begins at `route`, if it takes one more request; over an idle connection unless `fresh`.
-    pub fn begin(route: &TierRoute, fresh: bool) -> Option<Self> {
+    /// Begins at `route`, if it takes one more request; over an idle connection unless `fresh`. After a `pause` the
+    /// connection is a fresh one. `request` tells it from others, where that is known.
+    pub fn begin(
+        route: &TierRoute,
+        request: Option<Fingerprint>,
+        fresh: bool,
+        pause: Option<Duration>,
+    ) -> Option<Self> {
         let upstream = route.upstream.clone()?;
-        let (visit, account) = route.live.enter()?;
+        let (visit, account) = route.live.enter(request)?;
         let mut fate = route.live.fate();
         if *fate.borrow() != (Fate { standing: Standing::Open, cut: false }) {
             // It changed between the choice and now.
@@ -82,7 +90,10 @@ impl Attempt {
             fate: Box::pin(changed(fate)),
             phase: Phase::Spent,
         };
-        attempt.connect(fresh);
+        match pause {
+            None => attempt.connect(fresh),
+            Some(pause) => attempt.open(pause),
+        }
         Some(attempt)
     }
 
@@ -92,9 +103,17 @@ impl Attempt {
             self.phase = Phase::Connected(connection);
             return;
         }
+        self.open(Duration::ZERO);
+    }
+
+    fn open(&mut self, pause: Duration) {
         let (upstream, live, limit) = (self.upstream.clone(), self.live.clone(), self.connect);
-        self.phase =
-            Phase::Connecting(Box::pin(async move { Connection::open(&upstream, &live, limit).await }));
+        self.phase = Phase::Connecting(Box::pin(async move {
+            if pause > Duration::ZERO {
+                tokio::time::sleep(pause).await;
+            }
+            Connection::open(&upstream, &live, limit).await
+        }));
     }
 
     pub fn upstream(&self) -> &Upstream {
@@ -193,7 +212,13 @@ impl Attempt {
 
     /// The end of a connection, unless we ended it ourselves: the news of the cut may come after its effect.
     fn lost(&self, input: Input) -> Input {
-        if self.live.fate_now().cut { Input::Cut } else { input }
+        if self.live.fate_now().cut {
+            return Input::Cut;
+        }
+        if matches!(input, Input::Broken | Input::Lost(Lost::Reset | Lost::Stale)) {
+            self.visit.lost();
+        }
+        input
     }
 
     fn read(&mut self, cx: &mut Context<'_>, connection: Connection, mut body: Incoming) -> Poll<Input> {

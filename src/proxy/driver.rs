@@ -68,6 +68,8 @@ pub(super) struct Driver {
     committed: bool,
     /// The client has a piece of the answer to read.
     handed: bool,
+    /// Connections to engines of ours that ended under it.
+    ends: u32,
 }
 
 /// What is told of an attempt.
@@ -101,6 +103,10 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
     let table = shared.routes.load_full();
     // In this order: what is declared first is dropped last, and with the lease goes a large body.
     let Arrived { lease, ask, fields, request_id, at } = arrived;
+    let refused = shared.suspects().refused_until(ask.fingerprint, clock::now());
+    if let Some(until) = refused {
+        return OwnError::poison(until).into_response();
+    }
     if !shared.limits.any_model
         && let Some(unknown) = plan::unknown_model(&table, &ask)
     {
@@ -146,6 +152,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
         out: VecDeque::new(),
         committed: false,
         handed: false,
+        ends: 0,
     });
     let first = driver.exchange.begin(clock::now());
     driver.perform(first);
@@ -335,6 +342,8 @@ impl Driver {
             (Input::Lost(Lost::Refused), Some(attempt)) => attempt.began,
             _ => now,
         };
+        let is_end = matches!(input, Input::Cut | Input::Broken | Input::Lost(Lost::Reset));
+        self.ends += u32::from(is_end && self.attempt.as_ref().is_some_and(|attempt| attempt.run.is_some()));
         self.look_around(&input);
         let steps = self.exchange.on(now, input);
         if steps.iter().any(|step| matches!(step, Step::Tell(_, Outcome::MovedOn))) {
@@ -433,6 +442,7 @@ impl Driver {
             Outcome::Answered => {
                 live.succeeded(request, began, good);
                 account.settle(answered);
+                self.shared.suspects().answered(request, tier, began);
             }
             Outcome::Cut => account.settle(End::Cut),
         }

@@ -133,6 +133,8 @@ pub(super) enum Refusal {
     /// This host has no descriptor or port left to reach the tiers.
     Shortage,
     TimedOut,
+    /// It was there when two engines died: refused until then.
+    Poison(Moment),
 }
 
 /// What a request did at one tier.

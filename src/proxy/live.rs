@@ -1,6 +1,7 @@
 //! The only mutable state that control plane and data plane share: one [`Live`] per tier and run.
 use super::fingerprint::Fingerprint;
 use super::history::{History, Others};
+use super::suspects::Present;
 use super::totals::{Account, Totals};
 use super::upstream::Pool;
 use crate::clock;
@@ -41,6 +42,7 @@ pub(super) struct Pulse {
     /// Of those in flight: waiting for their client to read. That is no silence of the engine.
     stalled: AtomicU32,
     answered: AtomicU64,
+    present: Mutex<Present>,
 }
 
 impl Pulse {
@@ -49,6 +51,11 @@ impl Pulse {
         let now = clock::now().as_nanos();
         self.last_progress.fetch_max(now, Relaxed);
         self.last_byte.fetch_max(now, Relaxed);
+    }
+
+    /// Held for a few instructions, twice per request.
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The engine is waited for from now on: the first request in flight begins, or a client reads again. No byte came.
@@ -94,6 +101,7 @@ impl Live {
 
     /// Closes every upstream connection of this run now, in use or idle, and lets none be opened. Final.
     pub fn cut(&self) {
+        self.pulse.present().all_lost(clock::now());
         self.fate.send_if_modified(|fate| !std::mem::replace(&mut fate.cut, true));
         self.pool.clear();
     }
@@ -120,7 +128,8 @@ impl Live {
     }
 
     /// Counts a request in, for as long as the visit is not dropped; `None` when `max_concurrent` are in already.
-    pub(super) fn enter(&self) -> Option<(Visit, Account)> {
+    /// `request`: what it is told by, if it is known what it asks for.
+    pub(super) fn enter(&self, request: Option<Fingerprint>) -> Option<(Visit, Account)> {
         let permit = match &self.permits {
             None => None,
             Some(permits) => Some(permits.clone().try_acquire_owned().ok()?),
@@ -129,7 +138,8 @@ impl Live {
         if pulse.in_flight.fetch_add(1, Relaxed) == 0 {
             pulse.begin();
         }
-        Some((Visit { pulse, stalled: false, _permit: permit }, Account::open(&self.totals)))
+        request.into_iter().for_each(|request| pulse.present().enter(request));
+        Some((Visit { pulse, request, stalled: false, _permit: permit }, Account::open(&self.totals)))
     }
 
     /// A one-token request of ours, sent at `sent`, was answered as a client's would be.
@@ -158,6 +168,11 @@ impl Live {
         self.history().turned_away();
     }
 
+    /// The requests that were there when the run died, just before `now`.
+    pub(super) fn at_death(&self, now: Moment) -> Vec<Fingerprint> {
+        self.pulse.present().at_death(now)
+    }
+
     pub(super) fn others_than(&self, request: Fingerprint) -> Others {
         self.history().others_than(request)
     }
@@ -172,11 +187,17 @@ impl Live {
 #[derive(Debug)]
 pub(super) struct Visit {
     pulse: Arc<Pulse>,
+    request: Option<Fingerprint>,
     stalled: bool,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Visit {
+    /// The connection ended before the answer did.
+    pub fn lost(&self) {
+        self.request.into_iter().for_each(|request| self.pulse.present().lost(request, clock::now()));
+    }
+
     /// Whether the request waits for its client to read, rather than for the engine.
     pub fn set_stalled(&mut self, stalled: bool) {
         if self.stalled == stalled {
@@ -198,6 +219,7 @@ impl Drop for Visit {
             self.pulse.stalled.fetch_sub(1, Relaxed);
         }
         self.pulse.in_flight.fetch_sub(1, Relaxed);
+        self.request.into_iter().for_each(|request| self.pulse.present().leave(request));
     }
 }
 
@@ -209,22 +231,22 @@ mod tests {
     fn a_visit_counts_while_it_lasts() {
         let live = Live::new(Arc::default(), Some(1));
         assert_eq!(live.sample(), Sample::default());
-        let visit = live.enter().unwrap();
-        assert!(live.enter().is_none(), "the only permit is taken");
+        let visit = live.enter(None).unwrap();
+        assert!(live.enter(None).is_none(), "the only permit is taken");
         let sample = live.sample();
         assert_eq!(sample.in_flight, 1);
         assert!(sample.last_progress > Moment::default());
         assert_eq!(sample.last_byte, Moment::default(), "nothing has come");
         drop(visit);
         assert_eq!(live.sample().in_flight, 0);
-        assert!(live.enter().is_some());
+        assert!(live.enter(None).is_some());
         assert_eq!(live.totals.tally().requests, 2);
     }
 
     #[test]
     fn a_client_that_does_not_read_is_no_silence_of_the_engine() {
         let live = Live::new(Arc::default(), None);
-        let ((mut slow, _), (waiting, _)) = (live.enter().unwrap(), live.enter().unwrap());
+        let ((mut slow, _), (waiting, _)) = (live.enter(None).unwrap(), live.enter(None).unwrap());
         let before = live.sample().last_progress;
         slow.set_stalled(true);
         assert_eq!(live.sample().last_progress, before, "the other one still waits for the engine");

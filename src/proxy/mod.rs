@@ -40,6 +40,7 @@ mod route;
 mod service;
 mod shared;
 mod stream;
+mod suspects;
 mod times;
 mod totals;
 mod upload;
@@ -63,8 +64,9 @@ use self::accept::Places;
 use self::client::ClientSocket;
 use self::heavy::Heavy;
 use self::shared::Shared;
+use crate::clock;
 use crate::heart::Heart;
-use crate::policy::InstanceId;
+use crate::policy::{InstanceId, TierId};
 use crate::redact::Redactor;
 use arc_swap::ArcSwap;
 use std::io;
@@ -175,6 +177,13 @@ impl Proxy {
     /// Errors of our own so far. Answers to `/health` are none.
     pub fn refusals(&self) -> Refusals {
         self.shared.refusals.snapshot()
+    }
+
+    /// The engine behind `live`, of this tier, died and nobody asked it to. How many of the requests that were there have
+    /// been at two deaths now, and are refused from now on?
+    pub fn died(&self, tier: TierId, live: &Live) -> usize {
+        let now = clock::now();
+        self.shared.suspects().died(tier, live.at_death(now), now)
     }
 
     /// Panics in connections' tasks so far, in this process. Each ended one connection.

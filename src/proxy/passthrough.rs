@@ -101,7 +101,7 @@ pub(super) async fn answer(
     let mut overload = None;
     let mut left: Option<Account> = None;
     for route in candidates(&table, refuses, via) {
-        let Some(mut attempt) = Attempt::begin(route, true) else {
+        let Some(mut attempt) = Attempt::begin(route, None, true, None) else {
             overload.get_or_insert(Refusal::Full);
             continue;
         };

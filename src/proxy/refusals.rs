@@ -25,6 +25,7 @@ codes! {
     Overloaded = "overloaded";
     UpstreamFailed = "upstream_failed";
     RequestTimeout = "request_timeout";
+    PoisonRequest = "poison_request";
     NotSupported = "not_supported";
     ModelNotFound = "model_not_found";
     BodyTooLarge = "body_too_large";

@@ -8,8 +8,9 @@ use super::plan::{LEADS_BACK, NoTier};
 use super::refusals::Code;
 use super::route::{RouteTable, TierRoute};
 use super::shared::Shared;
+use crate::clock;
 use crate::kinds::peer;
-use crate::policy::{self, Misled, Path, Standing, TierId};
+use crate::policy::{self, Misled, Moment, Path, Standing, TierId};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
@@ -204,12 +205,24 @@ impl OwnError {
             Refusal::Shortage => Self::overloaded(
                 "No file descriptor or port is left on this host to reach a tier (LimitNOFILE of the unit)",
             ),
+            Refusal::Poison(until) => Self::poison(until),
             Refusal::TimedOut => {
                 let limit = shared.limits.request_timeout.as_secs_f64();
                 let message = format!("No answer within {limit} s (server.request_timeout)");
                 Self::new(StatusCode::GATEWAY_TIMEOUT, Code::RequestTimeout, message)
             }
         }
+    }
+
+    /// It may have killed two engines.
+    pub fn poison(until: Moment) -> Self {
+        let left = i64::try_from(until.since(clock::now()).as_millis()).unwrap_or(i64::MAX);
+        let until = clock::rfc3339(clock::wall_ms().saturating_add(left));
+        let message = format!(
+            "Two engines died while they were at this request. It may be the reason, so it is refused until {until}, \
+             before a third one dies. Other requests are not"
+        );
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, Code::PoisonRequest, message)
     }
 
     /// Every tier with what became of the request there, or why it was not asked.

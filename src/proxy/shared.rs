@@ -7,6 +7,7 @@ use super::metrics::Metrics;
 use super::pace::Pace;
 use super::refusals::RefusalCounts;
 use super::route::RouteTable;
+use super::suspects::Suspects;
 use super::times::Times;
 use crate::clock;
 use crate::heart::Heart;
@@ -15,8 +16,8 @@ use crate::redact::Redactor;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub held_answers: Arc<Pool>,
     /// Requests whose answer is not finished.
     pub open: watch::Sender<usize>,
+    suspects: Mutex<Suspects>,
     /// For fingerprints, so that nobody outside can make two of one.
     pub keys: RandomState,
     names: RandomState,
@@ -83,6 +85,7 @@ impl Shared {
             failovers: Times::default(),
             refusals: RefusalCounts::default(),
             open: watch::channel(0).0,
+            suspects: Mutex::default(),
             keys: RandomState::new(),
             names: RandomState::new(),
             named: AtomicU64::new(0),
@@ -93,6 +96,11 @@ impl Shared {
     pub fn new_name(&self) -> String {
         let count = self.named.fetch_add(1, Relaxed);
         format!("{:016x}{:016x}", self.names.hash_one(count), self.names.hash_one(!count))
+    }
+
+    /// Held for a few instructions.
+    pub fn suspects(&self) -> MutexGuard<'_, Suspects> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When to try again if no tier can answer. What nobody can foresee is hoped for within the configured time.

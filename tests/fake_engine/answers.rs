@@ -90,9 +90,13 @@ fn complete<'a>(request: &Request, shared: &'a Shared, knobs: Knobs, chat: bool)
     let Ok(asked) = serde_json::from_slice::<Value>(&request.body) else {
         return Answer::json(400, &error(400, "not JSON"));
     };
+    let holds = |text: &String| String::from_utf8_lossy(&request.body).contains(text);
+    if !knobs.die_on.is_empty() && holds(&knobs.die_on) {
+        std::process::exit(1);
+    }
     let status = if knobs.fail_on.is_empty() {
         knobs.status
-    } else if !String::from_utf8_lossy(&request.body).contains(&knobs.fail_on) {
+    } else if !holds(&knobs.fail_on) {
         200
     } else if knobs.status == 0 {
         500

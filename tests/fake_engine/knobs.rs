@@ -74,6 +74,8 @@ pub struct Knobs {
     pub error_body: String,
     /// Only requests that hold this text get that status (default: 500).
     pub fail_on: String,
+    /// A request that holds this text ends the engine, with status 1.
+    pub die_on: String,
     pub retry_after: String,
     /// Tokens of an answer, unless the request's max_tokens are fewer; 0 is 8.
     pub tokens: u32,

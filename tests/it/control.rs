@@ -50,6 +50,7 @@ pub fn status(serving: Option<&str>) -> wire::Status {
             state_dir: "/var/lib/mainstay".to_owned(),
             config_problem: None,
             panics: 0,
+            poison_refused: 0,
         },
         serving: serving.map(str::to_owned),
         tiers: vec![tier(0, "best"), tier(1, "next")],

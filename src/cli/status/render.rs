@@ -73,6 +73,10 @@ fn agent_facts(status: &Status, now_ms: i64) -> Vec<(&'static str, String, Colou
     }
     facts.extend(status.incidents.iter().map(|open| ("Incident", incident(open, now_ms), Colour::Yellow)));
     facts.extend(mail(status, now_ms).map(|fact| ("Mail", fact, Colour::Red)));
+    if agent.poison_refused > 0 {
+        let fact = format!("{} requests refused (422); → mainstay help clients", agent.poison_refused);
+        facts.push(("Poison", fact, Colour::Yellow));
+    }
     facts.extend(failovers(&status.failover_seconds).map(|fact| ("Failover", fact, Colour::Plain)));
     facts.extend(host(&status.host).map(|fact| ("Host", fact, Colour::Plain)));
     facts.extend(graphics(status, now_ms).map(|(fact, mark)| ("GPUs", fact, mark)));

@@ -95,6 +95,7 @@ fn full() -> (Status, Figures) {
             state_dir: String::new(),
             config_problem: None,
             panics: 0,
+            poison_refused: 0,
         },
         serving: Some("primary".into()),
         tiers: vec![tier("primary", 0, Some(process())), tier("far", 1, None)],

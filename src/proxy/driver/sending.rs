@@ -1,13 +1,18 @@
 //! Sending the request to a tier: in its words, and over its connection.
 use super::Driver;
+use crate::clock;
 use crate::policy::TierId;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::budget::Lease;
-use crate::proxy::exchange::{Input, Lost};
+use crate::proxy::exchange::{Input, Lost, Refusal, Step};
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::wording;
 use hyper::Request;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A request under which two engines of ours ended goes to no third one before it is known how they did.
+const NEWS_OF_A_DEATH: Duration = Duration::from_millis(500);
 
 impl Driver {
     pub(super) fn attempt_at(&mut self, tier: TierId, fresh: bool) {
@@ -15,7 +20,9 @@ impl Driver {
             attempt.connect(fresh);
             return;
         }
-        self.attempt = self.table.tier(tier).and_then(|route| Attempt::begin(route, fresh));
+        let (request, pause) = (self.ask.fingerprint, (self.ends >= 2).then_some(NEWS_OF_A_DEATH));
+        let route = self.table.tier(tier);
+        self.attempt = route.and_then(|route| Attempt::begin(route, Some(request), fresh, pause));
         if self.attempt.is_none() {
             self.pending.push_back(Input::Full);
         }
@@ -23,6 +30,11 @@ impl Driver {
 
     /// Puts the request into the words of the upstream that is connected, and hands it over; a large one later.
     pub(super) fn word(&mut self) -> Option<Input> {
+        let refused = self.shared.suspects().refused_until(self.ask.fingerprint, clock::now());
+        if let Some(until) = refused {
+            self.perform(vec![Step::Leave, Step::Refuse(Refusal::Poison(until))]);
+            return Some(Input::Sent);
+        }
         let attempt = self.attempt.as_ref()?;
         let (tier, to, table) = (attempt.tier, attempt.upstream().clone(), self.table.clone());
         let (mut ask, fields, id) = (self.ask.clone(), self.fields.clone(), self.request_id.clone());

@@ -5,6 +5,8 @@ use crate::support::{mainstay, until};
 use mainstay::alert::Store;
 use mainstay::control::feed::Event;
 use mainstay::control::wire::{Health, ProcessState};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -140,4 +142,54 @@ fn a_remote_that_refuses_everything_does_not_serve() {
     far.turn("far", "\"status\": 200");
     rig.until_serving("remote");
     assert_eq!(rig.chat().0, 200);
+}
+
+#[test]
+fn a_request_that_killed_two_engines_gets_no_third() {
+    let knobs = "\"die_on\": \"poison\"";
+    let rig = Rig::start(&[tier("best", knobs, QUICK), tier("spare", knobs, QUICK)]);
+    rig.until_state("spare", ProcessState::Ready);
+    rig.until_serving("best");
+    let poison = r#"{"messages":[{"role":"user","content":"poison"}]}"#;
+    assert_eq!(rig.ask(poison).0, 503, "it killed both");
+    for name in ["best", "spare"] {
+        rig.until_process("it is back", name, |p| {
+            (p.run == Some(2) && p.state == ProcessState::Ready).then_some(())
+        });
+    }
+    for _ in 0..3 {
+        let (status, answer) = rig.ask(poison);
+        assert!(status == 422 && answer.contains("\"code\":\"poison_request\""), "{answer}");
+    }
+    assert_eq!(rig.chat().0, 200, "others are not refused");
+    for name in ["best", "spare"] {
+        assert_eq!(rig.process(name).run, Some(2), "{name} lives");
+    }
+    assert_eq!(rig.status().agent.poison_refused, 3);
+    assert_eq!(events(&rig).iter().filter(|event| event.kind == "poison").count(), 1);
+}
+
+#[test]
+fn what_was_in_flight_at_kills_from_outside_is_never_refused() {
+    let rig = Rig::start(&[tier("only", "\"token_ms\": 20, \"tokens\": 1000", QUICK)]);
+    let ready = |run| {
+        rig.until_process("it is ready", "only", |p| {
+            (p.run == Some(run) && p.state == ProcessState::Ready).then_some(())
+        });
+        rig.until_serving("only");
+    };
+    for run in 1..=3 {
+        ready(run);
+        let mut stream = rig.stream();
+        stream.read_exact(&mut [0_u8; 1]).expect("the answer has begun");
+        let pid = i32::try_from(rig.process("only").pid.expect("it runs")).expect("a pid");
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it lives");
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    ready(4);
+    rig.turn("only", "\"token_ms\": 0");
+    let mut answer = String::new();
+    rig.stream().read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(rig.status().agent.poison_refused, 0);
 }

@@ -1,5 +1,5 @@
 //! Whose fault a failure is: what one request causes at two tiers that answer others is the request's own.
-use super::engine::{DEATH, Engine, Talk, good};
+use super::engine::{DEATH, Engine, Talk, good, good_engine};
 use super::*;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -120,4 +120,59 @@ fn refusals_and_want_of_room_count_too() {
         let sample = bed.live(0).sample();
         assert_eq!((sample.failures_in_row, sample.turned_away_in_row), expected, "{status}");
     }
+}
+
+#[test]
+fn what_was_there_at_two_deaths_is_refused_unless_it_was_answered_in_between() {
+    let dies = Arc::new(AtomicBool::new(true));
+    let seen = dies.clone();
+    let (bed, engines) = pair(move |talk| {
+        if seen.load(SeqCst) {
+            return talk.reset();
+        }
+        good(talk);
+    });
+    assert_eq!(bed.chat(false).status, 503);
+    assert_eq!(bed.proxy.died(TierId(0), bed.live(0)), 0);
+    dies.store(false, SeqCst);
+    bed.chat(false).expect_good_by("first");
+    assert_eq!(bed.proxy.died(TierId(1), bed.live(1)), 0, "the first tier has answered it since");
+    dies.store(true, SeqCst);
+    assert_eq!(bed.chat(false).status, 503);
+    assert_eq!(bed.proxy.died(TierId(0), bed.live(0)), 1);
+    dies.store(false, SeqCst);
+    let asked = engines[0].requests().len();
+    let answer = bed.chat(false);
+    assert_eq!((answer.status, answer.code().as_str()), (422, "poison_request"));
+    assert!(answer.json()["error"]["message"].as_str().is_some_and(|text| text.contains("refused until 20")));
+    assert_eq!(engines[0].requests().len(), asked, "nobody is asked");
+    bed.chat(true).expect_good_by("first");
+    assert_eq!(bed.proxy.refusals().of(mainstay::proxy::Code::PoisonRequest), 1);
+}
+
+#[test]
+fn a_request_under_which_two_engines_died_goes_to_no_third() {
+    let known = Arc::new(AtomicBool::new(false));
+    let engines = [0, 1].map(|_| {
+        let known = known.clone();
+        Engine::start(move |talk| {
+            until("its death is known", || known.swap(false, SeqCst));
+            talk.close();
+        })
+    });
+    let third = good_engine();
+    let tiers = [("first", engines[0].port), ("second", engines[1].port), ("third", third.port)];
+    let bed = Bed::new(tiers.map(|(name, port)| vllm(name, port)).into());
+    let answer = std::thread::scope(|scope| {
+        let client = scope.spawn(|| bed.chat(false));
+        for (rank, engine) in engines.iter().enumerate() {
+            until("the engine is at it", || engine.requests().len() == 1);
+            bed.proxy.died(TierId(rank as u16), bed.live(rank));
+            known.store(true, SeqCst);
+        }
+        client.join().unwrap()
+    });
+    assert_eq!((answer.status, answer.code().as_str()), (422, "poison_request"));
+    assert_eq!(third.requests().len(), 0);
+    assert_eq!(bed.tally(2).refused, 1);
 }

@@ -68,6 +68,7 @@ fn status(serving: Option<&str>, tiers: Vec<Tier>) -> Status {
             state_dir: "/var/lib/mainstay".to_owned(),
             config_problem: None,
             panics: 0,
+            poison_refused: 0,
         },
         serving: serving.map(str::to_owned),
         tiers,
