@@ -13,6 +13,7 @@ fn example() -> Value {
         "serving": "primary",
         "tiers": [
             { "name": "primary", "rank": 0, "engine": "vllm", "model": "m", "url": "http://127.0.0.1:20017",
+              "mainstay": false,
               "health": "healthy", "routable": true, "reason": "answered in 12 ms", "since": "2026-11-22T21:47:00.123Z",
               "check": { "last": "2026-11-22T21:47:00.123Z", "latency_ms": 12.1, "failures": 0 },
               "traffic": { "in_flight": 3, "requests": 120, "answered": 118, "failed_over": 1, "cut": 1,
@@ -25,6 +26,7 @@ fn example() -> Value {
                                           "signal": "SIGKILL", "cause": "killed-from-outside", "evidence": "e",
                                           "action": "restarted at once" } } },
             { "name": "gpu2", "rank": 1, "engine": "remote", "model": null, "url": null, "health": "down",
+              "mainstay": true,
               "routable": false, "reason": "connection refused", "since": "2026-11-22T21:47:00.123Z",
               "check": { "last": null, "latency_ms": null, "failures": 3 },
               "traffic": { "in_flight": 0, "requests": 0, "answered": 0, "failed_over": 0, "cut": 0,
