@@ -103,8 +103,7 @@ impl Seat {
 
     /// The address in status; `None` while a local tier has no run.
     pub fn url(&self) -> Option<String> {
-        let at = self.upstream()?;
-        Some(format!("http://{}:{}{}", at.host, at.port, at.base_path))
+        self.upstream().map(|at| at.url())
     }
 
     /// What a probe of this tier needs to know.

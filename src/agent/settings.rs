@@ -54,6 +54,7 @@ pub fn limits(config: &Config, host_name: &str) -> Limits {
         body_stall: BODY_STALL,
         held_answers: server.replay_memory.max(HELD_AT_LEAST * HELD_ANSWER_BYTES),
         max_connections: server.max_connections,
+        max_connections_per_client: server.max_connections_per_client,
         request_timeout: server.request_timeout,
         all_down_retry_after: server.all_down_retry_after,
         passthrough: [server.passthrough.as_slice(), &server.passthrough_unknown].concat(),

@@ -10,6 +10,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 12] = [
             "max_body",
             "replay_memory",
             "max_connections",
+            "max_connections_per_client",
             "request_timeout",
             "drain",
             "all_down_retry_after",

@@ -21,6 +21,8 @@ pub struct Server {
     /// Bytes of request bodies kept for another try, in all.
     pub replay_memory: usize,
     pub max_connections: usize,
+    /// Of one client address.
+    pub max_connections_per_client: usize,
     pub request_timeout: Duration,
     /// How long open answers may take to finish when the agent stops.
     pub drain: Duration,
@@ -56,6 +58,9 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
         max_connections: section
             .read("max_connections", whole(1..=1_000_000))
             .map_or(20_000, |n: i64| n as usize),
+        max_connections_per_client: section
+            .read("max_connections_per_client", whole(1..=1_000_000))
+            .map_or(1024, |n: i64| n as usize),
         request_timeout: section
             .read("request_timeout", duration(seconds(1)..=24 * hour))
             .unwrap_or(seconds(600)),
@@ -91,6 +96,9 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
 fn listen(section: &mut Section<'_>) -> Vec<SocketAddr> {
     if !section.has("listen") {
         return vec![DEFAULT_LISTEN];
+    }
+    if section.take("listen").is_some_and(|given| given.value.is_str()) {
+        return section.read("listen", address::listen).into_iter().collect();
     }
     let Some(addresses) = section.places("listen", r#"["127.0.0.1:8000"]"#, address::listen) else {
         return Vec::new();

@@ -1,7 +1,10 @@
 //! Accepting clients, and serving their connections.
+use super::caller::Caller;
 use super::client::ClientSocket;
 use super::guard;
 use super::limits::{HEAD_BYTES, HEAD_TIME};
+use super::peer::Peer;
+use super::places::{Full, Places};
 use super::refusals::Code;
 use super::service;
 use super::shared::Shared;
@@ -10,34 +13,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 /// After an accept that failed: descriptors or memory ran out, and trying at once would only burn the CPU.
 const PAUSE: Duration = Duration::from_millis(100);
 /// After this silence of a client its machine is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Connections above the limit that are being told so at one time; further ones are closed without a word.
-const TURNED_AWAY: usize = 64;
-
-/// How many clients there may be.
-#[derive(Debug)]
-pub(super) struct Places {
-    served: Arc<Semaphore>,
-    turned_away: Arc<Semaphore>,
-}
-
-impl Places {
-    pub fn new(max_connections: usize) -> Arc<Self> {
-        let served = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { served, turned_away: Arc::new(Semaphore::new(TURNED_AWAY)) })
-    }
-}
-
 /// Accepts until told to stop; the listener is closed then.
 pub(super) async fn accept(
     listener: TcpListener,
@@ -52,9 +39,9 @@ pub(super) async fn accept(
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 failing = false;
-                welcome(stream, &shared, &places, stop.clone());
+                welcome(stream, address.ip(), &shared, &places, stop.clone());
             }
             Err(e) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -66,22 +53,33 @@ pub(super) async fn accept(
     }
 }
 
-fn welcome(stream: TcpStream, shared: &Arc<Shared>, places: &Places, stop: watch::Receiver<bool>) {
+fn welcome(
+    stream: TcpStream,
+    address: IpAddr,
+    shared: &Arc<Shared>,
+    places: &Arc<Places>,
+    stop: watch::Receiver<bool>,
+) {
     prepare(&stream);
-    let stall = shared.limits.request_timeout;
-    if let Ok(place) = places.served.clone().try_acquire_owned() {
-        let (shared, socket) = (shared.clone(), ClientSocket::new(stream, stall));
-        tokio::spawn(guard::connection(async move {
-            serve(socket, shared, stop).await;
-            drop(place);
-        }));
-    } else if let Ok(place) = places.turned_away.clone().try_acquire_owned() {
-        shared.refusals.count(Code::Overloaded);
-        let socket = ClientSocket::new(stream, Duration::from_secs(1));
-        tokio::spawn(guard::connection(async move {
-            turn_away(socket).await;
-            drop(place);
-        }));
+    let (peer, shared) = (Peer::new(stream), shared.clone());
+    match places.enter(address) {
+        Ok(ticket) => {
+            let places = places.clone();
+            tokio::spawn(guard::connection(async move {
+                match ticket.place().await {
+                    Ok(place) => {
+                        let caller = Caller::new(shared.clone(), peer.clone(), Some(place));
+                        let socket = ClientSocket::new(peer, caller.clone(), shared.limits.request_timeout);
+                        serve(socket, caller, stop).await;
+                    }
+                    Err(full) => turn_away(peer, full, shared, &places).await,
+                }
+            }));
+        }
+        Err(full) => {
+            let places = places.clone();
+            tokio::spawn(guard::connection(async move { turn_away(peer, full, shared, &places).await }));
+        }
     }
 }
 
@@ -94,20 +92,19 @@ fn prepare(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&alive);
 }
 
-/// Serves one client until it or the proxy has had enough.
-pub(super) async fn serve<S>(socket: ClientSocket<S>, shared: Arc<Shared>, mut stop: watch::Receiver<bool>)
+/// Serves one client until it or the proxy has had enough, or another one needs its place.
+pub(super) async fn serve<S>(socket: ClientSocket<S>, caller: Arc<Caller>, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let answer = service_fn(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(service::answer(shared, request).await) }
-    });
+    let for_requests = caller.clone();
+    let answer = service_fn(move |request| service::answer(for_requests.clone(), request));
     let mut connection = pin!(builder(HEAD_TIME).serve_connection(TokioIo::new(socket), answer));
     // Errors here are the client's: it hung up, or does not speak HTTP. Both are its own business.
     let mut stopped = pin!(async move { stop.wait_for(|stop| *stop).await.is_ok() });
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = caller.gives_way() => return,
         _ = stopped.as_mut() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -119,8 +116,15 @@ where
 }
 
 /// Tells one client more than there may be that it is one too many.
-async fn turn_away(socket: ClientSocket<TcpStream>) {
-    let answer = service_fn(|_| async { Ok::<_, Infallible>(service::turned_away()) });
+async fn turn_away(peer: Peer, full: Full, shared: Arc<Shared>, places: &Places) {
+    let Some(_place) = places.turn_away() else { return };
+    shared.refusals.count(Code::Overloaded);
+    let caller = Caller::new(shared, peer.clone(), None);
+    let socket = ClientSocket::new(peer, caller.clone(), Duration::from_secs(1));
+    let answer = service_fn(|_| {
+        caller.begin();
+        async { Ok::<_, Infallible>(service::turned_away(full)) }
+    });
     let mut builder = builder(Duration::from_secs(1));
     let _ = builder.keep_alive(false).serve_connection(TokioIo::new(socket), answer).await;
 }

@@ -4,6 +4,7 @@ use super::passthrough::Passage;
 use super::shared::OpenRequest;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,7 +13,17 @@ use std::task::{Context, Poll};
 #[derive(Debug)]
 pub(super) struct ReplyBody {
     source: Source,
+    gone: Option<Gone>,
     _open: Option<OpenRequest>,
+}
+
+/// Resolves when the client has hung up.
+struct Gone(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+impl fmt::Debug for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gone")
+    }
 }
 
 #[derive(Debug)]
@@ -26,20 +37,22 @@ enum Source {
 
 impl ReplyBody {
     pub fn whole(bytes: Bytes) -> Self {
-        Self { source: Source::Whole(Some(bytes).filter(|b| !b.is_empty())), _open: None }
+        Self { source: Source::Whole(Some(bytes).filter(|b| !b.is_empty())), gone: None, _open: None }
     }
 
     pub fn relay(driver: Box<Driver>) -> Self {
-        Self { source: Source::Relay(driver), _open: None }
+        Self { source: Source::Relay(driver), gone: None, _open: None }
     }
 
     pub fn passage(passage: Passage) -> Self {
-        Self { source: Source::Passage(Box::new(passage)), _open: None }
+        Self { source: Source::Passage(Box::new(passage)), gone: None, _open: None }
     }
 
     /// Keeps the request open until this body is gone.
     pub fn holding(self, open: OpenRequest) -> Self {
-        Self { _open: Some(open), ..self }
+        let waits = !matches!(self.source, Source::Whole(_));
+        let gone = waits.then(|| Gone(Box::pin(open.gone())));
+        Self { gone, _open: Some(open), ..self }
     }
 }
 
@@ -51,6 +64,9 @@ impl Body for ReplyBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.gone.as_mut().is_some_and(|gone| gone.0.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Some(Err(io::ErrorKind::ConnectionReset.into())));
+        }
         let data = match &mut self.source {
             Source::Whole(bytes) => Poll::Ready(bytes.take().map(Ok)),
             Source::Relay(driver) => driver.poll_relay(cx),

@@ -1,6 +1,11 @@
-//! The socket of a client: it gives up on one that does not read, and closes so that the last answer arrives.
+//! The socket of a client: it gives up on one that does not read, closes so that the last answer arrives, and says in our
+//! words what the HTTP library refuses by itself.
+use super::caller::Caller;
+use super::reply;
+use bytes::{Buf, Bytes};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,6 +21,9 @@ const LINGER: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct ClientSocket<S> {
     stream: S,
+    caller: Arc<Caller>,
+    /// The rest of our words for a request that the library refuses.
+    refusal: Option<Bytes>,
     /// Longest time in which the client takes no byte.
     stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -30,8 +38,20 @@ struct Linger {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientSocket<S> {
-    pub fn new(stream: S, stall: Duration) -> Self {
-        Self { stream, stall, stalled: None, lingering: None }
+    pub fn new(stream: S, caller: Arc<Caller>, stall: Duration) -> Self {
+        Self { stream, caller, refusal: None, stall, stalled: None, lingering: None }
+    }
+
+    /// Writes a refusal of ours in place of `data`. A request that cannot be parsed never reaches us: the library answers
+    /// it with a bare status line, and writes it at one time.
+    fn poll_refuse(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<()>> {
+        let refusal = self.refusal.get_or_insert_with(|| reply::in_our_words(data, &self.caller.shared));
+        while refusal.has_remaining() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, refusal);
+            let written = ready!(written)?;
+            refusal.advance(written);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// What a write came to, unless it has waited for too long.
@@ -83,6 +103,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientSocket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.caller.is_answering() {
+            let written = self.poll_refuse(cx, data).map_ok(|()| data.len());
+            return self.watched(cx, written);
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, data);
         self.watched(cx, written)
     }
@@ -92,6 +116,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientSocket<S> {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if !self.caller.is_answering() {
+            let data = data.iter().flat_map(|part| part.iter()).copied().collect::<Vec<u8>>();
+            let written = self.poll_refuse(cx, &data).map_ok(|()| data.len());
+            return self.watched(cx, written);
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, data);
         self.watched(cx, written)
     }
@@ -101,6 +130,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientSocket<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The library flushes once it has written all that it had.
+        self.caller.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

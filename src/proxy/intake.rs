@@ -4,8 +4,7 @@ use super::limits::{Limits, PARSED_HERE_BYTES};
 use super::weight::weight;
 use crate::clock;
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
@@ -18,6 +17,8 @@ pub(super) enum Unread {
     TooLarge,
     /// It holds more values than there is memory for.
     TooMany,
+    /// Compressed, which nobody here or behind us undoes.
+    Encoded,
     NoMemory,
     /// It came too slowly to keep its memory while others had none.
     Evicted,
@@ -40,10 +41,14 @@ impl From<TooMany> for Unread {
     }
 }
 
-/// Is the body longer than `max` by its own account?
-pub(super) fn is_announced_too_large(headers: &HeaderMap, max: usize) -> bool {
+/// Why a body will not be read, by its head: it is longer than `max` by its own account, or it is compressed.
+pub(super) fn unfit(headers: &HeaderMap, max: usize) -> Option<Unread> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    announced.is_some_and(|length| length > max as u64)
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+        return Some(Unread::Encoded);
+    }
+    announced.is_some_and(|length| length > max as u64).then_some(Unread::TooLarge)
 }
 
 /// A body on its way into memory. It costs what has come of it, whatever was announced.

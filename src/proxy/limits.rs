@@ -15,6 +15,8 @@ pub struct Limits {
     pub held_answers: usize,
     /// Open client connections; one more is answered 503 and closed. Fewer where descriptors are short.
     pub max_connections: usize,
+    /// The same of one client: an IPv4 address, or a /64 of IPv6.
+    pub max_connections_per_client: usize,
     /// From a request's head to the last byte of its answer.
     pub request_timeout: Duration,
     /// `Retry-After` when no tier can answer and nothing better is known.

@@ -13,6 +13,7 @@ mod answer;
 mod attempt;
 mod body;
 mod budget;
+mod caller;
 mod client;
 mod cors;
 mod descriptors;
@@ -33,6 +34,8 @@ mod origin;
 mod outgoing;
 mod pace;
 mod passthrough;
+mod peer;
+mod places;
 mod plan;
 mod refusals;
 mod reply;
@@ -60,9 +63,10 @@ pub use shared::Report;
 pub use times::{Failovers, Histogram};
 pub use totals::{Tally, Totals};
 
-use self::accept::Places;
+use self::caller::Caller;
 use self::client::ClientSocket;
 use self::heavy::Heavy;
+use self::places::Places;
 use self::shared::Shared;
 use crate::clock;
 use crate::heart::Heart;
@@ -117,7 +121,8 @@ pub fn start(
         .thread_name("proxy")
         .enable_all()
         .build()?;
-    let places = Places::new(limits.max_connections.min(descriptors::clients_at_most()?));
+    let connections = limits.max_connections.min(descriptors::clients_at_most()?);
+    let places = Places::new(connections, limits.max_connections_per_client);
     let shared = Shared::new(instance, limits, Heavy::start()?, routes, reports, metrics, redactor);
     let (stop, stopped) = watch::channel(false);
     {
@@ -205,8 +210,9 @@ async fn drive(shared: Arc<Shared>) -> io::Result<()> {
     // The proxy has to prove that it turns while it drains, too: this connection is told to end only by our end of it.
     let (_held, stop) = watch::channel(false);
     let (mut ours, theirs) = UnixStream::pair()?;
-    let socket = ClientSocket::new(theirs, DRIVE_TIME);
-    tokio::spawn(guard::connection(accept::serve(socket, shared, stop)));
+    let caller = Caller::ourselves(shared);
+    let socket = ClientSocket::new(theirs, caller.clone(), DRIVE_TIME);
+    tokio::spawn(guard::connection(accept::serve(socket, caller, stop)));
     ours.write_all(b"GET /health HTTP/1.1\r\nHost: mainstay\r\nConnection: close\r\n\r\n").await?;
     let mut answer = Vec::new();
     ours.read_to_end(&mut answer).await?;

@@ -34,6 +34,8 @@ codes! {
     InvalidValue = "invalid_value";
     MethodNotAllowed = "method_not_allowed";
     NotFound = "not_found";
+    InvalidRequest = "invalid_request";
+    HeadTooLarge = "head_too_large";
     InvalidHost = "invalid_host";
     OriginNotAllowed = "origin_not_allowed";
     UnsupportedMediaType = "unsupported_media_type";

@@ -2,7 +2,7 @@
 use super::body::ReplyBody;
 use super::exchange::{Refusal, Why};
 use super::intake::Unread;
-use super::limits::OVERLOAD_RETRY_AFTER;
+use super::limits::{HEAD_BYTES, OVERLOAD_RETRY_AFTER};
 use super::origin::Objection;
 use super::plan::{LEADS_BACK, NoTier};
 use super::refusals::Code;
@@ -12,7 +12,7 @@ use crate::clock;
 use crate::kinds::peer;
 use crate::policy::{self, Misled, Moment, Path, Standing, TierId};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -148,6 +148,11 @@ impl OwnError {
                     "The request body has more values than there is memory for (server.replay_memory)";
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::BodyTooLarge, message)
             }
+            Unread::Encoded => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Code::UnsupportedMediaType,
+                "The request body is compressed (header Content-Encoding): send it as it is",
+            ),
             Unread::NoMemory => {
                 Self::overloaded("Too many large requests at one time (server.replay_memory)")
             }
@@ -245,17 +250,51 @@ impl OwnError {
         Self { detail: Some(detail), ..error.retry_after(shared.retry_after(table)) }
     }
 
-    /// The answer; its code and its detail are extensions of it, for whoever counts and logs.
-    pub fn into_response(self) -> Response<ReplyBody> {
+    /// The HTTP library's own refusal.
+    fn unparsed(status: StatusCode) -> Self {
+        let (code, message) = match status {
+            StatusCode::URI_TOO_LONG => (Code::HeadTooLarge, "The URL of the request is too long".to_owned()),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                let message = format!(
+                    "The request has more than 100 header fields, or they and its first line are longer than \
+                     {HEAD_BYTES} bytes"
+                );
+                (Code::HeadTooLarge, message)
+            }
+            _ => (
+                Code::InvalidRequest,
+                "The request is not HTTP/1.1: its first line or a header field is damaged".to_owned(),
+            ),
+        };
+        Self::new(status, code, message)
+    }
+
+    /// The answer for a method that the path does not take.
+    pub fn allowing(self, methods: &'static str) -> Response<ReplyBody> {
+        let mut response = self.into_response();
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        response
+    }
+
+    fn seconds(&self) -> Option<u64> {
+        self.retry_after.map(|after| after.as_millis().div_ceil(1000).max(1) as u64)
+    }
+
+    fn body(&self) -> Value {
         let kind = if self.status.is_server_error() { "server_error" } else { "invalid_request_error" };
         let error =
             json!({"message": self.message, "type": kind, "param": self.param, "code": self.code.name()});
         let mut body = json!({ "error": error });
-        let seconds = self.retry_after.map(|after| after.as_millis().div_ceil(1000).max(1) as u64);
-        if let Some(seconds) = seconds {
+        if let Some(seconds) = self.seconds() {
             body["retry_after"] = seconds.into();
         }
-        let mut response = json_response(self.status, &body);
+        body
+    }
+
+    /// The answer; its code and its detail are extensions of it, for whoever counts and logs.
+    pub fn into_response(self) -> Response<ReplyBody> {
+        let mut response = json_response(self.status, &self.body());
+        let seconds = self.seconds();
         response.extensions_mut().insert(self.code);
         self.detail.map(|detail| response.extensions_mut().insert(detail));
         if let Some(seconds) = seconds {
@@ -263,6 +302,22 @@ impl OwnError {
         }
         response
     }
+}
+
+/// What the library says of a request that it cannot parse, with a body of ours and a name for the request.
+pub(super) fn in_our_words(said: &[u8], shared: &Shared) -> Bytes {
+    let said = String::from_utf8_lossy(said);
+    let status = said.split(' ').nth(1).and_then(|status| StatusCode::from_bytes(status.as_bytes()).ok());
+    let error = OwnError::unparsed(status.unwrap_or(StatusCode::BAD_REQUEST));
+    shared.refusals.count(error.code);
+    let (body, id) = (error.body().to_string(), shared.new_name());
+    let is_kept = |line: &&str| !line.is_empty() && !line.starts_with("content-length:");
+    let head: Vec<&str> = said.lines().filter(is_kept).collect();
+    let head = head.join("\r\n");
+    let length = body.len();
+    Bytes::from(format!(
+        "{head}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nx-request-id: {id}\r\n\r\n{body}"
+    ))
 }
 
 /// What a client sent, not longer than a message can bear.

@@ -66,6 +66,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.authority(), self.base_path)
+    }
+
     /// The address as it stands in a URL and in `Host`.
     pub(super) fn authority(&self) -> String {
         if self.host.contains(':') {
@@ -79,7 +84,7 @@ impl Upstream {
 impl fmt::Debug for Upstream {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Upstream(http://{}{})", self.authority(), self.base_path)
+        write!(f, "Upstream({})", self.url())
     }
 }
 

@@ -1,9 +1,11 @@
 //! From a client's request to the part that answers it.
 use super::body::ReplyBody;
+use super::caller::{Caller, Gone};
 use super::driver::{self, Arrived};
 use super::fingerprint::Fingerprint;
 use super::intake;
 use super::origin::{self, Doors};
+use super::places::Full;
 use super::plan::Ask;
 use super::refusals::Code;
 use super::reply::{self, Detail, OwnError};
@@ -12,18 +14,25 @@ use super::{cors, headers, passthrough};
 use crate::clock;
 use crate::kinds::{Endpoint, paths};
 use crate::policy::{Moment, Path};
-use http::{HeaderMap, HeaderValue, Method};
+use http::header::{CACHE_CONTROL, HeaderName};
+use http::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+/// nginx keeps an answer back unless it is told not to.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// Answers one request. Dropped when its client hangs up.
-pub(super) async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) -> Response<ReplyBody> {
+pub(super) async fn answer(
+    caller: Arc<Caller>,
+    mut request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Gone> {
     let at = clock::now();
-    let open = OpenRequest::new(&shared);
-    let id = request_id(request.headers().get(headers::REQUEST_ID), &shared);
+    let (open, shared) = (OpenRequest::new(&caller), &caller.shared);
+    let id = request_id(request.headers().get(headers::REQUEST_ID), shared);
     let from_peer = request.headers().contains_key(headers::VIA);
     respell(&mut request);
     let doors = Doors { origins: &shared.limits.cors_origins, hosts: &shared.limits.hosts };
@@ -34,7 +43,7 @@ pub(super) async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) 
             let counts = !matches!(request.uri().path(), "/health" | "/metrics");
             let mut response = match preflight {
                 Some(response) => response,
-                None => routed(&shared, request, &id, at).await,
+                None => routed(&caller, request, &id, at).await?,
             };
             if !counts {
                 response.extensions_mut().remove::<Code>();
@@ -44,8 +53,9 @@ pub(super) async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) 
         }
         Err(objection) => (None, OwnError::objection(&objection).into_response()),
     };
-    note_refusal(&shared, &response, &id);
+    note_refusal(shared, &response, &id);
     response.headers_mut().insert(headers::REQUEST_ID, id);
+    let_flow(response.headers_mut());
     if from_peer {
         let instance = shared.instance.to_string();
         response.headers_mut().insert(headers::INSTANCE, headers::value_of(&instance));
@@ -53,7 +63,7 @@ pub(super) async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) 
     if let Some(page) = page {
         cors::allow(response.headers_mut(), page);
     }
-    response.map(|body| body.holding(open))
+    Ok(response.map(|body| body.holding(open)))
 }
 
 /// Gives the path the spelling that it has here; what is handed on has it as well.
@@ -78,42 +88,69 @@ fn note_refusal(shared: &Shared, response: &Response<ReplyBody>, id: &HeaderValu
     }
 }
 
+/// What there is at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Page {
+    Inference(Endpoint),
+    Health,
+    Metrics,
+    Models,
+    Model,
+    Passthrough,
+}
+
+impl Page {
+    fn at(path: &str, shared: &Shared) -> Option<Self> {
+        // The configuration refuses paths that change an engine; were one listed all the same, it still cannot be reached.
+        let passed = || shared.limits.passthrough.iter().any(|it| it == path) && !paths::changes_engine(path);
+        match path {
+            "/health" => Some(Self::Health),
+            "/metrics" => Some(Self::Metrics),
+            "/v1/models" => Some(Self::Models),
+            _ if path.starts_with(paths::MODEL_PATH) => Some(Self::Model),
+            _ => {
+                Endpoint::of_path(path).map(Self::Inference).or_else(|| passed().then_some(Self::Passthrough))
+            }
+        }
+    }
+
+    /// The methods that it takes, as they stand in `Allow`.
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Inference(_) => "POST",
+            Self::Health | Self::Metrics | Self::Models | Self::Model => "GET, HEAD",
+            Self::Passthrough => "GET, HEAD, POST",
+        }
+    }
+}
+
 async fn routed(
-    shared: &Arc<Shared>,
+    caller: &Caller,
     request: Request<Incoming>,
     id: &HeaderValue,
     at: Moment,
-) -> Response<ReplyBody> {
+) -> Result<Response<ReplyBody>, Gone> {
+    let shared = &caller.shared;
     let via = match arrived(shared, request.headers()) {
         Ok(via) => via,
-        Err(error) => return error.into_response(),
+        Err(error) => return Ok(error.into_response()),
     };
-    let path = request.uri().path();
-    let method = request.method();
-    let is_read = method == Method::GET || method == Method::HEAD;
-    if let Some(endpoint) = Endpoint::of_path(path) {
-        if method != Method::POST {
-            return OwnError::wrong_method(method, path).into_response();
-        }
-        return inference(shared, endpoint, request, id, at, via.onward).await;
+    let (path, method) = (request.uri().path(), request.method());
+    let Some(page) = Page::at(path, shared) else { return Ok(OwnError::not_found(path).into_response()) };
+    if !page.methods().split(", ").any(|taken| taken == method.as_str()) {
+        return Ok(OwnError::wrong_method(method, path).allowing(page.methods()));
     }
-    match path {
-        "/health" if is_read => reply::health(&shared.routes.load(), shared, &via.before),
-        "/v1/models" if is_read => reply::models(&shared.routes.load()),
-        _ if path.starts_with(paths::MODEL_PATH) && is_read => {
-            reply::model(&shared.routes.load(), &path[paths::MODEL_PATH.len()..])
-        }
-        _ if path.starts_with(paths::MODEL_PATH) => OwnError::wrong_method(method, path).into_response(),
-        "/metrics" if is_read => shared.metrics.answer().await,
-        "/metrics" => OwnError::wrong_method(method, path).into_response(),
-        "/health" | "/v1/models" => OwnError::wrong_method(method, path).into_response(),
-        _ if !is_passed_through(shared, path) => OwnError::not_found(path).into_response(),
-        _ if !is_read && method != Method::POST => OwnError::wrong_method(method, path).into_response(),
-        _ if intake::is_announced_too_large(request.headers(), shared.limits.max_body) => {
-            OwnError::too_large(shared.limits.max_body).into_response()
-        }
-        _ => passthrough::answer(shared, request, id, at, &via.onward).await,
-    }
+    Ok(match page {
+        Page::Health => reply::health(&shared.routes.load(), shared, &via.before),
+        Page::Metrics => shared.metrics.answer().await,
+        Page::Models => reply::models(&shared.routes.load()),
+        Page::Model => reply::model(&shared.routes.load(), &path[paths::MODEL_PATH.len()..]),
+        Page::Inference(endpoint) => inference(caller, endpoint, request, id, at, via.onward).await?,
+        Page::Passthrough => match intake::unfit(request.headers(), shared.limits.max_body) {
+            Some(unread) => OwnError::unread(unread, shared.limits.max_body).into_response(),
+            None => caller.waits_for(passthrough::answer(shared, request, id, at, &via.onward)).await?,
+        },
+    })
 }
 
 /// The mainstays that a request went through, without this one and with it.
@@ -129,39 +166,45 @@ fn arrived(shared: &Shared, fields: &HeaderMap) -> Result<Via, OwnError> {
     Ok(Via { before, onward })
 }
 
-/// The configuration refuses paths that change an engine; were one listed all the same, it still cannot be reached.
-fn is_passed_through(shared: &Shared, path: &str) -> bool {
-    shared.limits.passthrough.iter().any(|listed| listed == path) && !paths::changes_engine(path)
-}
-
 async fn inference(
-    shared: &Arc<Shared>,
+    caller: &Caller,
     endpoint: Endpoint,
     request: Request<Incoming>,
     id: &HeaderValue,
     at: Moment,
     via: Path,
-) -> Response<ReplyBody> {
+) -> Result<Response<ReplyBody>, Gone> {
+    let shared = &caller.shared;
     let max = shared.limits.max_body;
     let (head, body) = request.into_parts();
-    if intake::is_announced_too_large(&head.headers, max) {
-        return OwnError::too_large(max).into_response();
+    if let Some(unread) = intake::unfit(&head.headers, max) {
+        return Ok(OwnError::unread(unread, max).into_response());
     }
     let time_left = (at + shared.limits.request_timeout).since(clock::now());
     let read =
         tokio::time::timeout(time_left, intake::read_object(body, &shared.limits, &shared.budget)).await;
     let (body, lease) = match read {
-        Err(_) => return OwnError::slow_body().into_response(),
-        Ok(Err(unread)) => return OwnError::unread(unread, max).into_response(),
+        Err(_) => return Ok(OwnError::slow_body().into_response()),
+        Ok(Err(unread)) => return Ok(OwnError::unread(unread, max).into_response()),
         Ok(Ok(read)) => read,
     };
     let fingerprint = Fingerprint::of(&shared.keys, endpoint, &body);
     let ask = match ask(endpoint, &head.headers, body, fingerprint, via) {
         Ok(ask) => ask,
-        Err(error) => return error.into_response(),
+        Err(error) => return Ok(error.into_response()),
     };
     let fields = headers::to_upstream(&head.headers);
-    driver::answer(shared.clone(), Arrived { ask, fields, request_id: id.clone(), lease, at }).await
+    let arrived = Arrived { ask, fields, request_id: id.clone(), lease, at };
+    caller.waits_for(driver::answer(shared.clone(), arrived)).await
+}
+
+/// Proxies and caches in between are told to hand a stream on as it comes.
+fn let_flow(fields: &mut HeaderMap) {
+    let kind = origin::media_type(fields);
+    if kind.eq_ignore_ascii_case(b"text/event-stream") {
+        fields.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+        fields.insert(BUFFERING, HeaderValue::from_static("no"));
+    }
 }
 
 /// What the request asks for.
@@ -186,10 +229,16 @@ fn ask(
     Ok(Ask { endpoint, streaming, model, refuses_weakened, via, body, fingerprint })
 }
 
-/// What is said to a client above `max_connections`.
-pub(super) fn turned_away() -> Response<ReplyBody> {
-    OwnError::overloaded("Too many connections (server.max_connections, LimitNOFILE of the unit)")
-        .into_response()
+/// What is said to a client for whom there is no place.
+pub(super) fn turned_away(full: Full) -> Response<ReplyBody> {
+    OwnError::overloaded(match full {
+        Full::All => "Too many connections (server.max_connections, LimitNOFILE of the unit)",
+        Full::Client => {
+            "Too many connections from this address (server.max_connections_per_client; all clients behind one proxy \
+             have one address)"
+        }
+    })
+    .into_response()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What every request of one proxy uses.
 use super::budget::Budget;
+use super::caller::Caller;
 use super::heavy::Heavy;
 use super::limits::Limits;
 use super::memory::Pool;
@@ -116,20 +117,29 @@ impl Shared {
 
 /// One request, from its head to the end of its answer.
 #[derive(Debug)]
-pub(super) struct OpenRequest(Arc<Shared>);
+pub(super) struct OpenRequest(Arc<Caller>);
 
 impl OpenRequest {
-    pub fn new(shared: &Arc<Shared>) -> Self {
-        shared.open.send_modify(|open| *open += 1);
-        Self(shared.clone())
+    pub fn new(caller: &Arc<Caller>) -> Self {
+        caller.shared.open.send_modify(|open| *open += 1);
+        caller.begin();
+        Self(caller.clone())
+    }
+
+    /// Resolves when the client has hung up.
+    pub fn gone(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
+        let caller = self.0.clone();
+        async move { caller.gone().await }
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.0.open.send_modify(|open| *open -= 1);
+        let shared = &self.0.shared;
+        self.0.end();
+        shared.open.send_modify(|open| *open -= 1);
         if !std::thread::panicking() {
-            self.0.heart.beat();
+            shared.heart.beat();
         }
     }
 }

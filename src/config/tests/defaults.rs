@@ -16,6 +16,7 @@ fn what_is_not_written_has_the_contracts_defaults() {
             max_body: 32 << 20,
             replay_memory: 256 << 20,
             max_connections: 20_000,
+            max_connections_per_client: 1024,
             request_timeout: seconds(600),
             drain: seconds(30),
             all_down_retry_after: seconds(30),

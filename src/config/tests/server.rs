@@ -9,10 +9,9 @@ fn listen_takes_numeric_addresses() {
         "listen = []",
         r#"1:17: `listen` is empty; write at least one address, such as ["127.0.0.1:8000"]"#,
     );
-    server(
-        "listen = '127.0.0.1:80'",
-        r#"1:17: `listen` is a string; write a list, such as ["127.0.0.1:8000"]"#,
-    );
+    server("listen = '127.0.0.1:80'", "");
+    server("listen = '127.0.0.1'", &format!("1:17: `listen` is \"127.0.0.1\", which has no port; {form}"));
+    server("listen = 8000", r#"1:17: `listen` is an integer; write a list, such as ["127.0.0.1:8000"]"#);
     server("listen = [8000]", "1:18: `listen` has an integer; write a string in quotes");
     for (address, why) in [
         ("localhost:8000", "a name, and only numeric addresses are listened on"),

@@ -1,5 +1,5 @@
 //! What one client may take.
-use super::client::{connect, get, post, post_with, provoke, read_answer};
+use super::client::{connect, get, post, post_with, read_answer};
 use super::engine::{Engine, good, good_engine};
 use super::*;
 use std::io::{Read, Write};
@@ -103,15 +103,20 @@ fn a_body_of_too_many_values_is_refused() {
 
 #[test]
 fn one_connection_too_many_is_told_so() {
-    let engine = good_engine();
+    let engine = Engine::start(|t| {
+        t.stream();
+        t.event(&super::engine::token("begun"));
+        t.wait_for_close();
+    });
     let bed = Bed::with(Limits { max_connections: 2, ..limits() }, vec![vllm("first", engine.port)]);
     let mut served: Vec<_> = (0..2).map(|_| connect(bed.port)).collect();
     for client in &mut served {
-        client.write_all(get("/health").as_bytes()).unwrap();
-        assert_eq!(read_answer(client, false).status, 200);
+        client.write_all(post("/v1/chat/completions", &chat(true)).as_bytes()).unwrap();
+        client.read_exact(&mut [0; 12]).unwrap();
     }
     let answer = ask(bed.port, &post("/v1/chat/completions", &chat(false)));
     assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
+    assert!(answer.body.contains("(server.max_connections, "), "{answer:?}");
     assert_eq!((answer.field("connection"), answer.field("retry-after").is_some()), (Some("close"), true));
     drop(served);
     until("a place is free again", || ask(bed.port, &get("/health")).status == 200);
@@ -134,14 +139,49 @@ fn a_connection_is_kept_for_the_next_request() {
 }
 
 #[test]
-fn a_head_that_is_too_large_is_refused() {
-    let bed = Bed::new(vec![]);
+fn what_the_http_library_refuses_is_said_in_our_words() {
+    let engine = good_engine();
+    let bed = Bed::new(vec![vllm("first", engine.port)]);
     let huge = format!("GET /health HTTP/1.1\r\nHost: m\r\nX-Huge: {}\r\n\r\n", "x".repeat(1 << 20));
     let many = format!("GET /health HTTP/1.1\r\nHost: m\r\n{}\r\n", "X-A: b\r\n".repeat(5000));
-    for request in [huge, many] {
-        let answer = provoke(bed.port, request.as_bytes());
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    let long = format!("GET /{} HTTP/1.1\r\nHost: m\r\n\r\n", "x".repeat(65_535));
+    let damaged = "GET /health HTTP/1.1\r\nHost : m\r\n\r\n".to_owned();
+    for (request, status, code) in [
+        (huge, 431, "head_too_large"),
+        (many, 431, "head_too_large"),
+        (long, 414, "head_too_large"),
+        (damaged.clone(), 400, "invalid_request"),
+        ("no HTTP\r\n\r\n".to_owned(), 400, "invalid_request"),
+    ] {
+        let answer = ask(bed.port, &request);
+        assert_eq!((answer.status, answer.code().as_str()), (status, code));
+        assert_eq!(answer.field("content-type"), Some("application/json"));
+        assert_eq!(answer.field("x-request-id").map(str::len), Some(32));
+        assert_eq!((answer.fields("content-length").len(), answer.field("connection")), (1, Some("close")));
     }
+    // After answers of ours on the same connection, which stay as they are.
+    let mut client = connect(bed.port);
+    for streaming in [true, false] {
+        client.write_all(post("/v1/chat/completions", &chat(streaming)).as_bytes()).unwrap();
+        read_answer(&mut client, false).expect_good_by("first");
+    }
+    client.write_all(damaged.as_bytes()).unwrap();
+    assert_eq!(read_answer(&mut client, false).code(), "invalid_request");
+    assert_eq!(bed.proxy.refusals().of(proxy::Code::InvalidRequest), 3);
+    assert_eq!(bed.proxy.refusals().of(proxy::Code::HeadTooLarge), 3);
+}
+
+#[test]
+fn a_compressed_body_is_refused() {
+    let engine = good_engine();
+    let bed = Bed::new(vec![vllm("first", engine.port)]);
+    for path in ["/v1/chat/completions", "/tokenize"] {
+        let answer = ask(bed.port, &post_with(path, "Content-Encoding: gzip\r\n", &chat(false)));
+        assert_eq!((answer.status, answer.code().as_str()), (415, "unsupported_media_type"), "{path}");
+    }
+    let plain = post_with("/v1/chat/completions", "Content-Encoding: Identity\r\n", &chat(false));
+    ask(bed.port, &plain).expect_good_by("first");
+    assert_eq!(engine.requests().len(), 1);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod counting;
 mod cutting;
 mod descriptors;
 mod engine;
+mod leaving;
 mod life;
 mod limits;
 mod moving;
@@ -54,6 +55,7 @@ fn limits() -> Limits {
         body_stall: Duration::from_secs(60),
         held_answers: 64 << 20,
         max_connections: 100,
+        max_connections_per_client: 100,
         request_timeout: Duration::from_secs(60),
         all_down_retry_after: Duration::from_secs(30),
         passthrough: vec!["/tokenize".into(), "/sleep".into()],
