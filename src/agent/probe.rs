@@ -154,6 +154,12 @@ impl Probe {
         }
     }
 
+    /// For how many tokens the engine was started, where it tells.
+    pub async fn context(&self, at: &Target) -> Option<u64> {
+        let answer = self.ask(at, ask::context(at.kind)?, Some(QUICK)).await.ok()?;
+        ask::read_context(at.kind, &answer.body)
+    }
+
     async fn load(&self, at: &Target, fetching: impl AsyncFn(Option<u8>)) -> Prepared {
         let Ok(answer) = self.ask(at, ask::installed(&at.model), Some(QUICK)).await else {
             return Prepared::NotYet;

@@ -215,6 +215,7 @@ impl World {
         let (probe, sender) = (self.probe.clone(), self.sender.clone());
         let Some(seat) = self.seat_of(run) else { return };
         let Some(target) = seat.target() else { return };
+        let traffic = Arc::clone(&seat.live);
         let Some(live) = seat.run_mut(run) else { return };
         let was_ready = Rc::clone(&live.was_ready);
         let task = tokio::task::spawn_local(async move {
@@ -224,8 +225,13 @@ impl World {
                 sender.event(Event::Engine(run, EngineEvent::Activity)).await;
             };
             let prepared = probe.prepare(&target, fetching).await;
-            was_ready.set(was_ready.get() || prepared == Prepared::Ready);
+            let is_ready = prepared == Prepared::Ready;
+            was_ready.set(was_ready.get() || is_ready);
             sender.event(Event::Done(ticket, Outcome::Prepared(prepared))).await;
+            // Nobody waits for this one: it is for the list of models only.
+            if is_ready && let Some(tokens) = probe.context(&target).await {
+                traffic.set_context(tokens);
+            }
         });
         live.probes.retain(|probe| !probe.is_finished());
         live.probes.push(task.abort_handle());

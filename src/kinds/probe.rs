@@ -198,6 +198,26 @@ fn holds(kind: Kind, body: &[u8]) -> Result<(), &'static str> {
     }
 }
 
+/// Where an engine tells for how many tokens of prompt and answer together it was started. `None`: it does not, or it is not
+/// ours to ask.
+pub fn context(kind: Kind) -> Option<ProbeRequest> {
+    match kind {
+        Kind::Vllm => Some(ProbeRequest::get("/v1/models")),
+        Kind::LlamaServer => Some(ProbeRequest::get("/props")),
+        Kind::Ollama | Kind::Remote(_) => None,
+    }
+}
+
+/// That number in the answer to [`context`].
+pub fn read_context(kind: Kind, body: &[u8]) -> Option<u64> {
+    let place = match kind {
+        Kind::Vllm => "/data/0/max_model_len",
+        Kind::LlamaServer => "/default_generation_settings/n_ctx",
+        Kind::Ollama | Kind::Remote(_) => return None,
+    };
+    serde_json::from_slice::<Value>(body).ok()?.pointer(place)?.as_u64().filter(|&tokens| tokens > 0)
+}
+
 /// Does Ollama have this model? 200 when it does, 404 when not ([`load_answer`] reads a missing one).
 pub fn installed(model: &str) -> ProbeRequest {
     ProbeRequest::post("/api/show", json!({ "model": model }))

@@ -22,6 +22,8 @@ pub struct Live {
     permits: Option<Arc<Semaphore>>,
     fate: watch::Sender<Fate>,
     leads: ArcSwap<Leads>,
+    /// Tokens of prompt and answer together; 0 as long as the engine has not told.
+    context: AtomicU64,
     pub(super) pool: Pool,
 }
 
@@ -70,7 +72,16 @@ impl Live {
         let permits = max_concurrent.filter(|&n| n > 0).map(|n| Arc::new(Semaphore::new(n as usize)));
         let (fate, _) = watch::channel(Fate { standing: Standing::Open, cut: false });
         let (pulse, history, leads) = (Arc::default(), Mutex::default(), ArcSwap::default());
-        Arc::new(Self { totals, pulse, history, permits, fate, leads, pool: Pool::default() })
+        Arc::new(Self {
+            totals,
+            pulse,
+            history,
+            permits,
+            fate,
+            leads,
+            context: AtomicU64::new(0),
+            pool: Pool::default(),
+        })
     }
 
     /// The figures that policy judges by. Requests that wait for their client to read do not make the engine look
@@ -113,6 +124,15 @@ impl Live {
 
     pub fn leads(&self) -> Arc<Leads> {
         self.leads.load_full()
+    }
+
+    /// The engine was started for so many tokens of prompt and answer together.
+    pub fn set_context(&self, tokens: u64) {
+        self.context.store(tokens, Relaxed);
+    }
+
+    pub(super) fn context(&self) -> Option<u64> {
+        Some(self.context.load(Relaxed)).filter(|&tokens| tokens > 0)
     }
 
     pub(super) fn fate(&self) -> watch::Receiver<Fate> {

@@ -364,7 +364,7 @@ pub(super) fn health(table: &RouteTable, shared: &Shared, via: &Path) -> Respons
 
 /// `GET /v1/models`: every name that leads into the chain.
 pub(super) fn models(table: &RouteTable) -> Response<ReplyBody> {
-    let data: Vec<Value> = table.names().into_iter().map(model_object).collect();
+    let data: Vec<Value> = table.names().into_iter().map(|name| model_object(name, table)).collect();
     json_response(StatusCode::OK, &json!({"object": "list", "data": data}))
 }
 
@@ -373,11 +373,21 @@ pub(super) fn model(table: &RouteTable, name: &str) -> Response<ReplyBody> {
     // What is not UTF-8 is nobody's name, and is shown as well as it can be.
     let name = percent_decode_str(name).decode_utf8_lossy();
     match table.names().into_iter().find(|known| *known == name) {
-        Some(known) => json_response(StatusCode::OK, &model_object(known)),
+        Some(known) => json_response(StatusCode::OK, &model_object(known, table)),
         None => OwnError::unknown_model(&name, table).into_response(),
     }
 }
 
-fn model_object(name: &str) -> Value {
-    json!({"id": name, "object": "model", "created": 0, "owned_by": "mainstay"})
+/// A name with what is known of the tier that has it: by vLLM's names, which clients look for.
+fn model_object(name: &str, table: &RouteTable) -> Value {
+    let mut object = json!({"id": name, "object": "model", "created": 0, "owned_by": "mainstay"});
+    let by_model = table.tiers.iter().find(|route| route.model == name);
+    let by_alias = || table.tiers.iter().find(|route| route.aliases.iter().any(|alias| alias == name));
+    if let Some(route) = by_model.or_else(by_alias) {
+        object["root"] = route.model.as_str().into();
+        if let Some(tokens) = route.live.context() {
+            object["max_model_len"] = tokens.into();
+        }
+    }
+    object
 }

@@ -30,6 +30,7 @@ pub fn answer<'a>(request: &Request, shared: &'a Shared) -> Answer<'a> {
         ("GET", "/v1/models") => {
             Answer::json(200, &json!({"object": "list", "data": [{"id": shared.model, "object": "model"}]}))
         }
+        ("GET", "/props") => Answer::json(200, &json!({"default_generation_settings": {"n_ctx": 4096}})),
         ("GET", "/metrics") => Answer::Whole { status: 200, headers: String::new(), body: metrics(shared) },
         ("GET", "/knobs") => Answer::json(
             200,

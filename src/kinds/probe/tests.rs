@@ -219,3 +219,23 @@ fn a_pull_tells_how_far_it_is() {
     };
     assert_eq!(cause, Cause::Network);
 }
+
+#[test]
+fn an_engine_tells_its_context_where_it_has_one() {
+    let vllm = r#"{"object":"list","data":[{"id":"m","root":"org/m","max_model_len":8192}]}"#;
+    let llama = r#"{"default_generation_settings":{"n_ctx":4096,"params":{}},"total_slots":4}"#;
+    for (kind, body, expected) in [
+        (Kind::Vllm, vllm, Some(8192)),
+        (Kind::LlamaServer, llama, Some(4096)),
+        (Kind::LlamaServer, vllm, None),
+        (Kind::Vllm, r#"{"data":[]}"#, None),
+        (Kind::Vllm, r#"{"data":[{"max_model_len":null}]}"#, None),
+        (Kind::LlamaServer, r#"{"default_generation_settings":{"n_ctx":0}}"#, None),
+        (Kind::LlamaServer, "no JSON", None),
+        (Kind::Ollama, vllm, None),
+    ] {
+        assert_eq!(read_context(kind, body.as_bytes()), expected, "{kind:?} {body}");
+    }
+    assert_eq!(context(Kind::Vllm).map(|request| request.path).as_deref(), Some("/v1/models"));
+    assert_eq!(context(Kind::Ollama), None);
+}

@@ -1,4 +1,5 @@
 //! The agent from outside: the built program over fake engines, which show the faults that real ones cannot be made to.
+mod addresses;
 mod blame;
 mod causes;
 mod endings;

@@ -272,6 +272,13 @@ fn our_own_pages() {
     let names: Vec<_> = models.json()["data"].as_array().unwrap().iter().map(|m| m["id"].clone()).collect();
     assert_eq!(names, ["first-model", "second-model", "alias"]);
     assert_eq!(models.json()["data"][0]["owned_by"], "mainstay");
+    bed.live(0).set_context(8192);
+    let models = ask(bed.port, &get("/v1/models")).json();
+    let told =
+        |at: usize| (models["data"][at]["root"].clone(), models["data"][at].get("max_model_len").cloned());
+    assert_eq!(told(0), (json!("first-model"), Some(json!(8192))));
+    assert_eq!(told(1), (json!("second-model"), None), "its engine told nothing");
+    assert_eq!(told(2), (json!("first-model"), Some(json!(8192))), "an alias of the first");
     let health = ask(bed.port, &get("/health"));
     assert_eq!((health.status, health.json()), (200, json!({"status": "ok", "tier": "first"})));
     let head = ask(bed.port, &get("/health").replace("GET", "HEAD"));
