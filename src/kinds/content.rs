@@ -3,11 +3,14 @@ use super::Endpoint;
 use serde_json::Value;
 
 /// Does a whole 2xx answer in OpenAI's form hold an answer to what `endpoint` was asked? If not, what is wrong with
-/// it, as words that go on from "its answer". A pass-through's answers are not judged.
+/// it, as words that go on from the tier's name. A pass-through's answers are not judged.
 pub fn holds_answer(endpoint: Endpoint, answer: &Value) -> Result<(), &'static str> {
     match endpoint {
         Endpoint::Chat => each(answer, "choices", |choice| holds_message(choice, answer)),
-        Endpoint::Completions => each(answer, "choices", holds_text),
+        // Some upstreams answer with messages there too.
+        Endpoint::Completions => each(answer, "choices", |choice| {
+            holds_text(choice).or_else(|why| holds_message(choice, answer).map_err(|_| why))
+        }),
         Endpoint::Embeddings => each(answer, "data", holds_embedding),
         Endpoint::Passthrough => Ok(()),
     }
@@ -20,8 +23,8 @@ fn each(
 ) -> Result<(), &'static str> {
     match answer.get(list).and_then(Value::as_array) {
         Some(entries) if !entries.is_empty() => entries.iter().try_for_each(holds),
-        Some(_) | None if list == "data" => Err("holds no embedding"),
-        Some(_) | None => Err("holds no choice"),
+        Some(_) | None if list == "data" => Err("gave an answer without embeddings"),
+        Some(_) | None => Err("gave an answer without choices"),
     }
 }
 
@@ -29,7 +32,7 @@ fn holds_message(choice: &Value, answer: &Value) -> Result<(), &'static str> {
     let message = choice.get("message").unwrap_or(&Value::Null);
     let reason = finish_reason(choice);
     if !message.is_object() {
-        return Err("has a choice without a message");
+        return Err("gave an answer whose choice has no message");
     }
     // A model may end at once. vLLM with a reasoning parser then gives null where the others give "".
     let said_nothing = || message.get("content").is_some_and(Value::is_string) || has_generated(answer);
@@ -37,15 +40,15 @@ fn holds_message(choice: &Value, answer: &Value) -> Result<(), &'static str> {
         _ if says(message) => Ok(()),
         Some("content_filter") => Ok(()),
         Some(_) if said_nothing() => Ok(()),
-        Some(_) | None => Err("has a choice whose message is empty"),
+        Some(_) | None => Err("gave an answer whose message is empty"),
     }
 }
 
 fn holds_text(choice: &Value) -> Result<(), &'static str> {
     match choice.get("text").and_then(Value::as_str) {
-        Some("") if finish_reason(choice).is_none() => Err("has a choice whose text is empty"),
+        Some("") if finish_reason(choice).is_none() => Err("gave an answer whose text is empty"),
         Some(_) => Ok(()),
-        None => Err("has a choice without text"),
+        None => Err("gave an answer whose choice has no text"),
     }
 }
 
@@ -55,9 +58,9 @@ fn holds_embedding(entry: &Value) -> Result<(), &'static str> {
         // A list of lists has a vector for each token.
         Some(Value::Array(vector)) if !vector.is_empty() => {
             let is_sound = |figure: &Value| figure.is_number() || figure.is_array();
-            if vector.iter().all(is_sound) { Ok(()) } else { Err("has an embedding that is not of numbers") }
+            if vector.iter().all(is_sound) { Ok(()) } else { Err("gave an embedding that is not of numbers") }
         }
-        Some(_) | None => Err("has an entry without an embedding"),
+        Some(_) | None => Err("gave an entry without an embedding"),
     }
 }
 
@@ -93,8 +96,8 @@ fn is_something(value: &Value) -> bool {
 /// Does this choice of a stream's chunk carry content?
 pub fn carries_content(endpoint: Endpoint, choice: &Value) -> bool {
     match endpoint {
-        Endpoint::Completions => choice.get("text").is_some_and(is_something),
-        Endpoint::Chat | Endpoint::Embeddings | Endpoint::Passthrough => {
+        Endpoint::Completions if choice.get("text").is_some_and(is_something) => true,
+        Endpoint::Completions | Endpoint::Chat | Endpoint::Embeddings | Endpoint::Passthrough => {
             choice.get("delta").is_some_and(says)
         }
     }
@@ -104,8 +107,8 @@ pub fn carries_content(endpoint: Endpoint, choice: &Value) -> bool {
 /// and `content: null`, and an answer of no token has nothing more.
 pub fn begins_answer(endpoint: Endpoint, choice: &Value) -> bool {
     match endpoint {
-        Endpoint::Completions => choice.get("text").is_some_and(Value::is_string),
-        Endpoint::Chat | Endpoint::Embeddings | Endpoint::Passthrough => {
+        Endpoint::Completions if choice.get("text").is_some_and(Value::is_string) => true,
+        Endpoint::Completions | Endpoint::Chat | Endpoint::Embeddings | Endpoint::Passthrough => {
             let delta = choice.get("delta");
             let has = |name| delta.and_then(|delta| delta.get(name)).is_some_and(Value::is_string);
             has("role") || has("content") || carries_content(endpoint, choice)
@@ -182,7 +185,8 @@ mod tests {
             (json!({"text": "", "finish_reason": "length"}), true),
             (json!({"text": ""}), false),
             (json!({"text": null, "finish_reason": "stop"}), false),
-            (json!({"message": {"content": "hi"}, "finish_reason": "stop"}), false),
+            (json!({"message": {"content": "hi"}, "finish_reason": "stop"}), true),
+            (json!({"message": {}, "finish_reason": "stop"}), false),
         ] {
             let answer = json!({ "choices": [choice] });
             assert_eq!(holds(Endpoint::Completions, &answer), expected, "{answer}");

@@ -2,11 +2,13 @@
 //! argv and environment, probe requests, load progress, log lines → cause, error verdicts, dialect translation,
 //! capabilities. `serde_json::Value` is used as a plain data type; nothing here derives a wire format.
 pub mod cause;
+mod chunks;
 mod climb;
 mod content;
 pub mod degrade;
 mod endpoint;
 pub mod launch;
+mod lenient;
 mod novelty;
 pub mod ollama;
 pub mod paths;
@@ -18,11 +20,13 @@ mod verdict;
 pub use cause::{
     Diagnosis, Evidence, counsel, diagnose, guess, killed_by_kernel, kills_rose, signal_name, signal_number,
 };
+pub use chunks::{Assembly, chunks_of};
 pub use climb::{Climb, Height, PastStart};
 pub use content::{begins_answer, carries_content, finish_reason, holds_answer, says};
 pub use degrade::{DEFAULT_NOTICE, Degrade};
 pub use endpoint::Endpoint;
 pub use launch::{Launch, argv, default_command, environment, owned_flags, served_name};
+pub use lenient::{Json, read_json, without_mark};
 pub use novelty::Novelty;
 pub use ollama::carries;
 pub use progress::{Done, Progress, fetching, progress};

@@ -3,6 +3,7 @@ use super::exchange::{Input, Lost};
 use super::fingerprint::Fingerprint;
 use super::live::{Fate, Live, Visit};
 use super::outgoing::Outgoing;
+use super::pings::Pings;
 use super::route::{TierRoute, Upstream};
 use super::totals::Account;
 use super::upstream::Connection;
@@ -39,7 +40,7 @@ enum Phase {
     /// Connected: the driver has to hand over the request.
     Connected(Connection),
     Asking(Pending<(Connection, Result<Response<Incoming>, Lost>)>),
-    Reading(Connection, Incoming),
+    Reading(Connection, Incoming, Pings),
     /// The answer is over, or there is none.
     Spent,
 }
@@ -124,7 +125,7 @@ impl Attempt {
     /// asks for more.
     pub fn has_ended(&mut self) -> bool {
         match std::mem::replace(&mut self.phase, Phase::Spent) {
-            Phase::Reading(connection, body) if body.is_end_stream() => {
+            Phase::Reading(connection, body, _) if body.is_end_stream() => {
                 self.recycle(connection);
                 true
             }
@@ -144,7 +145,7 @@ impl Attempt {
     /// How long the answer is, as far as its head said.
     pub fn size_hint(&self) -> SizeHint {
         match &self.phase {
-            Phase::Reading(_, body) => body.size_hint(),
+            Phase::Reading(_, body, _) => body.size_hint(),
             Phase::Connecting(_) | Phase::Connected(_) | Phase::Asking(_) | Phase::Spent => {
                 SizeHint::default()
             }
@@ -190,7 +191,9 @@ impl Attempt {
                 Poll::Pending => self.phase = Phase::Asking(asking),
                 Poll::Ready((connection, answer)) => return Poll::Ready(self.asked(connection, answer)),
             },
-            Phase::Reading(connection, body) => return self.read(cx, connection, body).map(Progress::Other),
+            Phase::Reading(connection, body, pings) => {
+                return self.read(cx, connection, body, pings).map(Progress::Other);
+            }
             Phase::Spent => {}
         }
         Poll::Pending
@@ -202,7 +205,7 @@ impl Attempt {
         let input = match answer {
             Ok(response) => {
                 let (head, body) = response.into_parts();
-                self.phase = Phase::Reading(connection, body);
+                self.phase = Phase::Reading(connection, body, Pings::default());
                 Input::Head { status: head.status.as_u16(), headers: head.headers }
             }
             Err(lost) => self.lost(Input::Lost(lost)),
@@ -221,20 +224,26 @@ impl Attempt {
         input
     }
 
-    fn read(&mut self, cx: &mut Context<'_>, connection: Connection, mut body: Incoming) -> Poll<Input> {
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: Connection,
+        mut body: Incoming,
+        mut pings: Pings,
+    ) -> Poll<Input> {
         loop {
             match Pin::new(&mut body).poll_frame(cx) {
                 Poll::Pending => {
-                    self.phase = Phase::Reading(connection, body);
+                    self.phase = Phase::Reading(connection, body, pings);
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers say nothing to anybody here.
                     let Ok(data) = frame.into_data() else { continue };
-                    if !is_ping(&data) {
+                    if pings.hold_work(&data) {
                         self.live.pulse().progress();
                     }
-                    self.phase = Phase::Reading(connection, body);
+                    self.phase = Phase::Reading(connection, body, pings);
                     return Poll::Ready(Input::Data(data));
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(self.lost(Input::Broken)),
@@ -247,12 +256,6 @@ impl Attempt {
     }
 }
 
-/// Comments of a stream (`: ping`) come from an engine's HTTP half, as heads do (vLLM sends the head of a stream at
-/// once): neither shows that the half that computes does anything.
-fn is_ping(data: &[u8]) -> bool {
-    data.split(|byte| *byte == b'\n').all(|line| line.is_empty() || line == b"\r" || line.starts_with(b":"))
-}
-
 /// The next change of the run's fate; `None` when there will be none.
 async fn changed(mut fate: watch::Receiver<Fate>) -> Option<(watch::Receiver<Fate>, Fate)> {
     match fate.changed().await {
@@ -262,20 +265,5 @@ async fn changed(mut fate: watch::Receiver<Fate>) -> Option<(watch::Receiver<Fat
         }
         // The attempt itself holds the `Live`, so this cannot be; were it so, nothing would change any more.
         Err(_) => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_ping;
-
-    #[test]
-    fn comments_alone_are_no_sign_of_work() {
-        for ping in [&b": keep-alive\n\n"[..], b":\r\n\r\n", b"\n", b""] {
-            assert!(is_ping(ping), "{ping:?}");
-        }
-        for work in [&b"data: {}\n\n"[..], b": ping\n\ndata: {}\n\n", b"{\"a\":1}"] {
-            assert!(!is_ping(work), "{work:?}");
-        }
     }
 }

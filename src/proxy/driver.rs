@@ -120,12 +120,14 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
         return response;
     }
     let terms = Terms {
+        endpoint: ask.endpoint,
+        choices: ask.choices(),
         streaming: ask.streaming,
         include_usage: ask.body.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
         replay: lease.keeps(),
         answer_id: format!("chatcmpl-{}", shared.new_name()),
         created: clock::wall_ms() / 1000,
-        timeout: shared.limits.request_timeout,
+        timeout: Some(shared.limits.request_timeout),
     };
     let mut exchange = Exchange::new(terms, at);
     exchange.see(chain);

@@ -16,6 +16,9 @@
 //! When the memory for all that is held back is used up (`NoRoom`), an answer that is being held is committed, and an event that
 //! is not whole is handed on as it is. What has to be whole to be read (an error, Ollama's words) is given up: next tier, or cut.
 //!
+//! Whatever ends an answer of which nothing is missing (every choice has its finish reason, the object is whole): it is
+//! the client's, and ended by us.
+//!
 //! A client that hangs up is no input: the driver is dropped, and with it the upstream connection.
 mod attempts;
 mod endings;
@@ -29,6 +32,7 @@ use self::attempts::State;
 use self::kept::Kept;
 pub(super) use self::why::Why;
 use super::plan::Candidate;
+use crate::kinds::Endpoint;
 use crate::policy::{Moment, Standing, TierId};
 use bytes::Bytes;
 use http::HeaderMap;
@@ -38,6 +42,9 @@ use std::time::Duration;
 /// What does not change during a request.
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
+    pub endpoint: Endpoint,
+    /// As many answers were asked for.
+    pub choices: usize,
     /// The client wants a stream, and if so with usage at its end.
     pub streaming: bool,
     pub include_usage: bool,
@@ -47,8 +54,8 @@ pub(super) struct Terms {
     /// 1970.
     pub answer_id: String,
     pub created: i64,
-    /// From the request's head to the last byte of its answer.
-    pub timeout: Duration,
+    /// From the request's head to the last byte of an answer that is no stream, or to the first content of a stream.
+    pub timeout: Option<Duration>,
 }
 
 /// What happened.
@@ -165,7 +172,7 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Exchange {
     terms: Terms,
-    deadline: Moment,
+    deadline: Option<Moment>,
     /// The tiers as they stand now.
     chain: Vec<Candidate>,
     tried: BTreeSet<TierId>,

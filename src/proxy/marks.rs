@@ -1,5 +1,6 @@
 //! PURE. The marks that an answer carries inside its JSON: which tier gave it, and whether it is weakened.
 use super::stream::{data_of, event_of};
+use crate::kinds;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -28,7 +29,7 @@ impl Marks {
 
     /// `object` with the marks in it; `None` when it is not a JSON object.
     pub fn on_object(&self, object: &[u8]) -> Option<Bytes> {
-        let Ok(Value::Object(mut parsed)) = serde_json::from_slice(object) else { return None };
+        let Value::Object(mut parsed) = kinds::read_json(object)?.value else { return None };
         let names_model = parsed.get("model").and_then(Value::as_str).is_some_and(|m| !m.is_empty());
         if names_model && !OWN_KEYS.iter().any(|key| parsed.contains_key(*key)) {
             // The engine's own text is kept: a number printed again is not always the number that was read.

@@ -35,6 +35,7 @@ mod outgoing;
 mod pace;
 mod passthrough;
 mod peer;
+mod pings;
 mod places;
 mod plan;
 mod refusals;

@@ -26,6 +26,19 @@ pub(super) struct Ask {
     pub fingerprint: Fingerprint,
 }
 
+impl Ask {
+    /// How many choices a whole answer has.
+    pub fn choices(&self) -> usize {
+        let each = self.body.get("n").and_then(Value::as_u64).map_or(1, |n| n.max(1));
+        let prompts = match self.body.get("prompt").filter(|_| self.endpoint == Endpoint::Completions) {
+            // One prompt as its tokens is a list too.
+            Some(Value::Array(prompts)) if prompts.iter().any(|prompt| !prompt.is_number()) => prompts.len(),
+            _ => 1,
+        };
+        usize::try_from(each).unwrap_or(usize::MAX).saturating_mul(prompts)
+    }
+}
+
 /// A tier that can carry the request, and is not closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {

@@ -1,5 +1,5 @@
 //! PURE. Cutting a byte stream into server-sent events, or into lines, and reading what one event says.
-use crate::kinds::{self, Verdict};
+use crate::kinds::{self, Endpoint, Verdict};
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -137,10 +137,14 @@ pub(super) fn event_of(json: &[u8]) -> Bytes {
 pub(super) enum Meaning {
     /// No data: a comment or ping.
     Nothing,
-    /// A chunk that carries no content: the role, the usage, a finish reason.
+    /// A chunk that carries no content and brings the answer no further: the role, or nothing at all.
     Opening,
+    /// The first chunk that ends a choice, or the one with the usage; without content.
+    Ending,
     /// A chunk with content: once it went out the request cannot move any more.
     Content,
+    /// Content that is kept until the answer is whole.
+    Gathered,
     /// `[DONE]`.
     Done,
     /// An error inside an answer that began as a success, or a finish reason by which the engine says that it gave up;
@@ -150,44 +154,106 @@ pub(super) enum Meaning {
     Garbage,
 }
 
+impl Meaning {
+    /// It brings the answer further. What only says that somebody is there lifts no limit.
+    pub fn is_progress(&self) -> bool {
+        match self {
+            Self::Nothing | Self::Opening => false,
+            Self::Ending | Self::Content | Self::Gathered | Self::Done | Self::Failed(..) | Self::Garbage => {
+                true
+            }
+        }
+    }
+}
+
+/// One event, read.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub meaning: Meaning,
+    /// Its data; null where it has none.
+    pub chunk: Value,
+    /// Its data as a client can read it, where it came otherwise.
+    pub mended: Option<Vec<u8>>,
+}
+
+impl From<Meaning> for Said {
+    fn from(meaning: Meaning) -> Self {
+        Self { meaning, chunk: Value::Null, mended: None }
+    }
+}
+
 /// Which of an answer's choices have been seen, and which have ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Choices {
+    endpoint: Endpoint,
+    /// As many as the client asked for.
+    asked: usize,
+    begun: BTreeSet<u64>,
     open: BTreeSet<u64>,
     finished: BTreeSet<u64>,
+    has_usage: bool,
 }
 
 /// More choices than any engine gives; further ones are not tracked.
 const CHOICES_MAX: usize = 1024;
 
 impl Choices {
+    pub fn new(endpoint: Endpoint, asked: usize) -> Self {
+        Self {
+            endpoint,
+            asked: asked.min(CHOICES_MAX),
+            begun: BTreeSet::new(),
+            open: BTreeSet::new(),
+            finished: BTreeSet::new(),
+            has_usage: false,
+        }
+    }
+
     /// Every choice that began has a finish reason, and there is one.
     pub fn complete(&self) -> bool {
         self.open.is_empty() && !self.finished.is_empty()
     }
 
-    fn note(&mut self, index: u64, finished: bool) {
+    /// The same, and none is missing of those that were asked for: the answer is whole even if nobody says so.
+    pub fn certain(&self) -> bool {
+        self.complete() && self.finished.len() >= self.asked
+    }
+
+    /// Each choice that ended had begun with a message or text, even if an empty one.
+    pub fn hold_answer(&self) -> bool {
+        self.finished.is_subset(&self.begun)
+    }
+
+    pub fn has_usage(&self) -> bool {
+        self.has_usage
+    }
+
+    /// True when it is news that the choice has finished.
+    fn note(&mut self, index: u64, finished: bool) -> bool {
         if finished {
             self.open.remove(&index);
-            if self.finished.len() < CHOICES_MAX {
-                self.finished.insert(index);
-            }
-        } else if !self.finished.contains(&index) && self.open.len() < CHOICES_MAX {
+            return self.finished.len() < CHOICES_MAX && self.finished.insert(index);
+        }
+        if !self.finished.contains(&index) && self.open.len() < CHOICES_MAX {
             self.open.insert(index);
         }
+        false
     }
 
     /// Reads the data of one event.
-    pub fn read(&mut self, data: Option<&[u8]>) -> Meaning {
-        let Some(data) = data else { return Meaning::Nothing };
+    pub fn read(&mut self, data: Option<&[u8]>) -> Said {
+        let Some(data) = data else { return Meaning::Nothing.into() };
         match data.trim_ascii() {
-            b"" => return Meaning::Nothing,
-            b"[DONE]" => return Meaning::Done,
+            b"" => return Meaning::Nothing.into(),
+            b"[DONE]" => return Meaning::Done.into(),
             _ => {}
         }
-        match serde_json::from_slice::<Value>(data) {
-            Ok(chunk @ Value::Object(_)) => self.read_chunk(&chunk, data),
-            Ok(_) | Err(_) => Meaning::Garbage,
+        match kinds::read_json(data) {
+            Some(kinds::Json { value: chunk @ Value::Object(_), mended }) => {
+                let meaning = self.read_chunk(&chunk, data);
+                Said { meaning, chunk, mended }
+            }
+            Some(_) | None => Meaning::Garbage.into(),
         }
     }
 
@@ -196,31 +262,24 @@ impl Choices {
         if let Some(verdict) = kinds::verdict_of_event(chunk) {
             return Meaning::Failed(verdict, Bytes::copy_from_slice(data));
         }
-        let mut meaning = Meaning::Opening;
         let choices = chunk.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let (mut has_content, mut ends) = (false, false);
         for choice in choices {
             let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
-            self.note(index, choice.get("finish_reason").is_some_and(|reason| !reason.is_null()));
-            if has_content(choice) {
-                meaning = Meaning::Content;
+            ends |= self.note(index, kinds::finish_reason(choice).is_some());
+            has_content |= kinds::carries_content(self.endpoint, choice);
+            if kinds::begins_answer(self.endpoint, choice) && self.begun.len() < CHOICES_MAX {
+                self.begun.insert(index);
             }
         }
-        meaning
+        let has_usage = choices.is_empty() && chunk.get("usage").is_some_and(Value::is_object);
+        ends |= has_usage && !std::mem::replace(&mut self.has_usage, true);
+        match (has_content, ends) {
+            (true, _) => Meaning::Content,
+            (false, true) => Meaning::Ending,
+            (false, false) => Meaning::Opening,
+        }
     }
-}
-
-/// Everything in a delta but its role is content, so that what engines add later (reasoning, audio, refusals) counts.
-fn has_content(choice: &Value) -> bool {
-    let says = |v: &Value| match v {
-        Value::Null | Value::Bool(false) => false,
-        Value::Bool(true) | Value::Number(_) => true,
-        Value::String(s) => !s.is_empty(),
-        Value::Array(a) => !a.is_empty(),
-        Value::Object(o) => !o.is_empty(),
-    };
-    let delta = choice.get("delta").and_then(Value::as_object);
-    delta.is_some_and(|d| d.iter().any(|(key, value)| key != "role" && says(value)))
-        || choice.get("text").is_some_and(says)
 }
 
 #[cfg(test)]

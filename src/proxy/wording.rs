@@ -6,7 +6,7 @@ use super::route::{TierRoute, Upstream};
 use crate::kinds::{Api, Kind, degrade, ollama};
 use crate::policy::Path;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::Request;
 use serde_json::Value;
 
@@ -59,6 +59,8 @@ pub(super) fn put_upstream_fields(
     if !kind.is_local() {
         headers.insert(headers::VIA, headers::value_of(&via.to_string()));
     }
+    // Answers are read, so they have to come as they are.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(key) = &to.api_key {
         let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
         value.set_sensitive(true);

@@ -2,7 +2,7 @@
 use super::kept::Kept;
 use super::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms, Why};
 use crate::policy::{Moment, Standing, TierId};
-use crate::proxy::answer::Answer;
+use crate::proxy::answer::{Answer, Reading};
 use crate::proxy::limits::OVERLOAD_RETRY_AFTER;
 use crate::proxy::plan::Candidate;
 use bytes::{Bytes, BytesMut};
@@ -16,7 +16,7 @@ pub(super) struct Attempt {
     pub to: Candidate,
     pub standing: Standing,
     pub began: Moment,
-    /// When the answer last gave a byte.
+    /// When the answer last came further.
     pub heard: Option<Moment>,
     /// It was asked again on a fresh connection already.
     pub again: bool,
@@ -24,6 +24,15 @@ pub(super) struct Attempt {
     pub overdue: Option<&'static str>,
     /// When another tier was last looked for.
     pub looked: Moment,
+}
+
+impl Attempt {
+    /// Something came of it; what only says that somebody is there does not count.
+    pub fn hear(&mut self, now: Moment, reading: &Reading) {
+        if reading.is_progress() {
+            self.heard = Some(now);
+        }
+    }
 }
 
 /// An answer without content so far.
@@ -147,7 +156,7 @@ impl From<Lost> for Loss {
 impl Exchange {
     pub fn new(terms: Terms, now: Moment) -> Self {
         Self {
-            deadline: now + terms.timeout,
+            deadline: terms.timeout.map(|limit| now + limit),
             terms,
             chain: Vec::new(),
             tried: BTreeSet::new(),

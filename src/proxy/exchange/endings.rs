@@ -2,8 +2,8 @@
 use super::attempts::{Attempt, Loss, State};
 use super::{Exchange, Input, Outcome, Refusal, Step};
 use crate::policy::Moment;
-use crate::proxy::answer::Answer;
-use crate::proxy::stream::event_of;
+use crate::proxy::answer::{Answer, Reading};
+use crate::proxy::stream::{Meaning, event_of};
 use bytes::Bytes;
 use serde_json::json;
 use std::mem;
@@ -26,19 +26,40 @@ impl Exchange {
         }
     }
 
+    /// Ends an answer that is whole although its end did not come, or may never come. `None`: it is not whole.
+    pub(super) fn conclude(&mut self, now: Moment, out_of_time: bool) -> Option<Vec<Step>> {
+        let answer = match &mut self.state {
+            State::Holding(holding) => &mut holding.answer,
+            State::Relaying { answer, .. } => answer,
+            State::Idle | State::Asking(_) | State::Judging { .. } | State::Closing { .. } | State::Over => {
+                return None;
+            }
+        };
+        let pieces = answer.salvage()?;
+        let is_answer = pieces.iter().any(|piece| piece.meaning == Meaning::Done) && answer.holds_answer();
+        if out_of_time && !is_answer {
+            // It is too late to ask anybody else.
+            return None;
+        }
+        let mut steps = match mem::replace(&mut self.state, State::Over) {
+            State::Holding(holding) => self.hold(now, holding, Reading::Pieces(pieces)),
+            State::Relaying { attempt, answer } => self.relay(attempt, answer, pieces),
+            State::Idle | State::Asking(_) | State::Judging { .. } | State::Closing { .. } | State::Over => {
+                return None;
+            }
+        };
+        steps.extend(self.ended(now));
+        Some(steps)
+    }
+
     /// The upstream's answer has ended in good order, and all of it was read: is it whole?
     pub(super) fn ended(&mut self, now: Moment) -> Vec<Step> {
         match mem::replace(&mut self.state, State::Over) {
-            State::Holding(holding) if holding.answer.complete() => {
-                let mut steps = self.commit(*holding, Vec::new(), true);
-                steps.extend(self.ended(now));
-                steps
-            }
             State::Holding(holding) => {
                 let loss = Loss::failure("its answer ended without a finish reason", 1);
                 self.lose(now, holding.attempt, loss)
             }
-            State::Relaying { attempt, answer } if answer.complete() => finish(&attempt),
+            State::Relaying { attempt, answer } if answer.is_whole() => finish(&attempt),
             State::Relaying { attempt, answer } => {
                 self.cut_short(&attempt, &answer, "the engine stopped without a finish reason", 1)
             }

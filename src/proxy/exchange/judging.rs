@@ -21,7 +21,9 @@ impl Exchange {
     ) -> Vec<Step> {
         match input {
             Input::Data(data) if body.len() + data.len() <= ERROR_BYTES => {
-                attempt.heard = Some(now);
+                if !data.trim_ascii().is_empty() {
+                    attempt.heard = Some(now);
+                }
                 body.extend_from_slice(&data);
                 self.state = State::Judging { attempt, status, headers, body };
                 Vec::new()

@@ -37,12 +37,14 @@ const THREE: [Kind; 3] = [Kind::Vllm, Kind::Vllm, Kind::LlamaServer];
 
 fn terms(streaming: bool, replay: bool) -> Terms {
     Terms {
+        endpoint: Endpoint::Chat,
+        choices: 1,
         streaming,
         include_usage: false,
         replay,
         answer_id: "chatcmpl-1".into(),
         created: 1,
-        timeout: Duration::from_secs(600),
+        timeout: Some(Duration::from_secs(600)),
     }
 }
 
@@ -177,10 +179,15 @@ fn a_stream_is_held_until_its_first_content() {
 }
 
 #[test]
-fn an_answer_without_any_content_is_an_answer() {
-    let play = Play::streaming(&THREE).feed([events(), event(FINISH), event("[DONE]"), Input::End]);
-    assert!(play.done.contains(&"head 0 200 #1".to_owned()));
-    assert!(play.done.contains(&"tell 0 Answered".to_owned()));
+fn an_answer_of_no_token_is_an_answer_and_one_that_never_began_is_none() {
+    let began = Play::streaming(&THREE).feed([events(), event(OPENING)]);
+    let play = began.feed([event(FINISH), event("[DONE]"), Input::End]);
+    assert!(play.done.contains(&"head 0 200 #1".to_owned()), "{:?}", play.done);
+    assert!(play.done.contains(&"tell 0 Answered".to_owned()), "{:?}", play.done);
+    for never in [vec![event(FINISH), event("[DONE]")], vec![event(FINISH), Input::End], vec![Input::End]] {
+        let play = Play::streaming(&THREE).feed([events()]).feed(never);
+        play.expect(&["try 0", "leave", "tell 0 Struck(1)", "tell 0 MovedOn", "try 1"]);
+    }
 }
 
 #[test]

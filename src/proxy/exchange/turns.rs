@@ -7,13 +7,20 @@ use crate::proxy::answer::{Answer, Piece, Reading};
 use crate::proxy::limits::HELD_STREAM_BYTES;
 use crate::proxy::stream::Meaning;
 use bytes::BytesMut;
+use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use std::mem;
 
 impl Exchange {
     /// Takes one input and answers what to do about it.
     pub fn on(&mut self, now: Moment, input: Input) -> Vec<Step> {
+        let out_of_time = self.deadline().is_some_and(|at| now >= at);
+        if (out_of_time || self.may_conclude(now, &input))
+            && let Some(steps) = self.conclude(now, out_of_time)
+        {
+            return steps;
+        }
         let state = mem::replace(&mut self.state, State::Over);
-        if now >= self.deadline {
+        if out_of_time {
             return self.time_out(state);
         }
         match state {
@@ -46,9 +53,11 @@ impl Exchange {
                 self.state = State::Asking(attempt);
                 vec![Step::Try { tier, fresh: true }]
             }
+            Input::Head { headers, .. } if is_encoded(&headers) => {
+                self.lose(now, attempt, Loss::failure("encoded its answer although it was asked not to", 1))
+            }
             Input::Head { status, headers } if (200..300).contains(&status) => {
                 let answer = Answer::begin(&self.terms, &attempt.to, &headers);
-                let headers = answer.headers(headers);
                 let holding = Holding { attempt, status, headers, answer, held: Vec::new(), held_bytes: 0 };
                 self.state = State::Holding(Box::new(holding));
                 Vec::new()
@@ -64,8 +73,8 @@ impl Exchange {
     fn holding(&mut self, now: Moment, mut holding: Box<Holding>, input: Input) -> Vec<Step> {
         match input {
             Input::Data(data) => {
-                holding.attempt.heard = Some(now);
                 let reading = holding.answer.push(data);
+                holding.attempt.hear(now, &reading);
                 self.hold(now, holding, reading)
             }
             Input::End => {
@@ -88,7 +97,7 @@ impl Exchange {
     }
 
     /// Looks through what came for the commit point.
-    fn hold(&mut self, now: Moment, mut holding: Box<Holding>, reading: Reading) -> Vec<Step> {
+    pub(super) fn hold(&mut self, now: Moment, mut holding: Box<Holding>, reading: Reading) -> Vec<Step> {
         let pieces = match reading {
             Reading::Pieces(pieces) => pieces,
             Reading::Damaged(why) => return self.lose(now, holding.attempt, Loss::failure(why, 1)),
@@ -96,8 +105,8 @@ impl Exchange {
         let mut pieces = pieces.into_iter();
         while let Some(Piece { bytes, meaning }) = pieces.next() {
             let lost = match meaning {
-                Meaning::Nothing => continue,
-                Meaning::Opening => {
+                Meaning::Nothing | Meaning::Gathered => continue,
+                Meaning::Opening | Meaning::Ending => {
                     holding.held_bytes += bytes.len();
                     holding.held.push(bytes);
                     if holding.held_bytes <= HELD_STREAM_BYTES {
@@ -109,10 +118,11 @@ impl Exchange {
                     holding.held.push(bytes);
                     return self.commit(*holding, pieces.collect(), false);
                 }
-                Meaning::Done if holding.answer.complete() => {
+                Meaning::Done if holding.answer.complete() && holding.answer.holds_answer() => {
                     holding.held.push(bytes);
                     return self.commit(*holding, Vec::new(), true);
                 }
+                Meaning::Done if holding.answer.complete() => "gave an answer that holds nothing",
                 Meaning::Failed(verdict, error) => return self.judge_event(now, *holding, verdict, error),
                 Meaning::Done => "said that it was done without a finish reason",
                 Meaning::Garbage => "gave data that is not JSON",
@@ -124,10 +134,11 @@ impl Exchange {
     }
 
     /// The commit point: the head, what was held, and from now on everything as it comes.
-    pub(super) fn commit(&mut self, holding: Holding, rest: Vec<Piece>, done: bool) -> Vec<Step> {
+    fn commit(&mut self, holding: Holding, rest: Vec<Piece>, done: bool) -> Vec<Step> {
         let Holding { attempt, status, headers, answer, held, .. } = holding;
         // Nothing else will be passed on now.
         self.kept = Kept::default();
+        let headers = answer.headers(headers);
         let marks = &attempt.to.marks;
         let mut steps = vec![Step::Head {
             tier: attempt.to.tier,
@@ -150,8 +161,9 @@ impl Exchange {
     fn relaying(&mut self, now: Moment, mut attempt: Attempt, mut answer: Answer, input: Input) -> Vec<Step> {
         match input {
             Input::Data(data) => {
-                attempt.heard = Some(now);
-                match answer.push(data) {
+                let reading = answer.push(data);
+                attempt.hear(now, &reading);
+                match reading {
                     Reading::Pieces(pieces) => self.relay(attempt, answer, pieces),
                     Reading::Damaged(why) => self.cut_short(&attempt, &answer, why, 1),
                 }
@@ -191,11 +203,15 @@ impl Exchange {
         }
     }
 
-    fn relay(&mut self, attempt: Attempt, answer: Answer, pieces: Vec<Piece>) -> Vec<Step> {
+    pub(super) fn relay(&mut self, attempt: Attempt, answer: Answer, pieces: Vec<Piece>) -> Vec<Step> {
         let mut steps = Vec::with_capacity(pieces.len());
         for Piece { bytes, meaning } in pieces {
             let why = match meaning {
-                Meaning::Nothing | Meaning::Opening | Meaning::Content => {
+                Meaning::Nothing
+                | Meaning::Opening
+                | Meaning::Ending
+                | Meaning::Content
+                | Meaning::Gathered => {
                     steps.push(Step::Body(bytes));
                     continue;
                 }
@@ -214,4 +230,10 @@ impl Exchange {
         self.state = State::Relaying { attempt, answer };
         steps
     }
+}
+
+/// Answers are read, so they have to come as they are, and every request says so.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let encoded = |value: &HeaderValue| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    headers.get_all(CONTENT_ENCODING).iter().any(encoded)
 }

@@ -1,7 +1,8 @@
 //! PURE. Limits of time, and tiers that a request would leave: when to look, and what is done about it.
 use super::attempts::{Loss, State};
-use super::{Exchange, Step};
+use super::{Exchange, Input, Step};
 use crate::policy::{Moment, Standing};
+use crate::proxy::answer::Answer;
 use crate::proxy::limits::LOOK_AGAIN;
 use std::mem;
 
@@ -12,7 +13,58 @@ impl Exchange {
         let limit = self.limit().map(|(at, _)| at);
         let look =
             (self.state.is_uncommitted() && self.wants_to_leave()).then(|| attempt.looked + LOOK_AGAIN);
-        [Some(self.deadline), limit, look].into_iter().flatten().min()
+        [self.deadline(), limit, self.ripe_at(), look].into_iter().flatten().min()
+    }
+
+    /// When the request has taken too long. A stream that flows may take its time: its silence ends it.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        match &self.state {
+            State::Relaying { answer, .. } if answer.is_events() => None,
+            State::Closing { .. } => None,
+            State::Idle
+            | State::Asking(_)
+            | State::Judging { .. }
+            | State::Holding(_)
+            | State::Relaying { .. }
+            | State::Over => self.deadline,
+        }
+    }
+
+    /// The answer that is being read.
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        match &self.state {
+            State::Holding(holding) => Some(&holding.answer),
+            State::Relaying { answer, .. } => Some(answer),
+            State::Idle | State::Asking(_) | State::Judging { .. } | State::Closing { .. } | State::Over => {
+                None
+            }
+        }
+    }
+
+    /// Until when the end of an answer is waited for that seems whole without it.
+    fn ripe_at(&self) -> Option<Moment> {
+        let attempt = self.state.attempt()?;
+        Some(attempt.heard? + self.answer()?.patience()?)
+    }
+
+    /// Is this an end, or a moment, after which nothing of a whole answer is waited for?
+    pub(super) fn may_conclude(&self, now: Moment, input: &Input) -> bool {
+        let seems_whole = || self.answer().is_some_and(|answer| answer.patience().is_some());
+        match input {
+            Input::Broken | Input::Lost(_) | Input::Cut => true,
+            Input::Standing(standing) => *standing != Standing::Open && seems_whole(),
+            Input::Wake => {
+                self.ripe_at().is_some_and(|at| now >= at)
+                    || (self.limit_passed(now).is_some() && seems_whole())
+            }
+            Input::Full
+            | Input::Sent
+            | Input::Head { .. }
+            | Input::Data(_)
+            | Input::End
+            | Input::Resumed
+            | Input::NoRoom => false,
+        }
     }
 
     /// The limit of a remote tier that runs now, and its name.

@@ -67,7 +67,8 @@ fn data_of_an_event() {
 #[test]
 fn what_chunks_mean() {
     let check = |data: &str, expected: Meaning| {
-        assert_eq!(Choices::default().read(Some(data.as_bytes())), expected, "{data}");
+        let endpoint = if data.contains("text") { Endpoint::Completions } else { Endpoint::Chat };
+        assert_eq!(Choices::new(endpoint, 1).read(Some(data.as_bytes())).meaning, expected, "{data}");
     };
     let delta =
         |delta: &str| format!(r#"{{"choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#);
@@ -75,7 +76,12 @@ fn what_chunks_mean() {
     check(" [DONE] ", Meaning::Done);
     check("not json", Meaning::Garbage);
     check("[1]", Meaning::Garbage);
-    check(r#"{"choices":[],"usage":{"total_tokens":3}}"#, Meaning::Opening);
+    check(r#"{"choices":[],"usage":{"total_tokens":3}}"#, Meaning::Ending);
+    check(r#"{"choices":[],"usage":null}"#, Meaning::Opening);
+    check(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#, Meaning::Ending);
+    check(r#"{"choices":[{"index":0,"delta":{},"finish_reason":""}]}"#, Meaning::Opening);
+    check(r#"{"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}"#, Meaning::Content);
+    check("{\"choices\":[{\"delta\":{\"content\":\"\\ud83d\"},\"logprobs\":NaN}]}", Meaning::Content);
     check(&delta(r#"{"role":"assistant","content":""}"#), Meaning::Opening);
     check(&delta(r#"{"role":"assistant","content":null}"#), Meaning::Opening);
     check(&delta(r#"{"role":"assistant","content":"","tool_calls":[],"refusal":null}"#), Meaning::Opening);
@@ -99,7 +105,7 @@ fn what_chunks_mean() {
 
 #[test]
 fn an_answer_is_complete_when_every_choice_is() {
-    let mut choices = Choices::default();
+    let mut choices = Choices::new(Endpoint::Chat, 3);
     let mut read = |index: u64, reason: &str| {
         let data = format!(
             r#"{{"choices":[{{"index":{index},"delta":{{"content":"x"}},"finish_reason":{reason}}}]}}"#
@@ -109,7 +115,10 @@ fn an_answer_is_complete_when_every_choice_is() {
     };
     assert!(!read(0, "null"));
     assert!(!read(1, "null"));
+    assert!(!read(1, "\"\""));
     assert!(!read(0, "\"stop\""));
     assert!(read(1, "\"length\""));
-    assert!(!Choices::default().complete());
+    assert!(!choices.certain(), "the third was asked for");
+    assert!(choices.hold_answer());
+    assert!(!Choices::new(Endpoint::Chat, 1).complete());
 }

@@ -157,16 +157,33 @@ fn a_large_answer_passes_whole() {
 }
 
 #[test]
-fn the_request_timeout_ends_a_stream_and_a_wait() {
-    let engine = Engine::start(|t| {
+fn the_request_timeout_ends_a_wait_and_no_stream_that_flows() {
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let engine = Engine::start(move |t| {
         if t.request.json()["stream"] == true {
             begin(t);
+            begun.send(()).unwrap();
+            may_go_on.lock().unwrap().recv().unwrap();
+            t.event(FINISH);
+            t.event("[DONE]");
+            t.end();
+        } else {
+            t.wait_for_close();
         }
-        t.wait_for_close();
     });
     let limits = Limits { request_timeout: Duration::from_millis(400), ..limits() };
     let bed = Bed::with(limits, vec![vllm("first", engine.port)]);
-    expect_cut("time", &bed.chat(true));
-    let answer = bed.chat(false);
-    assert_eq!((answer.status, answer.code().as_str()), (504, "request_timeout"));
+    std::thread::scope(|scope| {
+        let streamed = scope.spawn(|| bed.chat(true));
+        has_begun.recv().unwrap();
+        // Its time passes after that of the stream.
+        let answer = bed.chat(false);
+        assert_eq!((answer.status, answer.code().as_str()), (504, "request_timeout"));
+        go_on.send(()).unwrap();
+        let streamed = streamed.join().unwrap();
+        assert_eq!((streamed.status, streamed.ending), (200, Ending::Whole), "{streamed:?}");
+        assert_eq!(streamed.events().last(), Some(&"[DONE]"));
+    });
 }

@@ -1,4 +1,5 @@
 //! The data plane against scripted engines on raw sockets: what the client's bytes are, whatever the engines do.
+mod answers;
 mod blame;
 mod circles;
 mod client;

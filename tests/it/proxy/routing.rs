@@ -33,7 +33,11 @@ fn the_answer_names_the_model_that_served_it() {
             t.event("[DONE]");
             t.end();
         } else {
-            t.whole("200 OK", "", r#"{"model":"engine","data":"good"}"#);
+            t.whole(
+                "200 OK",
+                "",
+                r#"{"model":"engine","choices":[{"message":{"content":"good"},"finish_reason":"stop"}]}"#,
+            );
         }
     });
     let bed = Bed::new(vec![vllm("first", engine.port)]);
@@ -222,7 +226,7 @@ fn what_goes_to_an_upstream_and_what_does_not() {
         ("host", Some(at.as_str())),
         ("x-request-id", Some("given-id")),
         ("x-custom", Some("kept")),
-        ("accept-encoding", None),
+        ("accept-encoding", Some("identity")),
         ("x-conversation-id", None),
         ("cookie", None),
         ("x-hop", None),

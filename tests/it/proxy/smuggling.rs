@@ -79,7 +79,7 @@ fn a_body_that_ends_early_is_no_request() {
 #[test]
 fn an_upstreams_own_framing_does_not_reach_the_client() {
     let engine = super::engine::Engine::start(|t| {
-        let body = r#"{"model":"m","data":"good"}"#;
+        let body = r#"{"model":"m","data":[{"embedding":[0.5]}],"good":1}"#;
         t.write(format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: X-Secret\r\nX-Secret: 1\r\n\
              Keep-Alive: timeout=5\r\nServer: uvicorn\r\nX-Mainstay-Tier: forged\r\nContent-Length: {}\r\n\r\n{body}",
