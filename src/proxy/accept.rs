@@ -1,6 +1,7 @@
 //! Accepting clients, and serving their connections.
 use super::caller::Caller;
 use super::client::ClientSocket;
+use super::footprint::Connected;
 use super::guard;
 use super::limits::{HEAD_BYTES, HEAD_TIME};
 use super::peer::Peer;
@@ -68,6 +69,7 @@ fn welcome(
             tokio::spawn(guard::connection(async move {
                 match ticket.place().await {
                     Ok(place) => {
+                        let _connected = Connected::new(&shared);
                         let caller = Caller::new(shared.clone(), peer.clone(), Some(place));
                         let socket = ClientSocket::new(peer, caller.clone(), shared.limits.request_timeout);
                         serve(socket, caller, stop).await;

@@ -67,6 +67,10 @@ impl Budget {
         &self.heavy
     }
 
+    pub fn pools(&self) -> [&Pool; 2] {
+        [&self.replay, &self.transit]
+    }
+
     fn arriving(&self) -> MutexGuard<'_, Arriving> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,19 +1,19 @@
 //! Memory that many requests share: how much of it each of them may take.
+use super::footprint::Level;
 use super::limits::SMALL_BYTES;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Bytes that many may take from, up to a limit. A quarter is kept for those that take little: whoever has more than
 /// `SMALL_BYTES` finds it full at three quarters.
 #[derive(Debug)]
 pub(super) struct Pool {
     limit: usize,
-    used: AtomicUsize,
+    used: Level,
 }
 
 impl Pool {
     pub fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0) }
+        Self { limit, used: Level::default() }
     }
 
     /// The most that there can be for one that has `bytes` in all.
@@ -23,18 +23,20 @@ impl Pool {
 
     /// Takes `more` for one that has `bytes` in all then. Takes nothing when that is too much.
     pub fn take(&self, more: usize, bytes: usize) -> bool {
-        let limit = self.limit_for(bytes);
-        let fits = |used: usize| used.checked_add(more).filter(|&sum| sum <= limit);
-        more == 0 || self.used.fetch_update(Relaxed, Relaxed, fits).is_ok()
+        more == 0 || self.used.rise(more, self.limit_for(bytes))
     }
 
     pub fn give(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Relaxed);
+        self.used.fall(bytes);
+    }
+
+    pub fn level(&self) -> &Level {
+        &self.used
     }
 
     #[cfg(test)]
     pub fn used(&self) -> usize {
-        self.used.load(Relaxed)
+        self.used.now()
     }
 }
 

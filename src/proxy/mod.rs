@@ -20,6 +20,7 @@ mod descriptors;
 mod driver;
 mod exchange;
 mod fingerprint;
+mod footprint;
 mod guard;
 mod headers;
 mod heavy;
@@ -128,6 +129,7 @@ pub fn start(
     let (stop, stopped) = watch::channel(false);
     {
         let _here = runtime.enter();
+        tokio::spawn(footprint::watch(shared.clone()));
         for listener in listeners {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;

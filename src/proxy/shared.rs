@@ -1,6 +1,7 @@
 //! What every request of one proxy uses.
 use super::budget::Budget;
 use super::caller::Caller;
+use super::footprint::Level;
 use super::heavy::Heavy;
 use super::limits::Limits;
 use super::memory::Pool;
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     pub failovers: Times,
     pub refusals: RefusalCounts,
     pub budget: Arc<Budget>,
+    /// What clients' connections take.
+    pub connections: Level,
     /// For what answers hold back.
     pub held_answers: Arc<Pool>,
     /// Requests whose answer is not finished.
@@ -75,6 +78,7 @@ impl Shared {
         Arc::new(Self {
             instance,
             budget: Budget::new(limits.replay_memory, limits.max_body, heavy),
+            connections: Level::default(),
             held_answers: Arc::new(Pool::new(limits.held_answers)),
             limits,
             routes,

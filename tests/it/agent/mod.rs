@@ -5,6 +5,7 @@ mod causes;
 mod endings;
 mod faults;
 mod incidents;
+mod memory;
 mod operator;
 mod output;
 mod peers;
