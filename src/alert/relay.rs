@@ -71,9 +71,9 @@ impl Relay {
     }
 
     /// smtp:// promises nothing, so any certificate is better than none, as mail servers have it among themselves; whoever
-    /// wants more asks for it by the relay's form or by a `ca`.
+    /// wants more asks for it by the relay's form or by a `ca`. A password goes to nobody whom nobody vouches for.
     pub fn verifies(&self) -> bool {
-        self.security != Security::Offered || self.ca.is_some()
+        self.security != Security::Offered || self.ca.is_some() || self.login.is_some()
     }
 
     fn hello(&self) -> ClientId {

@@ -4,6 +4,7 @@ mod day;
 mod disk;
 mod outbox;
 mod relay;
+mod tls;
 
 use super::*;
 use relay::FakeRelay;

@@ -110,8 +110,8 @@ impl Trouble {
             }
             Stage::Certificates => "name a readable file of PEM certificates in `ca`, or remove the key",
             Stage::Tls => {
-                "the certificate must be valid for the name in `relay`; name your own authority's certificate in `ca`; \
-                 smtps:// is for port 465, smtp+starttls:// for 587"
+                "the certificate must be valid for the name in `relay`; name your own authority's certificate in `ca` (with a \
+                 `password` smtp:// verifies as well); smtps:// is for port 465, smtp+starttls:// for 587"
             }
             Stage::NoTls => {
                 "let the relay offer STARTTLS, or use smtps:// where it speaks TLS from the first byte; \

@@ -56,7 +56,7 @@ fn in_force(client: &Client) -> PathBuf {
 fn described(relay: &Relay) -> String {
     let kind = match (relay.security, relay.login.is_some()) {
         (Security::Offered, false) => "STARTTLS when it is offered",
-        (Security::Offered, true) => "STARTTLS, because a password is sent",
+        (Security::Offered, true) => "STARTTLS with a verified certificate, because a password is sent",
         (Security::Required, _) => "STARTTLS required",
         (Security::Wrapped, _) => "TLS from the first byte",
     };

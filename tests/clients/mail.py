@@ -346,7 +346,8 @@ def dialogues(checks, folder, good, bad):
         taken, tls = "taken by the relay: 250 taken", "TLS         yes (1.2 or newer), certificate"
         ask(f"smtp+starttls://{HOST}:{demanding.port}", [taken, f"{tls} verified", "accepted, as mainstay"], 0, ca=ca, **login)
         ask(f"smtp://{HOST}:{demanding.port}", [taken, f"{tls} verified"], 0, ca=ca, **login)
-        ask(f"smtp://{HOST}:{demanding.port}", [taken, f"{tls} not verified", "accepted, as mainstay"], 0, **login)
+        ask(f"smtp://{HOST}:{demanding.port}", ["FAILED", "no TLS with the relay", "UnknownIssuer", "`ca`"], 1, **login)
+        ask(f"smtp://{HOST}:{demanding.port}", [taken, f"{tls} verified"], 0, env={"SSL_CERT_FILE": ca}, **login)
         ask(f"smtp+starttls://{HOST}:{offered.port}", [taken, f"{tls} verified"], 0, env={"SSL_CERT_FILE": ca})
         ask(f"smtps://{HOST}:{wrapped.port}", [taken, f"{tls} verified"], 0, ca=ca)
         ask(f"smtps://127.0.0.1:{wrapped.port}", [taken, f"{tls} verified"], 0, ca=ca)

@@ -356,6 +356,18 @@ fn alert_test_says_what_is_missing() {
     // The example is one.
     let example: Vec<&str> = err.lines().skip(1).map(str::trim).collect();
     assert_eq!(run(mainstay(&["check", "--config", &name])).0, 0);
+    // Whom a password goes to is not seen in the file.
+    let password = dir.path().join("password");
+    fs::write(&password, "hunter2").expect("a file");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("rights can be set");
+    let login = format!("\nusername = 'me'\npassword = {{ file = {password:?} }}\n");
+    let local = |relay: &str| example.join("\n").replace("smtp://mail.internal:25", relay) + &login;
+    with(&local("smtp://127.0.0.1:9"));
+    let (status, out, _) = run(mainstay(&["check", "--config", &name]));
+    assert!(status == 0 && out.contains("write ca = ") && out.contains("smtp+starttls://"), "{out}");
+    with(&local("smtps://127.0.0.1:9"));
+    let (_, out, _) = run(mainstay(&["check", "--config", &name]));
+    assert!(!out.contains("write ca = "), "{out}");
     let (status, _, err) = with(&example.join("\n").replace("smtp://mail.internal:25", "mail.internal"));
     assert_eq!(status, 78, "{err}");
     assert!(err.contains("which has no smtp:// in front"), "{err}");
