@@ -242,7 +242,7 @@ impl Host {
         };
         let Some(tier) = self.tiers.get_mut(usize::from(asked.0)) else { return };
         match errand {
-            Errand::Check(_) => tier.not_checked(&self.turn),
+            Errand::Check(_) => tier.not_checked(&mut self.turn),
             Errand::Count(_) => tier.not_counted(&self.turn),
             Errand::Try(_) => tier.not_tried(&self.turn),
             Errand::Prepare(_) => {}
@@ -370,6 +370,9 @@ impl Host {
         }
         let first = standings.iter().position(|standing| *standing == Standing::Open);
         let first = first.map(|rank| TierId(rank as u16));
+        if first.is_none() {
+            self.tiers.iter_mut().for_each(|tier| tier.is_needed(self.turn.now));
+        }
         match self.state {
             HostState::Serving => {
                 let hopeless = self.is_hopeless();

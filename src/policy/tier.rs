@@ -28,6 +28,9 @@ use traffic::Traffic;
 
 /// While a tier is not well it is checked this often, so that the way back is quick.
 const CHECK_SOON: Duration = Duration::from_secs(1);
+/// A remote tier that stays DOWN is checked less and less often, down to this; while no tier can answer, more often.
+const CHECK_SELDOM: Duration = Duration::from_secs(30);
+const CHECK_NEEDED: Duration = Duration::from_secs(5);
 /// A setting of nothing at all would be a hot loop.
 const CHECK_MIN: Duration = Duration::from_millis(100);
 /// Between two trials of a tier that is suspected of a hang.
@@ -69,6 +72,8 @@ pub(super) struct Tier {
     /// When to check next; `None` while an answer is awaited.
     next_check: Option<Moment>,
     checked_at: Moment,
+    /// Checks in a row that failed while it was DOWN.
+    in_vain: u32,
     last_failure: Option<CheckFailure>,
     slow: bool,
     fault: Option<Fault>,
@@ -101,6 +106,7 @@ impl Tier {
             check: CheckStatus::default(),
             next_check: remote.then_some(now),
             checked_at: now,
+            in_vain: 0,
             last_failure: None,
             slow: false,
             fault: remote.then_some(Fault::Unchecked),
@@ -209,13 +215,15 @@ impl Tier {
             Checked::Failed(failure) => self.failed(failure),
         }
         self.refresh(turn);
-        self.next_check = Some(turn.now + self.pause());
+        let in_vain = self.health == Health::Down && self.check.failures > 0;
+        self.in_vain = if in_vain { self.in_vain.saturating_add(1) } else { 0 };
+        self.next_check = Some(turn.now + self.pause(turn));
     }
 
     /// This host could not ask: that says nothing about the tier.
-    pub(super) fn not_checked(&mut self, turn: &Turn) {
+    pub(super) fn not_checked(&mut self, turn: &mut Turn) {
         if self.present {
-            self.next_check = Some(turn.now + self.pause());
+            self.next_check = Some(turn.now + self.pause(turn));
         }
     }
 
@@ -259,12 +267,23 @@ impl Tier {
         self.last_failure = Some(failure);
     }
 
-    fn pause(&self) -> Duration {
+    /// Until the next check.
+    fn pause(&self, turn: &mut Turn) -> Duration {
         let interval = self.settings.check.interval.max(CHECK_MIN);
+        let soon = interval.min(CHECK_SOON);
         match self.health {
             Health::Healthy => interval,
-            Health::Degraded | Health::Down => interval.min(CHECK_SOON),
+            Health::Down if self.settings.place == Place::Remote && self.in_vain > 1 => {
+                let doubled = soon.saturating_mul(1 << (self.in_vain - 1).min(16));
+                turn.chance.jitter(doubled.min(CHECK_SELDOM)).min(CHECK_SELDOM)
+            }
+            Health::Degraded | Health::Down => soon,
         }
+    }
+
+    /// No tier can answer: the return of this one must not go unseen for long.
+    pub(super) fn is_needed(&mut self, now: Moment) {
+        self.next_check = self.next_check.map(|at| at.min(now + CHECK_NEEDED));
     }
 
     /// A real request found nobody listening.
@@ -366,8 +385,10 @@ impl Tier {
             turn.tell(Notice::Health { tier, from, to: health, cause: self.cause(), why: reason.clone() });
             self.health = health;
             self.since = turn.now;
+            self.in_vain = 0;
             // The way back should not wait for the next check of a healthy tier.
-            self.next_check = self.next_check.map(|at| at.min(turn.now + self.pause()));
+            let soonest = turn.now + self.pause(turn);
+            self.next_check = self.next_check.map(|at| at.min(soonest));
         }
         self.reason = reason;
     }

@@ -10,6 +10,7 @@ use super::headers;
 use super::live::Live;
 use super::memory::Held;
 use super::outgoing::Outgoing;
+use super::overload;
 use super::plan::{self, Ask, NoTier, Plan};
 use super::reply::OwnError;
 use super::route::RouteTable;
@@ -112,7 +113,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
     {
         return OwnError::no_tier(unknown, &table, &shared).into_response();
     }
-    let Plan { chain, skipped } = plan::plan(&table, &ask);
+    let Plan { chain, skipped } = plan::plan(&table, &ask, clock::now());
     if chain.is_empty() {
         let why = plan::why_none(&table, &ask);
         let mut response = OwnError::no_tier(why, &table, &shared).into_response();
@@ -372,7 +373,7 @@ impl Driver {
             return;
         }
         self.table = Arc::clone(&table);
-        let Plan { chain, skipped } = plan::plan(&self.table, &self.ask);
+        let Plan { chain, skipped } = plan::plan(&self.table, &self.ask, clock::now());
         self.skipped = skipped;
         self.exchange.see(chain);
     }
@@ -431,7 +432,10 @@ impl Driver {
             Outcome::Struck(_) => live.failed(request, began, false),
             Outcome::Suspect => live.failed(request, began, true),
             Outcome::Acquitted => {}
-            Outcome::TurnedAway => live.turned_away(),
+            Outcome::TurnedAway(asked) => {
+                live.leave_alone(overload::pause(asked));
+                live.turned_away();
+            }
             Outcome::Misconfigured(evidence) => {
                 live.failed(request, began, false);
                 self.report(Report::Misconfigured { tier, run, evidence });

@@ -156,7 +156,7 @@ pub(super) enum Outcome {
     /// It failed before, and that was the request's own fault.
     Acquitted,
     /// It has no room, and said so.
-    TurnedAway,
+    TurnedAway(Option<Duration>),
     /// It refuses what we are configured to ask.
     Misconfigured(String),
     /// It cannot carry the request, and said so: no failure, and no failover.
@@ -172,6 +172,7 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Exchange {
     terms: Terms,
+    began: Moment,
     deadline: Option<Moment>,
     /// The tiers as they stand now.
     chain: Vec<Candidate>,

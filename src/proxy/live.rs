@@ -9,6 +9,7 @@ use crate::policy::{Leads, Moment, Sample, Standing};
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// What the data plane knows of one run of a tier's engine (or of a remote upstream). The agent makes one when a run
@@ -24,6 +25,8 @@ pub struct Live {
     leads: ArcSwap<Leads>,
     /// Tokens of prompt and answer together; 0 as long as the engine has not told.
     context: AtomicU64,
+    /// It asked to be left alone until then.
+    busy_until: AtomicU64,
     pub(super) pool: Pool,
 }
 
@@ -80,6 +83,7 @@ impl Live {
             fate,
             leads,
             context: AtomicU64::new(0),
+            busy_until: AtomicU64::new(0),
             pool: Pool::default(),
         })
     }
@@ -191,6 +195,16 @@ impl Live {
     /// The requests that were there when the run died, just before `now`.
     pub(super) fn at_death(&self, now: Moment) -> Vec<Fingerprint> {
         self.pulse.present().at_death(now)
+    }
+
+    /// New requests keep away from it for so long, while another tier is open.
+    pub(super) fn leave_alone(&self, pause: Duration) {
+        self.busy_until.fetch_max((clock::now() + pause).as_nanos(), Relaxed);
+    }
+
+    /// Is it to be left alone now?
+    pub(super) fn is_busy(&self, now: Moment) -> bool {
+        now.as_nanos() < self.busy_until.load(Relaxed)
     }
 
     pub(super) fn others_than(&self, request: Fingerprint) -> Others {

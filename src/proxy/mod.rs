@@ -33,6 +33,7 @@ mod memory;
 mod metrics;
 mod origin;
 mod outgoing;
+mod overload;
 mod pace;
 mod passthrough;
 mod peer;

@@ -5,6 +5,7 @@ use super::body::ReplyBody;
 use super::exchange::{Input, Lost, Refusal, Why};
 use super::fingerprint::Fingerprint;
 use super::outgoing::{ClientFault, Outgoing};
+use super::overload;
 use super::plan::NoTier;
 use super::reply::OwnError;
 use super::route::{RouteTable, TierRoute};
@@ -138,14 +139,15 @@ pub(super) async fn answer(
     none_left(&table, losses, overload, refuses, shared).into_response()
 }
 
-/// The tiers that may have the path and are open, best first. One that is leaving is DOWN, and gets nothing new. Nothing is
-/// capped here, but a tier whose other answers are weakened is none for a client that refuses such.
-fn candidates<'t>(
-    table: &'t RouteTable,
-    refuses: bool,
-    via: &'t Path,
-) -> impl Iterator<Item = &'t TierRoute> {
-    open(table).filter(move |route| (!refuses || route.degrade.is_none()) && !route.leads_back(via))
+/// The tiers that may have the path and are open, best first, those last that asked to be left alone for now. One that is
+/// leaving is DOWN, and gets nothing new. Nothing is capped here, but a tier whose other answers are weakened is none for a
+/// client that refuses such.
+fn candidates<'t>(table: &'t RouteTable, refuses: bool, via: &Path) -> Vec<&'t TierRoute> {
+    let may = |route: &&TierRoute| (!refuses || route.degrade.is_none()) && !route.leads_back(via);
+    let mut routes: Vec<_> = open(table).filter(may).collect();
+    let now = clock::now();
+    routes.sort_by_key(|route| route.live.is_busy(now));
+    routes
 }
 
 fn open(table: &RouteTable) -> impl Iterator<Item = &TierRoute> {
@@ -267,6 +269,10 @@ fn reply(
         400.. => End::ClientError,
         _ => End::Answered,
     };
+    if matches!(status, 429 | 503) {
+        let asked = overload::retry_after(&upstream, clock::wall_ms() / 1000);
+        attempt.live.leave_alone(overload::pause(asked));
+    }
     let size = attempt.size_hint();
     let veil = Veil::new(shared.redactor.clone());
     let mut passage =

@@ -4,7 +4,7 @@ use super::history::Others;
 use super::marks::Marks;
 use super::route::{RouteTable, TierRoute};
 use crate::kinds::{self, Endpoint, Kind};
-use crate::policy::{Path, Standing, TierId};
+use crate::policy::{Moment, Path, Standing, TierId};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub(super) struct Candidate {
 /// The tiers for one request, as things stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// In rank order.
+    /// In rank order, but those last that asked to be left alone for now.
     pub chain: Vec<Candidate>,
     /// Tiers that would have been asked if they could carry the request, with the reason.
     pub skipped: Vec<(TierId, String)>,
@@ -78,8 +78,8 @@ pub(super) enum NoTier {
 pub(super) const LEADS_BACK: &str = "leads back to a mainstay that the request came through";
 
 /// The plan for `ask`. It may be made again while the request runs: tiers come and go.
-pub(super) fn plan(table: &RouteTable, ask: &Ask) -> Plan {
-    let mut plan = Plan::default();
+pub(super) fn plan(table: &RouteTable, ask: &Ask, now: Moment) -> Plan {
+    let (mut plan, mut busy) = (Plan::default(), Vec::new());
     let ranks = if table.failover { table.tiers.len() } else { 1 };
     for route in table.tiers.iter().take(ranks) {
         let standing = route.standing_now();
@@ -91,10 +91,13 @@ pub(super) fn plan(table: &RouteTable, ask: &Ask) -> Plan {
             continue;
         }
         match kinds::carries(route.kind.api(), ask.endpoint, &ask.body) {
+            Ok(()) if route.live.is_busy(now) => busy.push(candidate(route, standing, ask)),
             Ok(()) => plan.chain.push(candidate(route, standing, ask)),
             Err(reason) => plan.skipped.push((route.tier, reason)),
         }
     }
+    // They are never left out: one of them may be the last that can answer.
+    plan.chain.append(&mut busy);
     plan
 }
 
@@ -208,10 +211,14 @@ mod tests {
 
     #[track_caller]
     fn check(table: &RouteTable, ask: &Ask, chain: &[u16], skipped: &[u16]) {
-        let plan = plan(table, ask);
+        let plan = plan(table, ask, now());
         let ranks: Vec<u16> = plan.chain.iter().map(|c| c.tier.0).collect();
         let left_out: Vec<u16> = plan.skipped.iter().map(|(tier, _)| tier.0).collect();
         assert_eq!((ranks.as_slice(), left_out.as_slice()), (chain, skipped));
+    }
+
+    fn now() -> Moment {
+        crate::clock::now()
     }
 
     use Standing::{Closed, Leaving, Open};
@@ -230,7 +237,7 @@ mod tests {
         tiers[1].live.set_standing(Leaving);
         let table = table(tiers);
         check(&table, &plain(), &[1, 2], &[]);
-        assert_eq!(plan(&table, &plain()).chain[0].standing, Leaving);
+        assert_eq!(plan(&table, &plain(), now()).chain[0].standing, Leaving);
     }
 
     #[test]
@@ -268,17 +275,29 @@ mod tests {
     }
 
     #[test]
+    fn a_tier_that_asked_to_be_left_alone_comes_last() {
+        let tiers: Vec<_> = (0..3).map(|rank| route(rank, Kind::Vllm, Open)).collect();
+        tiers[0].live.leave_alone(Duration::from_secs(3_600));
+        let table = table(tiers);
+        check(&table, &plain(), &[1, 2, 0], &[]);
+        let order = |now| plan(&table, &plain(), now).chain.first().map(|candidate| candidate.tier);
+        assert_eq!(order(now() + Duration::from_secs(3_601)), Some(TierId(0)), "its time is over");
+        table.tiers[1..].iter().for_each(|route| route.live.leave_alone(Duration::from_secs(3_600)));
+        check(&table, &plain(), &[0, 1, 2], &[]);
+    }
+
+    #[test]
     fn weakened_answers_can_be_refused() {
         let table = table(vec![route(0, Kind::Vllm, Closed), weak(route(1, Kind::Vllm, Open))]);
         check(&table, &plain(), &[1], &[]);
-        assert_eq!(plan(&table, &plain()).chain[0].marks.notice.as_deref(), Some("n"));
+        assert_eq!(plan(&table, &plain(), now()).chain[0].marks.notice.as_deref(), Some("n"));
         let refusing = Ask { refuses_weakened: true, ..plain() };
         check(&table, &refusing, &[], &[]);
         assert_eq!(why_none(&table, &refusing), NoTier::OnlyWeakened);
         // What cannot be weakened need not be refused.
         let embeddings = Ask { endpoint: Endpoint::Embeddings, ..refusing };
         check(&table, &embeddings, &[1], &[]);
-        assert_eq!(plan(&table, &embeddings).chain[0].marks.notice, None);
+        assert_eq!(plan(&table, &embeddings, now()).chain[0].marks.notice, None);
     }
 
     #[test]

@@ -391,3 +391,52 @@ fn a_suspected_hang_is_down_tried_at_once_and_back_when_the_trial_passes() {
     steps.extend([(18, Passed(1), ""), (19, Wait, "check, count"), (19, Tried(true), "Healthy")]);
     check(true, &steps);
 }
+
+/// When a tier that stays DOWN is checked, over so many seconds.
+fn checks_while_down(local: bool, needed: bool, seconds: u64) -> Vec<u64> {
+    let (mut tier, mut turn) = tier(local);
+    let mut checked = Vec::new();
+    for second in 0..seconds {
+        if step(&mut tier, &mut turn, second, Wait).contains("check") {
+            checked.push(second);
+            step(&mut tier, &mut turn, second, Failed(CheckFailure::Refused));
+        }
+        if needed {
+            tier.is_needed(turn.now);
+        }
+    }
+    checked
+}
+
+#[test]
+fn a_remote_tier_that_stays_down_is_checked_less_and_less_often() {
+    let checked = checks_while_down(false, false, 600);
+    let pauses: Vec<u64> = checked.windows(2).map(|two| two[1] - two[0]).collect();
+    // 1, 2, 4, … s ± 25 %, seen once a second.
+    for (pause, at_least) in pauses.iter().zip([1, 1, 3, 6, 12]) {
+        assert!((at_least..2 * at_least + 2).contains(pause), "{pauses:?}");
+    }
+    assert!(pauses[5..].iter().all(|pause| (22..=31).contains(pause)), "{pauses:?}");
+    let soonest = checks_while_down(true, false, 100);
+    assert!(
+        soonest.windows(2).all(|two| two[1] - two[0] <= 1),
+        "a local one comes back at once: {soonest:?}"
+    );
+    let needed = checks_while_down(false, true, 100);
+    assert!(needed.windows(2).all(|two| two[1] - two[0] <= 5), "nobody else can answer: {needed:?}");
+}
+
+#[test]
+fn a_passed_check_ends_the_long_pauses_of_a_remote_tier() {
+    let (mut tier, mut turn) = tier(false);
+    for second in 0..300 {
+        if step(&mut tier, &mut turn, second, Wait).contains("check") {
+            step(&mut tier, &mut turn, second, Failed(CheckFailure::Refused));
+        }
+    }
+    let pause = |tier: &Tier, turn: &Turn| tier.next_check.expect("it is due").since(turn.now);
+    step(&mut tier, &mut turn, 340, Wait);
+    assert_eq!(step(&mut tier, &mut turn, 341, Passed(5)), "Healthy");
+    assert_eq!(step(&mut tier, &mut turn, 342, Refused), "Down");
+    assert_eq!(pause(&tier, &turn), S, "it begins anew");
+}

@@ -156,6 +156,7 @@ impl From<Lost> for Loss {
 impl Exchange {
     pub fn new(terms: Terms, now: Moment) -> Self {
         Self {
+            began: now,
             deadline: terms.timeout.map(|limit| now + limit),
             terms,
             chain: Vec::new(),
@@ -298,7 +299,7 @@ impl Exchange {
     fn exhausted(&mut self, last: TierId) -> Vec<Step> {
         self.state = State::Over;
         let failed = self.failed || self.overload.is_some();
-        match mem::take(&mut self.kept).best(failed, OVERLOAD_RETRY_AFTER.as_secs()) {
+        match mem::take(&mut self.kept).best(failed, OVERLOAD_RETRY_AFTER) {
             Some((answer, outcome)) => {
                 // A tier that the request had left before is counted there already.
                 let told = outcome.filter(|_| answer.tier == last).map(|o| Step::Tell(answer.tier, o));

@@ -6,6 +6,7 @@ use crate::kinds::{self, Verdict};
 use crate::policy::Moment;
 use crate::proxy::answer::NO_ROOM;
 use crate::proxy::limits::ERROR_BYTES;
+use crate::proxy::overload;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
@@ -72,8 +73,10 @@ impl Exchange {
                 Loss::unfit(why)
             }
             Verdict::Overloaded => {
-                self.kept.overload(own);
-                Loss { told: Some(Outcome::TurnedAway), ..Loss::failure(why, 0) }
+                let wall = self.terms.created.saturating_add(now.since(self.began).as_secs() as i64);
+                let asked = overload::retry_after(&own.headers, wall);
+                self.kept.overload(own, asked);
+                Loss { told: Some(Outcome::TurnedAway(asked)), ..Loss::failure(why, 0) }
             }
             Verdict::Failure { strike: false } => Loss::failure(why, 0),
             Verdict::Misconfigured => {

@@ -5,6 +5,7 @@ use crate::policy::{Moment, TierId};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::Value;
+use std::time::Duration;
 
 /// An engine's own answer, to be passed on untouched.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,14 +57,16 @@ struct Blamed {
 pub(super) struct Kept {
     context: Option<PassOn>,
     blamed: Vec<Blamed>,
-    overload: Option<PassOn>,
+    /// With the shortest pause that any tier asked for.
+    overload: Option<(PassOn, Option<Duration>)>,
     capability: Option<PassOn>,
 }
 
 impl Kept {
     /// The memory that it takes.
     pub fn bytes(&self) -> usize {
-        let single = [&self.context, &self.overload, &self.capability];
+        let overload = self.overload.as_ref().map(|(answer, _)| answer);
+        let single = [self.context.as_ref(), overload, self.capability.as_ref()];
         let blamed = self.blamed.iter().map(|blamed| &blamed.answer);
         single.into_iter().flatten().chain(blamed).map(|answer| answer.body.len()).sum()
     }
@@ -72,8 +75,10 @@ impl Kept {
         self.context.get_or_insert(answer);
     }
 
-    pub fn overload(&mut self, answer: PassOn) {
-        self.overload.get_or_insert(answer);
+    /// `asked`: its `Retry-After`.
+    pub fn overload(&mut self, answer: PassOn, asked: Option<Duration>) {
+        let (_, shortest) = self.overload.get_or_insert((answer, asked));
+        *shortest = [*shortest, asked].into_iter().flatten().min();
     }
 
     pub fn capability(&mut self, answer: PassOn) {
@@ -107,13 +112,15 @@ impl Kept {
 
     /// What to pass on when no tier is left, with its accounting. `failed`: some tier was lost to a failure, so that
     /// trying again later may well succeed, which a missing capability would hide.
-    pub fn best(self, failed: bool, retry_after: u64) -> Option<(PassOn, Option<Outcome>)> {
+    /// A tier without room that says no time gets `otherwise`.
+    pub fn best(self, failed: bool, otherwise: Duration) -> Option<(PassOn, Option<Outcome>)> {
         let says_so = self.blamed.into_iter().find(|blamed| blamed.says_so).map(|blamed| blamed.answer);
         if let Some(own) = self.context.or(says_so) {
             return Some((own, Some(Outcome::Answered)));
         }
-        if let Some(mut overload) = self.overload {
-            overload.headers.entry(RETRY_AFTER).or_insert_with(|| HeaderValue::from(retry_after));
+        if let Some((mut overload, asked)) = self.overload {
+            let seconds = asked.unwrap_or(otherwise).as_secs();
+            overload.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             return Some((overload, None));
         }
         self.capability.filter(|_| !failed).map(|c| (c, Some(Outcome::Answered)))

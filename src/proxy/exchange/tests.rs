@@ -199,8 +199,8 @@ fn before_content_every_failure_moves_on() {
         (vec![Input::Lost(Lost::ConnectTimeout)], vec!["tell 0 Struck(1)"]),
         (vec![Input::Lost(Lost::Reset)], vec!["tell 0 Struck(1)"]),
         (refused(500, ERROR).into(), vec!["tell 0 Struck(1)"]),
-        (refused(503, "{}").into(), vec!["tell 0 TurnedAway"]),
-        (refused(429, "{}").into(), vec!["tell 0 TurnedAway"]),
+        (refused(503, "{}").into(), vec!["tell 0 TurnedAway(None)"]),
+        (refused(429, "{}").into(), vec!["tell 0 TurnedAway(None)"]),
         (then(Input::Broken), vec!["tell 0 Struck(1)"]),
         (then(Input::End), vec!["tell 0 Struck(1)"]),
         (then(event(ERROR)), vec!["tell 0 Struck(1)"]),
@@ -327,7 +327,7 @@ fn overload_is_passed_on_when_no_tier_is_left() {
     let busy = r#"{"error":{"message":"busy"}}"#;
     let play = Play::streaming(&THREE[..1]);
     let play = play.feed(refused(503, busy));
-    play.expect_after(&["leave", "tell 0 TurnedAway", "head 0 503 #1", &format!("body {busy}"), "end"]);
+    play.expect_after(&["leave", "tell 0 TurnedAway(None)", "head 0 503 #1", &format!("body {busy}"), "end"]);
     let mut exchange = Exchange::new(terms(true, true), at(0));
     exchange.see(chain(&THREE[..1]));
     exchange.begin(at(0));

@@ -11,6 +11,7 @@ mod leaving;
 mod life;
 mod limits;
 mod moving;
+mod overload;
 mod pages;
 mod passing;
 mod paths;

@@ -15,6 +15,8 @@ const S: Duration = Duration::from_secs(1);
 const STOP_SLACK: Duration = Duration::from_secs(5 + 35 + 2);
 /// From "works perfectly" to `Open`: one trial every ten seconds, which may just have failed, and some.
 const WELL_AFTER: Duration = Duration::from_secs(30);
+/// A remote tier that stayed DOWN is checked this seldom.
+const CHECK_SELDOM: Duration = Duration::from_secs(30);
 /// Trials that pass while clients get no answer become rare: each doubles the pause, up to this.
 const TRY_SELDOM: Duration = Duration::from_secs(300);
 const STARTS_PER_HOUR: usize = 60;
@@ -431,7 +433,8 @@ impl Checker {
             let since = tier.engine.as_ref().map_or(since, |engine| since.max(engine.since));
             let ready = tier.engine.as_ref().is_none_or(|engine| engine.state == EngineState::Ready);
             let vain = self.vain.get(&id).map_or(0, |(times, _)| times.saturating_sub(1).min(9));
-            let rare = (10 * S * (1 << vain)).min(TRY_SELDOM) - 10 * S;
+            let checked = if tier.engine.is_none() { CHECK_SELDOM } else { Duration::ZERO };
+            let rare = (10 * S * (1 << vain)).min(TRY_SELDOM) - 10 * S + checked;
             let well = ready
                 && matches!(mood, Mood::Fine | Mood::Slow)
                 && world.now.since(since) > WELL_AFTER + rare;
