@@ -19,6 +19,7 @@
 //! | `gpus` | what is watched and shown of the GPUs |
 //! | `ports`, `lock`, `settings`, `faults` | the small things |
 mod counters;
+mod devices;
 mod diagnosis;
 mod echo;
 mod failure;

@@ -1,6 +1,6 @@
 //! One tier as the agent sees it: its configuration, its traffic, and what is known of its live run.
 use super::probe::Target;
-use crate::config::{Local, Pull, Tier, Upstream};
+use crate::config::{Pull, Tier, Upstream};
 use crate::kinds::{self, Climb, Height, PastStart};
 use crate::policy::{Route, RunId, Standing};
 use crate::proxy::{self, Live, TierRoute, Totals};
@@ -14,6 +14,8 @@ use tokio::task::AbortHandle;
 /// A tier's place in the agent.
 pub struct Seat {
     pub tier: Arc<Tier>,
+    /// Its engine has no GPU.
+    on_cpu: bool,
     pub totals: Arc<Totals>,
     /// Renewed with every run, so that nothing that belonged to the run before is counted to this one, or cut with it.
     pub live: Arc<Live>,
@@ -54,10 +56,11 @@ impl LiveRun {
 }
 
 impl Seat {
-    pub fn new(tier: Arc<Tier>) -> Self {
+    pub fn new(tier: Arc<Tier>, has_gpu: bool) -> Self {
+        let on_cpu = tier.local().is_some_and(|local| local.runs_on_cpu(has_gpu));
         let totals = Arc::new(Totals::default());
         let live = Live::new(Arc::clone(&totals), tier.max_concurrent);
-        Self { tier, totals, live, run: None, starts: Vec::new() }
+        Self { tier, on_cpu, totals, live, run: None, starts: Vec::new() }
     }
 
     /// Takes a new run in: whatever still hangs on the run before is cut.
@@ -119,7 +122,7 @@ impl Seat {
             api_key: self.upstream()?.api_key,
             pull: self.tier.local().is_some_and(|local| local.pull == Some(Pull::Missing)),
             main_pid: self.run.as_ref().and_then(|run| run.pid),
-            on_cpu: self.tier.local().is_some_and(Local::runs_on_cpu),
+            on_cpu: self.on_cpu,
         })
     }
 

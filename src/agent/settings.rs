@@ -3,12 +3,17 @@ use crate::config::{Config, Tier, Upstream};
 use crate::kinds;
 use crate::policy::{EngineId, EngineSettings, Place, Settings, TierId, TierSettings};
 use crate::proxy::{BODY_STALL, HELD_ANSWER_BYTES, Limits};
+use std::time::Duration;
+
+const SILENCE: Duration = Duration::from_secs(10);
+/// Without a GPU the first token of a long prompt takes its time.
+const SILENCE_ON_CPU: Duration = Duration::from_secs(120);
 
 /// Memory for so many of the largest held answers is there at least, also where no request bodies are to be kept.
 const HELD_AT_LEAST: usize = 8;
 
 /// Policy's settings, and which tier each engine belongs to. Today each local tier has an engine of its own.
-pub fn policy(config: &Config, seed: u64) -> (Settings, Vec<TierId>) {
+pub fn policy(config: &Config, seed: u64, has_gpu: bool) -> (Settings, Vec<TierId>) {
     let mut settings = Settings { engines: Vec::new(), tiers: Vec::new(), drain: config.server.drain, seed };
     let mut engines = Vec::new();
     for (rank, tier) in config.tiers.iter().enumerate() {
@@ -28,17 +33,19 @@ pub fn policy(config: &Config, seed: u64) -> (Settings, Vec<TierId>) {
                 Place::Local(id)
             }
         };
-        settings.tiers.push(tier_settings(tier, place));
+        settings.tiers.push(tier_settings(tier, place, has_gpu));
     }
     (settings, engines)
 }
 
-fn tier_settings(tier: &Tier, place: Place) -> TierSettings {
+fn tier_settings(tier: &Tier, place: Place, has_gpu: bool) -> TierSettings {
+    let on_cpu = tier.local().is_some_and(|local| local.runs_on_cpu(has_gpu));
+    let silence = if on_cpu { SILENCE_ON_CPU } else { SILENCE };
     TierSettings {
         name: tier.name.clone(),
         place,
         check: tier.check,
-        silence: tier.silence,
+        silence: tier.silence.unwrap_or(silence),
         suspect: tier.suspect,
     }
 }
@@ -61,5 +68,28 @@ pub fn limits(config: &Config, host_name: &str) -> Limits {
         cors_origins: server.cors_origins.clone(),
         hosts: [server.hosts.as_slice(), &[short, host_name]].concat(),
         any_model: server.any_model,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Environment};
+
+    /// `silence` of a tier with these keys, in seconds.
+    fn silence(keys: &str, has_gpu: bool) -> u64 {
+        let text = format!(
+            "[agent]\nrun_dir = '/r'\nstate_dir = '/s'\n[[tier]]\nname = 'a'\nengine = 'llama-server'\nmodel = '/m'\n{keys}\n"
+        );
+        let config = config::parse("t.toml", &text, &Environment::empty()).expect("it is right");
+        policy(&config, 1, has_gpu).0.tiers[0].silence.as_secs()
+    }
+
+    #[test]
+    fn an_engine_without_a_gpu_is_given_time() {
+        assert_eq!((silence("", true), silence("", false)), (10, 120), "what the host has decides");
+        assert_eq!((silence("gpus = []", true), silence("gpus = []", false)), (120, 120));
+        assert_eq!((silence("gpus = [0]", true), silence("gpus = [0]", false)), (10, 10));
+        assert_eq!((silence("silence = '7s'", true), silence("silence = '7s'", false)), (7, 7));
     }
 }

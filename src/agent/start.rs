@@ -19,7 +19,9 @@ use super::signals::Signals;
 use super::sockets::Sockets;
 use super::turn::{Agent, Doors};
 use super::world::World;
-use super::{gpus, launch, log, mail, previous, reaper, recorder, scrape, secrets, settings, sockets};
+use super::{
+    devices, gpus, launch, log, mail, previous, reaper, recorder, scrape, secrets, settings, sockets,
+};
 use crate::alert::{Clerk, Courier, Outbox};
 use crate::clock;
 use crate::config::{self, Config, Environment, LogFormat, LogLevel};
@@ -374,7 +376,8 @@ fn world(
 ) -> Result<(World, Host, Vec<crate::policy::Action>), StartError> {
     let now = clock::now();
     let seed = now.as_nanos() ^ u64::from(std::process::id()).rotate_left(32);
-    let (policy, engines) = settings::policy(config, seed);
+    let has_gpu = devices::has_gpu(Path::new("/"));
+    let (policy, engines) = settings::policy(config, seed, has_gpu);
     let run_dir = config.agent.run_dir.clone();
     let names: Vec<String> = config.tiers.iter().map(|tier| tier.name.clone()).collect();
     let last_run = |tier: &crate::policy::TierId| {
@@ -389,7 +392,7 @@ fn world(
         ))
     })?;
     let world = World {
-        seats: config.tiers.iter().cloned().map(|tier| Seat::new(Arc::new(tier))).collect(),
+        seats: config.tiers.iter().cloned().map(|tier| Seat::new(Arc::new(tier), has_gpu)).collect(),
         names,
         engines,
         ports: Ports::new(config.server.engine_ports, fixed_ports(config), seed),

@@ -46,9 +46,9 @@ pub enum Pull {
 }
 
 impl Local {
-    /// The operator took every GPU away from it.
-    pub fn runs_on_cpu(&self) -> bool {
-        self.gpus.as_ref().is_some_and(Vec::is_empty)
+    /// The operator took every GPU away from it, or the host has none and the operator named none.
+    pub fn runs_on_cpu(&self, host_has_gpu: bool) -> bool {
+        self.gpus.as_ref().map_or(!host_has_gpu, Vec::is_empty)
     }
 }
 

@@ -10,9 +10,6 @@ use std::time::Duration;
 
 /// Names become parts of file, cgroup and header names.
 const LONGEST_NAME: usize = 40;
-const SILENCE: Duration = Duration::from_secs(10);
-/// Without a GPU the first token of a long prompt takes its time.
-const SILENCE_ON_CPU: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tier {
@@ -26,8 +23,9 @@ pub struct Tier {
     /// Requests at a time; `None` sets no limit of ours.
     pub max_concurrent: Option<u32>,
     pub check: Check,
-    /// Without a byte for this long, an engine with requests in flight is asked for proof of life.
-    pub silence: Duration,
+    /// Without a byte for this long, an engine with requests in flight is asked for proof of life. `None`: it depends on
+    /// whether the engine has a GPU.
+    pub silence: Option<Duration>,
     /// From a proven hang to the restart.
     pub suspect: Duration,
     pub timeouts: Timeouts,
@@ -109,7 +107,6 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
         Some(kind) => kind,
         None => Kind::Vllm,
     };
-    let silence = if local.runs_on_cpu() { SILENCE_ON_CPU } else { SILENCE };
     let aliases = section.places("aliases", r#"["gpt-4o"]"#, words).unwrap_or_default();
     let tier = Tier {
         name,
@@ -118,7 +115,7 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
         aliases: aliases.into_iter().map(|(_, alias)| alias).collect(),
         max_concurrent: section.read("max_concurrent", whole(0..=100_000)).filter(|most| *most > 0),
         check: limits::check(section.table("health", "`health`")),
-        silence: section.read("silence", duration(WAIT)).unwrap_or(silence),
+        silence: section.read("silence", duration(WAIT)),
         suspect: section.read("suspect", duration(WAIT)).unwrap_or(Duration::from_secs(60)),
         timeouts: limits::timeouts(section.table("timeouts", "`timeouts`")),
         degrade: section.table_if_given("degrade", "`degrade`").map(limits::degrade),

@@ -76,7 +76,7 @@ fn what_is_not_written_of_a_tier_has_the_contracts_defaults() {
             aliases: vec![],
             max_concurrent: None,
             check: Check { interval: seconds(10), timeout: seconds(5), slow: seconds(2), failures: 3 },
-            silence: seconds(10),
+            silence: None,
             suspect: seconds(60),
             timeouts: Timeouts {
                 connect: seconds(2),
@@ -102,9 +102,8 @@ fn defaults_follow_the_engine() {
     assert_eq!(local(1).pull, Some(Pull::Missing));
     assert_eq!(local(2).command, ["llama-server"]);
     assert_eq!(local(2).pull, None);
-    assert!(local(2).runs_on_cpu() && !local(1).runs_on_cpu());
-    assert_eq!(config.tiers[2].silence, Duration::from_secs(120));
-    assert_eq!(config.tiers[1].silence, Duration::from_secs(10));
+    assert!(local(2).runs_on_cpu(true) && !local(1).runs_on_cpu(true));
+    assert!(local(2).runs_on_cpu(false) && local(1).runs_on_cpu(false), "there is no GPU to be used");
     assert_eq!(config.tiers[3].kind, Kind::Remote(Api::OpenAi));
     assert_eq!((config.tiers[3].model.as_str(), remote(3).health_path.as_str()), ("m", "/health"));
     assert_eq!(remote(3).url.to_string(), "http://h:80");
@@ -141,13 +140,14 @@ fn what_is_written_is_what_counts() {
         (&["/opt/v", "x"].map(str::to_owned)[..], &["--a", ""].map(str::to_owned)[..])
     );
     assert_eq!(local.env["A"].expose(), "b");
+    assert!(!local.runs_on_cpu(false), "a GPU was named");
     assert_eq!(local.gpus.as_deref(), Some(&["1", "GPU-0a1b-2c"].map(str::to_owned)[..]));
     assert_eq!(
         (local.port, local.start, local.nice, local.oom_score_adj),
         (Some(9000), StartMode::OnDemand, -5, 500)
     );
     assert_eq!((tier.check.slow, tier.check.interval), (Duration::from_secs(3), Duration::from_secs(10)));
-    assert_eq!((tier.silence, tier.suspect), (Duration::from_secs(1), Duration::from_secs(2)));
+    assert_eq!((tier.silence, tier.suspect), (Some(Duration::from_secs(1)), Duration::from_secs(2)));
     let degrade = Degrade { max_tokens: Some(7), temperature: Some(1.0), notice: DEFAULT_NOTICE.to_owned() };
     assert_eq!(tier.degrade, Some(degrade));
 }
