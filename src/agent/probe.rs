@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// For the first signs of a starting engine, and for Ollama's list of models.
 const QUICK: Duration = Duration::from_secs(2);
+/// For a trial that may have to load the model first, while the health page is answered.
+const LOADING: Duration = Duration::from_secs(5 * 60);
 /// An answer to a probe is never longer than this; vLLM's metrics are some tens of KiB.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
 
@@ -130,12 +132,32 @@ impl Probe {
     /// Sends a one-token request. What does its answer, or the want of one, say?
     pub async fn attempt(&self, at: &Target, timeout: Duration) -> Result<Tried, Shortage> {
         let failed = |cause, why: &str| Ok(Tried::Failed { cause, why: why.to_owned() });
-        match self.ask(at, ask::trial(at.kind, &at.model), Some(timeout)).await {
+        let trial = ask::trial(at.kind, &at.model);
+        let answer = if ask::trial_loads(at.kind) {
+            tokio::select! {
+                answer = self.ask(at, trial, Some(LOADING)) => answer,
+                gone = self.until_it_is_gone(at, timeout) => Err(gone),
+            }
+        } else {
+            self.ask(at, trial, Some(timeout)).await
+        };
+        match answer {
             Ok(answer) => Ok(ask::trial_answer(at.kind, answer.status, &answer.body)),
             Err(Silence::TimedOut) => Ok(Tried::TimedOut),
             Err(Silence::Refused) => failed(Cause::Unknown, "connection refused"),
             Err(Silence::Reset) => failed(Cause::Unknown, "connection ended before the answer did"),
             Err(Silence::Shortage) => Err(Shortage),
+        }
+    }
+
+    /// Waits until its health page is not answered any more.
+    async fn until_it_is_gone(&self, at: &Target, timeout: Duration) -> Silence {
+        loop {
+            tokio::time::sleep(timeout).await;
+            let health = ask::health(at.kind, at.health_path.as_deref());
+            if let Err(gone) = self.ask(at, health, Some(timeout)).await {
+                return gone;
+            }
         }
     }
 
@@ -315,9 +337,12 @@ fn short(why: &reqwest::Error) -> Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::Api;
     use std::fs::File;
-    use std::net::TcpListener;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::process::Command;
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
     /// Set in the process of its own that the test runs in: a limit is the whole process's.
     const ALONE: &str = "MAINSTAY_TEST_ALONE";
@@ -348,6 +373,57 @@ mod tests {
             main_pid: Some(std::process::id()),
             on_cpu: true,
         }
+    }
+
+    /// A remote Ollama: each request is answered by `answer`, which is told its path and may take its time.
+    fn ollama(answer: fn(&str, &mut TcpStream)) -> Target {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("it is bound").port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let mut lines = BufReader::new(stream.try_clone().expect("a copy")).lines();
+                    let first = lines.next().and_then(Result::ok).unwrap_or_default();
+                    lines.map_while(Result::ok).find(String::is_empty);
+                    let mut stream = stream;
+                    answer(first.split(' ').nth(1).unwrap_or_default(), &mut stream);
+                });
+            }
+        });
+        asked_of(Kind::Remote(Api::Ollama), "127.0.0.1", port)
+    }
+
+    fn say(stream: &mut TcpStream, json: &str) {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", json.len());
+        let _ = stream.write_all(format!("{head}{json}").as_bytes());
+    }
+
+    fn tried(at: &Target) -> Tried {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let probe = Probe::new(InstanceId::new(1)).expect("a client");
+        runtime.block_on(probe.attempt(at, Duration::from_millis(50))).expect("there is no shortage")
+    }
+
+    #[test]
+    fn a_trial_waits_for_a_load_as_long_as_ollama_answers() {
+        static LOOKS: AtomicU32 = AtomicU32::new(0);
+        let loading = ollama(|path, stream| {
+            if path == "/api/generate" {
+                // It is loaded when it was looked at three times: long after the trial's own limit.
+                while LOOKS.load(SeqCst) < 3 {
+                    std::thread::yield_now();
+                }
+                return say(stream, r#"{"response":"x","done":true}"#);
+            }
+            LOOKS.fetch_add(1, SeqCst);
+            say(stream, r#"{"version":"1"}"#);
+        });
+        assert_eq!(tried(&loading), Tried::Passed);
+        // Both are taken in and not answered: nothing works there any more.
+        let hung = ollama(|_, stream| {
+            let _ = stream.read(&mut [0]);
+        });
+        assert_eq!(tried(&hung), Tried::TimedOut);
     }
 
     #[test]

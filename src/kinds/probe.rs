@@ -147,6 +147,12 @@ pub fn trial(kind: Kind, model: &str) -> ProbeRequest {
     }
 }
 
+/// May a [`trial`] have to wait until the model is loaded? Who hangs up before aborts the load, and the next one begins anew.
+/// A local Ollama has loaded it before it is ready, and keeps it.
+pub const fn trial_loads(kind: Kind) -> bool {
+    matches!(kind, Kind::Remote(Api::Ollama))
+}
+
 /// What the answer to a [`trial`] says of the upstream, judged as a client's answer is. One that cannot do what a trial
 /// asks for (an embedding model) read the request and had an opinion: of a remote that is the best word that can be had,
 /// of a local engine it is the word of its HTTP half, which goes on talking while the half that computes hangs.
