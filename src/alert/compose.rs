@@ -93,7 +93,8 @@ fn alert(record: &Record) -> Page {
     page.blank();
     head(&mut page, record);
     page.row("Clients", &format!("so far: {}", felt(&record.clients)));
-    page.row("mainstay", record.action.as_deref().unwrap_or("see the timeline"));
+    let action = page.once(record.action.as_deref().unwrap_or("see the timeline"));
+    page.row("mainstay", &action);
     page.row("Action", advice(record));
     tiers(&mut page, record);
     scene(&mut page, record);
@@ -107,6 +108,7 @@ fn tiers(page: &mut Page, record: &Record) {
         page.title("The tiers, best first");
     }
     for Standing { name, state, reason } in &record.tiers {
+        let reason = page.once(reason);
         page.item(&format!("{name}: {state}, {reason}"));
     }
 }
@@ -168,7 +170,7 @@ fn head(page: &mut Page, record: &Record) {
 
 fn cause(page: &mut Page, record: &Record) {
     let known = Cause::ALL.iter().find(|cause| cause.name() == record.cause);
-    let meaning = known.map_or_else(String::new, |cause| format!(": {}", cause.meaning()));
+    let meaning = known.map_or_else(String::new, |cause| format!(": {}", page.once(cause.meaning())));
     let ending = match (record.code, &record.signal) {
         (_, Some(signal)) => format!(" (ended by {signal})"),
         (Some(code), None) => format!(" (exit code {code})"),
@@ -176,7 +178,8 @@ fn cause(page: &mut Page, record: &Record) {
     };
     page.row("Cause", &format!("{}{meaning}{ending}", record.cause));
     if let Some(evidence) = &record.evidence {
-        page.raw_row("Evidence", evidence);
+        let evidence = page.once(evidence);
+        page.raw_row("Evidence", &evidence);
     }
 }
 
@@ -252,7 +255,8 @@ fn timeline(page: &mut Page, record: &Record) {
     for (index, line) in lines.iter().enumerate() {
         let in_middle = middle > 0 && (TIMELINE_ENDS..TIMELINE_ENDS + middle).contains(&index);
         if !in_middle {
-            page.event(&line.at, &line.kind, &line.text);
+            let text = page.once(&line.text);
+            page.event(&line.at, &line.kind, &text);
         } else if index == TIMELINE_ENDS {
             let skipped = middle as u64 + record.timeline_skipped;
             page.item(&format!("... {} left out here", plural(skipped, "line")));

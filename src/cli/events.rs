@@ -63,7 +63,8 @@ fn text(event: &Event, screen: Screen) -> String {
     // The reason mostly begins with the cause.
     let said = event.text.contains(cause.trim_end_matches(": "));
     let told = if said { event.text.clone() } else { format!("{cause}{}", event.text) };
-    let evidence = event.evidence.as_ref().map(|line| format!(" | {line}")).unwrap_or_default();
+    let evidence = event.evidence.as_ref().filter(|line| !told.contains(line.as_str()));
+    let evidence = evidence.map(|line| format!(" | {line}")).unwrap_or_default();
     let room = screen.width.saturating_sub(event.at.len() + 8 + 2 + who.len() + 2).max(20);
     format!("{} {kind} {who}  {}\n", event.at, fit(&format!("{told}{evidence}"), room))
 }
@@ -106,6 +107,14 @@ mod tests {
         let exit = Event { text: "ended".to_owned(), to: None, ..exit };
         let expected = "2026-11-23T03:00:00.123Z exit     primary  gpu-oom: ended | CUDA out of memory\n";
         assert_eq!(text(&exit, FILE), expected);
+    }
+
+    #[test]
+    fn evidence_that_is_the_reason_is_told_once() {
+        let why = "hang: 2 requests open, no byte for 12 s".to_owned();
+        let evidence = Some("2 requests open, no byte for 12 s".to_owned());
+        let event = Event { text: why, evidence, cause: Some("hang".to_owned()), ..event() };
+        assert_eq!(text(&event, FILE).matches("no byte for 12 s").count(), 1);
     }
 
     #[test]

@@ -74,7 +74,7 @@ fn look(session: &mut Option<Session>, answer: &mut Answer) -> Option<ExitCode> 
 
 fn without_session(why: &NvmlError, answer: &mut Answer) -> ExitCode {
     let no_driver = match why {
-        NvmlError::LibloadingError(why) => Some(format!("the driver's library cannot be loaded: {why}")),
+        NvmlError::LibloadingError(why) => Some(not_loaded(&why.to_string())),
         NvmlError::DriverNotLoaded => Some("the driver is not loaded".to_owned()),
         NvmlError::LibRmVersionMismatch => {
             Some("the loaded driver and its library are of different versions; reboot the host".to_owned())
@@ -96,9 +96,32 @@ fn without_session(why: &NvmlError, answer: &mut Answer) -> ExitCode {
     }
 }
 
+/// Short where that is all: most hosts of a CPU tier have no driver.
+fn not_loaded(why: &str) -> String {
+    match why.split_once(": cannot open shared object file: No such file") {
+        Some((library, _)) => format!("{library} is not on this host"),
+        None => format!("the driver's library cannot be loaded: {why}"),
+    }
+}
+
 /// The agent is gone, or does not want this process any more. An orderly exit would run what the driver's library
 /// registered for it, and that may hang.
 fn leave() -> ExitCode {
     let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_not_there_is_said_shortly() {
+        let missing = "libnvidia-ml.so.1: cannot open shared object file: No such file or directory";
+        assert_eq!(not_loaded(missing), "libnvidia-ml.so.1 is not on this host");
+        assert_eq!(
+            not_loaded("x: invalid ELF header"),
+            "the driver's library cannot be loaded: x: invalid ELF header"
+        );
+    }
 }

@@ -64,7 +64,12 @@ impl Chain {
             }
             None if (from.is_some() || hopeless) && !self.told_down => {
                 self.told_down = true;
-                let reasons: Vec<&str> = tiers.iter().map(Tier::reason).collect();
+                let mut reasons: Vec<&str> = Vec::new();
+                for reason in tiers.iter().map(Tier::reason) {
+                    if !reasons.contains(&reason) {
+                        reasons.push(reason);
+                    }
+                }
                 let cause = cause_of(tiers, from.unwrap_or(TierId(0)));
                 turn.tell(Notice::AllDown { from, cause, why: reasons.join("; ") });
             }
@@ -136,7 +141,7 @@ mod tests {
     }
 
     fn all_down(from: TierId) -> Notice {
-        Notice::AllDown { from: Some(from), cause: None, why: ["not checked yet"; 3].join("; ") }
+        Notice::AllDown { from: Some(from), cause: None, why: "not checked yet".to_owned() }
     }
 
     fn check(steps: &[Option<TierId>], expected: &[Notice]) {

@@ -1,4 +1,5 @@
 //! Plain text of a mail: wrapped words, rows with a label, and lines that stay as they are.
+use crate::alert::said::Said;
 use crate::printable;
 
 /// Columns of wrapped text.
@@ -11,7 +12,7 @@ const RAW_MAX: usize = 400;
 const WORDS_MAX: usize = 2_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Page(String);
+pub(super) struct Page(String, Said);
 
 impl Page {
     pub(super) fn text(self) -> String {
@@ -35,6 +36,11 @@ impl Page {
     /// As [`Page::row`], not wrapped.
     pub(super) fn raw_row(&mut self, label: &str, text: &str) {
         self.line(&format!("{}{}", label_of(label), clipped(text)));
+    }
+
+    /// The text, without what the page has said before.
+    pub(super) fn once(&mut self, text: &str) -> String {
+        self.1.once(text)
     }
 
     pub(super) fn title(&mut self, text: &str) {

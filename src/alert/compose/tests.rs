@@ -152,6 +152,20 @@ fn subjects_are_those_of_the_help_page() {
 }
 
 #[test]
+fn the_same_words_are_told_once() {
+    let why = "2 requests open, no byte for 12 s, its counters stand still";
+    let mut record = record();
+    record.evidence = Some(why.to_owned());
+    record.timeline = vec![line("03:12:04.123", "failover", &format!("primary -> cpu: {why}"))];
+    record.tiers[0].reason = why.to_owned();
+    record.scene.last_lines = Vec::new();
+    let body = write("gpu1", &post(PostKind::Alert, &[17]), &[record]).body;
+    let flat = body.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(flat.matches("no byte for 12 s").count(), 1, "{body}");
+    assert!(flat.contains("primary -> cpu: as above"), "{body}");
+}
+
+#[test]
 fn what_is_not_known_is_left_out_or_said() {
     let record = Record {
         id: 3,

@@ -1,12 +1,12 @@
 //! One incident, whole.
 use super::lasted;
-use crate::alert::{Record, Scene};
+use crate::alert::{Record, Said, Scene};
 use crate::cli::screen::Screen;
 use crate::cli::status::paint::{Colour, bytes, fit, paint};
 use crate::policy::Cause;
 
 pub fn page(record: &Record, screen: Screen) -> String {
-    let mut page = Page { text: String::new(), screen };
+    let mut page = Page { text: String::new(), screen, said: Said::default() };
     let title = format!("incident {} on {}: {} of {}", record.id, record.host, record.kind, record.tier);
     page.line(&paint(&title, Colour::Bold, screen.colour));
     page.fact("opened", &record.opened);
@@ -16,15 +16,16 @@ pub fn page(record: &Record, screen: Screen) -> String {
     if let Some(to) = &record.to {
         page.fact("serving", &format!("{} -> {to}", record.tier));
     }
-    page.fact("cause", &format!("{}: {}", record.cause, meaning(&record.cause)));
+    let meaning = page.said.once(meaning(&record.cause));
+    page.fact("cause", &format!("{}: {meaning}", record.cause));
     if let Some(evidence) = &record.evidence {
-        page.fact("evidence", evidence);
+        page.fact_once("evidence", evidence);
     }
     if let Some(exit) = exit(record) {
         page.fact("exit", &exit);
     }
     if let Some(action) = &record.action {
-        page.fact("mainstay", action);
+        page.fact_once("mainstay", action);
     }
     if let Some(advice) = &record.advice {
         page.fact("action", advice);
@@ -78,6 +79,7 @@ fn mail(record: &Record) -> String {
 struct Page {
     text: String,
     screen: Screen,
+    said: Said,
 }
 
 impl Page {
@@ -96,6 +98,12 @@ impl Page {
         }
     }
 
+    /// As [`Page::fact`], without what the page has said before.
+    fn fact_once(&mut self, name: &str, value: &str) {
+        let value = self.said.once(value);
+        self.fact(name, &value);
+    }
+
     fn heading(&mut self, heading: &str) {
         self.line(&format!("\n{}", paint(heading, Colour::Bold, self.screen.colour)));
     }
@@ -111,7 +119,8 @@ impl Page {
             }
             let at = line.at.get(11..23).unwrap_or(&line.at);
             let room = self.screen.width.saturating_sub(2 + at.len() + 2 + 8 + 2).max(30);
-            self.line(&format!("  {at}  {:<8}  {}", line.kind, fit(&line.text, room)));
+            let text = self.said.once(&line.text);
+            self.line(&format!("  {at}  {:<8}  {}", line.kind, fit(&text, room)));
         }
     }
 

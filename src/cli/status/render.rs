@@ -7,6 +7,9 @@ use crate::control::wire::{AgentState, Distribution, GpuProbeState, GpuVerdict, 
 /// The longest name that keeps its table within 80 columns.
 const LONGEST_NAME: usize = 20;
 
+/// Columns of a fact behind its label, where nothing is wrong: what is of no importance is not worth a cut line.
+const ROOM: usize = 80 - 11;
+
 /// The whole picture. `now_ms` is the wall clock in milliseconds since 1970, `width` is in columns.
 pub fn render(status: &Status, now_ms: i64, width: usize, colour: bool) -> String {
     let mut text = headline(status, width, colour);
@@ -111,8 +114,13 @@ fn graphics(status: &Status, now_ms: i64) -> Option<(String, Colour)> {
         GpuProbeState::Off | GpuProbeState::Starting => return None,
         GpuProbeState::NoDriver | GpuProbeState::Unresponsive | GpuProbeState::Wedged => {
             let (sentence, mark) = gpus::sentence(&status.gpu_probe, now_ms);
-            let more = if mark == Colour::Plain { "" } else { "; → mainstay gpus" };
-            return Some((format!("{sentence}{more}"), mark));
+            return Some(match mark {
+                Colour::Plain if sentence.chars().count() > ROOM => {
+                    ("no driver; why: mainstay gpus".to_owned(), mark)
+                }
+                Colour::Plain => (sentence, mark),
+                _ => (format!("{sentence}; → mainstay gpus"), mark),
+            });
         }
     }
     let (good, bad): (Vec<_>, Vec<_>) = status.gpus.iter().partition(|gpu| gpu.verdict == GpuVerdict::Ok);

@@ -83,7 +83,9 @@ pub(super) fn details(tier: &Tier, now_ms: i64) -> Vec<(String, Colour)> {
         && (exit.cause != "asked" || process.state != ProcessState::Ready)
     {
         lines.push((how_it_ended(exit, now_ms), Colour::Plain));
-        lines.extend(exit.evidence.iter().map(|line| (format!("  {line}"), Colour::Dim)));
+        let told = |line: &&String| lines.iter().any(|(told, _)| told.contains(line.as_str()));
+        let evidence = exit.evidence.as_ref().filter(|line| !told(line)).map(|line| format!("  {line}"));
+        lines.extend(evidence.map(|line| (line, Colour::Dim)));
     }
     lines.extend(advice(tier, process).map(|line| (line, Colour::Plain)));
     lines

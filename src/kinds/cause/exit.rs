@@ -76,7 +76,6 @@ fn by_signal(kind: Option<Kind>, signal: i32) -> Option<Reading> {
         4 => format!("{name}: this build uses instructions that this processor does not have"),
         13 => format!("{name}: whoever read its log went away"),
         31 => format!("{name}: a system call that is forbidden to it"),
-        _ if cause == Cause::KilledFromOutside => format!("{name}, and nothing in the log explains it"),
         _ => format!("died of {name}"),
     };
     let deterministic = (signal == 4 || signal == 31).then_some(true);

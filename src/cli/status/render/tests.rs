@@ -375,6 +375,12 @@ fn one_line_tells_of_the_gpus_where_there_is_something_to_tell() {
         Some("0 ok; GPU 1 unknown: it fell off the bus; 1 more: `mainstay gpus`"),
     );
     check(GpuProbeState::NoDriver, vec![], Some("no driver: because"));
+    let long = "the driver's library cannot be loaded: libnvidia-ml.so.1: invalid ELF header of a file";
+    let mut picture = status(Some("a"), Vec::new());
+    let (state, reason) = (GpuProbeState::NoDriver, Some(long.to_owned()));
+    picture.gpu_probe = GpuProbe { state, driver: None, since: Some(at(-75)), reason };
+    let text = render(&picture, NOW, 80, false);
+    assert!(text.contains("     GPUs: no driver; why: mainstay gpus\n") && !text.contains('…'), "{text}");
     check(GpuProbeState::Wedged, vec![lost()], Some("wedged for 1min 15s: because; → mainstay gpus"));
 }
 
