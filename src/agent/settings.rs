@@ -65,6 +65,7 @@ pub fn limits(config: &Config, host_name: &str) -> Limits {
         request_timeout: server.request_timeout,
         all_down_retry_after: server.all_down_retry_after,
         passthrough: [server.passthrough.as_slice(), &server.passthrough_unknown].concat(),
+        forward_headers: server.forward_headers.clone(),
         cors_origins: server.cors_origins.clone(),
         hosts: [server.hosts.as_slice(), &[short, host_name]].concat(),
         any_model: server.any_model,

@@ -17,6 +17,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 12] = [
             "engine_ports",
             "passthrough",
             "passthrough_unknown",
+            "forward_headers",
             "cors_origins",
             "hosts",
             "any_model",

@@ -14,6 +14,7 @@ mod alert;
 mod chain;
 mod document;
 mod environment;
+mod forwarding;
 mod gpu;
 mod keys;
 mod limits;

@@ -2,7 +2,7 @@
 use super::limits::WAIT_OR_NOT;
 use super::section::Section;
 use super::value::{duration, flag, size, whole};
-use super::{address, passthrough};
+use super::{address, forwarding, passthrough};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct Server {
     pub passthrough: Vec<String>,
     /// Further ones, of which no more is known than that their names do not say that they change an engine.
     pub passthrough_unknown: Vec<String>,
+    /// Further header fields, in lower case, that may go to remote upstreams.
+    pub forward_headers: Vec<String>,
     /// Origins whose pages may call; `*` is any.
     pub cors_origins: Vec<String>,
     /// Names of this endpoint, in lower case, that a page's request may have in `Host`.
@@ -78,6 +80,8 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
             passthrough::path,
         )
         .unwrap_or_default(),
+        forward_headers: distinct(&mut section, "forward_headers", r#"["x-session-id"]"#, forwarding::field)
+            .unwrap_or_default(),
         cors_origins: distinct(
             &mut section,
             "cors_origins",

@@ -7,6 +7,7 @@ mod climb;
 mod content;
 pub mod degrade;
 mod endpoint;
+pub mod fields;
 pub mod launch;
 mod lenient;
 mod novelty;

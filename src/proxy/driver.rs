@@ -38,7 +38,7 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     table: Arc<RouteTable>,
     ask: Ask,
-    /// Header fields for the upstream.
+    /// Header fields of the client.
     fields: HeaderMap,
     request_id: HeaderValue,
     lease: Option<Lease>,

@@ -1,13 +1,10 @@
 //! Which header fields go from the client to an upstream, and which come back.
 use super::route::RouteTable;
 use super::veil;
-use crate::kinds::peer;
+use crate::kinds::{Kind, fields, peer};
 use crate::policy::{Misled, Path, TierId};
 use crate::redact::Redactor;
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMap,
-    HeaderName, HeaderValue, ORIGIN, REFERER, SERVER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use std::collections::BTreeSet;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -18,61 +15,25 @@ pub(super) const SKIPPED: HeaderName = HeaderName::from_static("x-mainstay-skipp
 pub(super) const DEGRADE: HeaderName = HeaderName::from_static("x-mainstay-degrade");
 pub(super) const VIA: HeaderName = HeaderName::from_static(peer::VIA);
 pub(super) const INSTANCE: HeaderName = HeaderName::from_static(peer::INSTANCE);
-const OURS: &str = "x-mainstay-";
 
-/// Fields that belong to one connection (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authorization"),
-];
-
-/// Fields of a request that end here.
-const REQUEST_ONLY_OURS: [HeaderName; 11] = [
-    HOST,
-    CONTENT_LENGTH,
-    EXPECT,
-    // Answers are read, so they have to come as they are.
-    ACCEPT_ENCODING,
-    // Credentials for us are none for the engine.
-    AUTHORIZATION,
-    COOKIE,
-    HeaderName::from_static("x-api-key"),
-    // Ollama refuses a page that it does not know; which pages may call is decided here.
-    ORIGIN,
-    REFERER,
-    // With it llama-server goes on generating for a client that has left.
-    HeaderName::from_static("x-conversation-id"),
-    REQUEST_ID,
-];
-
-/// Fields of an upstream's answer that end here.
-const ANSWER_ONLY_ITS: [HeaderName; 5] = [CONTENT_LENGTH, DATE, SERVER, SET_COOKIE, REQUEST_ID];
-
-/// The client's fields that an upstream gets.
-pub(super) fn to_upstream(client: &HeaderMap) -> HeaderMap {
-    kept(client, |name| REQUEST_ONLY_OURS.contains(name) || name.as_str().starts_with(OURS))
+/// The client's fields that a tier of this kind gets. `further`: names that the operator allows to remote ones.
+pub(super) fn to_upstream(client: &HeaderMap, kind: Kind, further: &[String]) -> HeaderMap {
+    kept(client, |name| match kind {
+        Kind::Vllm | Kind::Ollama | Kind::LlamaServer => {
+            name != REQUEST_ID && !fields::ends_here(name.as_str())
+        }
+        Kind::Remote(_) => name != REQUEST_ID && fields::reaches_remotes(name.as_str(), further),
+    })
 }
 
 /// The upstream's fields that the client gets.
 pub(super) fn to_client(upstream: &HeaderMap, redactor: &Redactor) -> HeaderMap {
-    let mut fields = kept(upstream, |name| {
-        let name_text = name.as_str();
-        ANSWER_ONLY_ITS.contains(name)
-            || name_text.starts_with(OURS)
-            || name_text.starts_with("access-control-")
-    });
-    veil::fields(redactor, &mut fields);
-    fields
+    let mut shown = kept(upstream, |name| fields::reaches_clients(name.as_str()));
+    veil::fields(redactor, &mut shown);
+    shown
 }
 
-fn kept(given: &HeaderMap, dropped: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+fn kept(given: &HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> HeaderMap {
     let nominated: BTreeSet<String> = given
         .get_all(CONNECTION)
         .iter()
@@ -80,9 +41,8 @@ fn kept(given: &HeaderMap, dropped: impl Fn(&HeaderName) -> bool) -> HeaderMap {
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
-    let ends_here =
-        |name: &HeaderName| HOP_BY_HOP.contains(name) || nominated.contains(name.as_str()) || dropped(name);
-    given.iter().filter(|(name, _)| !ends_here(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
+    let goes_on = |name: &HeaderName| !nominated.contains(name.as_str()) && passes(name);
+    given.iter().filter(|(name, _)| goes_on(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
 }
 
 pub(super) fn put_attempts(fields: &mut HeaderMap, attempts: u32) {
@@ -139,6 +99,7 @@ pub(super) fn refuses_weakened(fields: &HeaderMap) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::Api;
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let field = |&(n, v): &(&'static str, &'static str)| {
@@ -159,6 +120,7 @@ mod tests {
             ("accept-encoding", "gzip"),
             ("connection", "keep-alive, X-Private"),
             ("x-private", "1"),
+            ("x-custom", "2"),
             ("x-conversation-id", "7"),
             ("x-mainstay-degrade", "refuse"),
             ("transfer-encoding", "chunked"),
@@ -167,8 +129,11 @@ mod tests {
             ("accept", "*/*"),
             ("accept", "text/plain"),
         ]);
-        let expected = map(&[("user-agent", "test"), ("accept", "*/*"), ("accept", "text/plain")]);
-        assert_eq!(to_upstream(&given), expected);
+        let mut expected = map(&[("user-agent", "test"), ("accept", "*/*"), ("accept", "text/plain")]);
+        assert_eq!(to_upstream(&given, Kind::Remote(Api::OpenAi), &[]), expected);
+        expected.insert("x-custom", HeaderValue::from_static("2"));
+        assert_eq!(to_upstream(&given, Kind::Vllm, &[]), expected);
+        assert_eq!(to_upstream(&given, Kind::Remote(Api::OpenAi), &["x-custom".into()]), expected);
     }
 
     #[test]

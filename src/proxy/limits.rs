@@ -23,6 +23,8 @@ pub struct Limits {
     pub all_down_retry_after: Duration,
     /// Further paths that are handed to the first ready tier as they come.
     pub passthrough: Vec<String>,
+    /// Header fields of clients that remote upstreams get beside the usual ones, in lower case.
+    pub forward_headers: Vec<String>,
     /// Origins whose pages may call us; `"*"` is all of them.
     pub cors_origins: Vec<String>,
     /// Names of this endpoint, in lower case, beside addresses and `localhost`: a page's request must ask one of them.

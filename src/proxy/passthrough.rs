@@ -197,14 +197,25 @@ async fn ask(
                 let stall = shared.limits.body_stall;
                 let (body, memory) = upload.outgoing(&route.model, max, stall, fault.clone(), heavy).await;
                 _lease = memory;
-                match rewritten(head, body, route, attempt, sender) {
+                let further = &shared.limits.forward_headers;
+                match rewritten(head, body, route, attempt, sender, further) {
                     Some(request) => attempt.send(request),
                     None => return Err(sent(route, "its address makes no URL")),
                 }
                 continue;
             }
             Progress::Asked { input: Input::Head { status, headers }, .. } => {
-                return Ok((status, headers));
+                return match status {
+                    200..=299 | 400.. => Ok((status, headers)),
+                    // Whoever is there is not an inference engine, and a client is not sent elsewhere by it.
+                    _ => {
+                        attempt.live.failed(sender.fingerprint, attempt.began, false);
+                        let why = Why::status(status, "neither an answer nor an error", elsewhere(&headers));
+                        let (tier, run, evidence) = (attempt.tier, attempt.run, why.to_string());
+                        let _ = shared.reports.try_send(Report::Misconfigured { tier, run, evidence });
+                        Err(sent(route, why))
+                    }
+                };
             }
             Progress::Asked { input: Input::Lost(lost), .. } | Progress::Other(Input::Lost(lost)) => {
                 Some(lost)
@@ -229,6 +240,12 @@ async fn ask(
     }
 }
 
+/// Where the upstream wanted to send the client, for the log.
+fn elsewhere(headers: &http::HeaderMap) -> String {
+    let location = headers.get(http::header::LOCATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    String::from_utf8_lossy(location).into_owned()
+}
+
 fn why(lost: Option<&Lost>) -> Why {
     lost.map_or_else(|| "its run is ended".into(), Why::from)
 }
@@ -244,13 +261,14 @@ fn rewritten(
     route: &TierRoute,
     attempt: &Attempt,
     Sender { request_id, via, .. }: Sender<'_>,
+    further: &[String],
 ) -> Option<Request<Outgoing>> {
     let to = attempt.upstream();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut request = Request::new(body);
     *request.method_mut() = head.method;
     *request.uri_mut() = format!("{}{path}", to.base_path).parse().ok()?;
-    *request.headers_mut() = headers::to_upstream(&head.headers);
+    *request.headers_mut() = headers::to_upstream(&head.headers, route.kind, further);
     put_upstream_fields(request.headers_mut(), route.kind, to, request_id, via)?;
     Some(request)
 }

@@ -193,8 +193,7 @@ async fn inference(
         Ok(ask) => ask,
         Err(error) => return Ok(error.into_response()),
     };
-    let fields = headers::to_upstream(&head.headers);
-    let arrived = Arrived { ask, fields, request_id: id.clone(), lease, at };
+    let arrived = Arrived { ask, fields: head.headers, request_id: id.clone(), lease, at };
     caller.waits_for(driver::answer(shared.clone(), arrived)).await
 }
 

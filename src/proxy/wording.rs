@@ -16,7 +16,7 @@ pub(super) fn request(
     to: &Upstream,
     ask: &Ask,
     mut body: Value,
-    fields: &HeaderMap,
+    fields: HeaderMap,
     request_id: &HeaderValue,
 ) -> Option<Request<Outgoing>> {
     let api = route.kind.api();
@@ -35,7 +35,7 @@ pub(super) fn request(
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = format!("{}{path}", to.base_path).parse().ok()?;
     let headers = request.headers_mut();
-    *headers = fields.clone();
+    *headers = fields;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     put_upstream_fields(headers, route.kind, to, request_id, &ask.via)?;
     Some(request)

@@ -23,6 +23,7 @@ fn what_is_not_written_has_the_contracts_defaults() {
             engine_ports: (20_000, 20_999),
             passthrough: passthrough.split(' ').map(str::to_owned).collect(),
             passthrough_unknown: vec![],
+            forward_headers: vec![],
             cors_origins: vec![],
             hosts: vec![],
             any_model: false,

@@ -226,3 +226,23 @@ fn another_runtime_directory_must_fit_and_becomes_absolute() {
     assert!(why.starts_with("the runtime directory's path is 83 bytes long"), "{why}");
     assert_eq!(config, before);
 }
+
+#[test]
+fn forward_headers_names_no_credential() {
+    server("forward_headers = []", "");
+    server("forward_headers = ['X-Session-Id', 'idempotency-key']", "");
+    let refused = |name: &str, why: &str| {
+        server(
+            &format!("forward_headers = ['{name}']"),
+            &format!("1:27: `forward_headers` has \"{name}\", {why}"),
+        );
+    };
+    for name in ["", "x y", "x:y", "x-\u{e9}"] {
+        refused(name, "which is no name of a header field; write a name such as \"x-session-id\"");
+    }
+    let never = "which never goes on: it belongs to one connection, names its sender or holds a credential; \
+                 remove it; a key for the upstream is the tier's `api_key`";
+    for name in ["Authorization", "X-Api-Key", "cookie", "x-forwarded-for", "Host", "x-mainstay-via"] {
+        refused(name, never);
+    }
+}

@@ -5,6 +5,7 @@ use crate::policy::TierId;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::budget::Lease;
 use crate::proxy::exchange::{Input, Lost, Refusal, Step};
+use crate::proxy::headers;
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::wording;
 use hyper::Request;
@@ -37,7 +38,10 @@ impl Driver {
         }
         let attempt = self.attempt.as_ref()?;
         let (tier, to, table) = (attempt.tier, attempt.upstream().clone(), self.table.clone());
-        let (mut ask, fields, id) = (self.ask.clone(), self.fields.clone(), self.request_id.clone());
+        let (mut ask, id) = (self.ask.clone(), self.request_id.clone());
+        let further = &self.shared.limits.forward_headers;
+        let fields = table.tier(tier).map(|route| headers::to_upstream(&self.fields, route.kind, further));
+        let fields = fields.unwrap_or_default();
         let is_heavy = self.lease.as_ref().is_some_and(Lease::is_heavy);
         if !self.keeps() {
             self.ask.body = Arc::default();
@@ -46,7 +50,7 @@ impl Driver {
         let body = std::mem::take(&mut ask.body);
         let word = move || {
             let body = Arc::unwrap_or_clone(body);
-            wording::request(table.tier(tier)?, &to, &ask, body, &fields, &id)
+            wording::request(table.tier(tier)?, &to, &ask, body, fields, &id)
         };
         if is_heavy {
             self.wording = Some(self.shared.budget.heavy().begin(word));

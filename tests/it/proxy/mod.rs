@@ -7,6 +7,7 @@ mod counting;
 mod cutting;
 mod descriptors;
 mod engine;
+mod fields;
 mod leaving;
 mod life;
 mod limits;
@@ -62,6 +63,7 @@ fn limits() -> Limits {
         all_down_retry_after: Duration::from_secs(30),
         passthrough: vec!["/tokenize".into(), "/sleep".into()],
         cors_origins: vec!["https://chat.example".into()],
+        forward_headers: vec!["x-session-id".into()],
         hosts: vec!["gpu1".into()],
         any_model: false,
     }
