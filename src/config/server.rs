@@ -1,7 +1,7 @@
 //! `[server]`: the endpoint.
 use super::limits::WAIT_OR_NOT;
 use super::section::Section;
-use super::value::{duration, flag, size, whole};
+use super::value::{duration, duration_or_none, flag, size, whole};
 use super::{address, forwarding, passthrough};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,7 +23,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Of one client address.
     pub max_connections_per_client: usize,
-    pub request_timeout: Duration,
+    /// `None` is no limit.
+    pub request_timeout: Option<Duration>,
     /// How long open answers may take to finish when the agent stops.
     pub drain: Duration,
     /// `Retry-After` when nothing better is known; a second or more.
@@ -64,8 +65,8 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
             .read("max_connections_per_client", whole(1..=1_000_000))
             .map_or(1024, |n: i64| n as usize),
         request_timeout: section
-            .read("request_timeout", duration(seconds(1)..=24 * hour))
-            .unwrap_or(seconds(600)),
+            .read("request_timeout", duration_or_none(seconds(1)..=24 * hour))
+            .unwrap_or(Some(seconds(600))),
         drain: section.read("drain", duration(WAIT_OR_NOT)).unwrap_or(seconds(30)),
         all_down_retry_after: section
             .read("all_down_retry_after", duration(seconds(1)..=hour))

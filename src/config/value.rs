@@ -191,7 +191,20 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Given<'_>) -
     }
 }
 
-/// The same, typed elsewhere than in a file.
+/// The same, or `"none"`: no limit.
+pub(super) fn duration_or_none(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&Given<'_>) -> Result<Option<Duration>, Wrong> {
+    let limit = duration(range);
+    move |given| match given.value.as_str() {
+        Some("none") => Ok(None),
+        Some(_) | None => limit(given)
+            .map(Some)
+            .map_err(|Wrong { what, remedy }| Wrong::new(what, remedy + r#", or "none""#)),
+    }
+}
+
+/// A duration, typed elsewhere than in a file.
 ///
 /// # Errors
 /// What would be right.

@@ -71,7 +71,7 @@ fn welcome(
                     Ok(place) => {
                         let _connected = Connected::new(&shared);
                         let caller = Caller::new(shared.clone(), peer.clone(), Some(place));
-                        let socket = ClientSocket::new(peer, caller.clone(), shared.limits.request_timeout);
+                        let socket = ClientSocket::new(peer, caller.clone(), shared.limits.client_time());
                         serve(socket, caller, stop).await;
                     }
                     Err(full) => turn_away(peer, full, shared, &places).await,

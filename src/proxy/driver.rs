@@ -128,7 +128,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
         replay: lease.keeps(),
         answer_id: format!("chatcmpl-{}", shared.new_name()),
         created: clock::wall_ms() / 1000,
-        timeout: Some(shared.limits.request_timeout),
+        timeout: shared.limits.request_timeout,
     };
     let mut exchange = Exchange::new(terms, at);
     exchange.see(chain);

@@ -1,4 +1,6 @@
 //! What the data plane may use, and how it is set up. Read once, at the start.
+use crate::clock;
+use crate::policy::Moment;
 use std::time::Duration;
 
 /// The configured limits of the endpoint.
@@ -17,8 +19,9 @@ pub struct Limits {
     pub max_connections: usize,
     /// The same of one client: an IPv4 address, or a /64 of IPv6.
     pub max_connections_per_client: usize,
-    /// From a request's head to the last byte of its answer.
-    pub request_timeout: Duration,
+    /// From a request's head to the last byte of an answer that is no stream, or to the first content of a stream. `None` is
+    /// no limit.
+    pub request_timeout: Option<Duration>,
     /// `Retry-After` when no tier can answer and nothing better is known.
     pub all_down_retry_after: Duration,
     /// Further paths that are handed to the first ready tier as they come.
@@ -33,6 +36,21 @@ pub struct Limits {
     pub any_model: bool,
 }
 
+impl Limits {
+    /// What is left of the time for the answer to a request that came `at`.
+    pub(super) fn time_left(&self, at: Moment) -> Duration {
+        self.request_timeout.map_or(Duration::MAX, |limit| (at + limit).since(clock::now()))
+    }
+
+    /// How long a client may take to send its request, and how long it may leave what it asked for unread. It is never
+    /// without a limit: such a client would hold its place for ever.
+    pub(super) fn client_time(&self) -> Duration {
+        self.request_timeout.unwrap_or(CLIENT_TIME)
+    }
+}
+
+/// `Limits::client_time` where `request_timeout` is no limit.
+const CLIENT_TIME: Duration = Duration::from_secs(600);
 /// A non-streaming answer up to this size is held whole before its first byte goes out, so that a death in its middle
 /// still moves the request on.
 pub const HELD_ANSWER_BYTES: usize = 8 << 20;

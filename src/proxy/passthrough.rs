@@ -14,7 +14,7 @@ use super::totals::{Account, End};
 use super::upload::Upload;
 use super::veil::Veil;
 use super::wording::put_upstream_fields;
-use super::{headers, upload};
+use super::{headers, origin, upload};
 use crate::clock;
 use crate::kinds::Api;
 use crate::policy::{Moment, Path, Standing, TierId};
@@ -28,7 +28,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::time::Sleep;
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
 
 /// An answer on its way through.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub(super) struct Passage {
     size: SizeHint,
     veil: Veil,
     deadline: Pin<Box<Sleep>>,
+    /// How long a stream of events may be silent; `None` is no limit, and an answer of another kind.
+    silence: Option<Duration>,
     handed: bool,
     over: bool,
 }
@@ -79,16 +82,17 @@ pub(super) async fn answer(
     via: &Path,
 ) -> Response<ReplyBody> {
     let max = shared.limits.max_body;
-    let mut deadline = Box::pin(tokio::time::sleep((at + shared.limits.request_timeout).since(clock::now())));
     let (head, body) = request.into_parts();
     let fingerprint = Fingerprint::of_path(&shared.keys, head.uri.path());
     let Some(refuses) = headers::refuses_weakened(&head.headers) else {
         return OwnError::bad_degrade().into_response();
     };
-    let read = tokio::select! {
-        read = upload::read(&head.headers, body, &shared.limits, &shared.budget) => read,
-        () = deadline.as_mut() => return OwnError::slow_body().into_response(),
+    let body_time = (at + shared.limits.client_time()).since(clock::now());
+    let reading = upload::read(&head.headers, body, &shared.limits, &shared.budget);
+    let Ok(read) = tokio::time::timeout(body_time, reading).await else {
+        return OwnError::slow_body().into_response();
     };
+    let mut deadline = Box::pin(tokio::time::sleep(shared.limits.time_left(at)));
     let table = shared.routes.load_full();
     let named = match read {
         Ok(upload) => upload.named(&table, shared.limits.any_model, &shared.budget).await,
@@ -293,8 +297,11 @@ fn reply(
     }
     let size = attempt.size_hint();
     let veil = Veil::new(shared.redactor.clone());
+    let streams = origin::media_type(&upstream).eq_ignore_ascii_case(b"text/event-stream");
+    let silence = shared.limits.request_timeout.filter(|_| streams);
+    let (handed, over) = (false, false);
     let mut passage =
-        Passage { attempt, request, good, end, fault, size, veil, deadline, handed: false, over: false };
+        Passage { attempt, request, good, end, fault, size, veil, deadline, silence, handed, over };
     passage.note_end();
     let mut response = Response::new(ReplyBody::passage(passage));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
@@ -323,9 +330,18 @@ impl Passage {
         self.attempt.account.settle(self.end);
     }
 
+    /// A stream that flows has no end that is known before: only its silence has a limit.
+    fn flows(&mut self) {
+        if let Some(silence) = self.silence {
+            self.deadline.as_mut().reset(Instant::now() + silence);
+        }
+    }
+
     pub fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if std::mem::take(&mut self.handed) {
             self.attempt.visit.set_stalled(false);
+            // The client's time to read is not the stream's silence.
+            self.flows();
         }
         if self.over {
             return Poll::Ready(None);
@@ -341,6 +357,7 @@ impl Passage {
             match input {
                 Input::Data(data) if data.is_empty() => {}
                 Input::Data(data) => {
+                    self.flows();
                     self.note_end();
                     if let Some(data) = self.unveiled(data) {
                         return Poll::Ready(Some(Ok(data)));

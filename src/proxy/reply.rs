@@ -212,8 +212,9 @@ impl OwnError {
             ),
             Refusal::Poison(until) => Self::poison(until),
             Refusal::TimedOut => {
-                let limit = shared.limits.request_timeout.as_secs_f64();
-                let message = format!("No answer within {limit} s (server.request_timeout)");
+                let within = shared.limits.request_timeout.map(|limit| limit.as_secs_f64());
+                let within = within.map_or("in time".to_owned(), |limit| format!("within {limit} s"));
+                let message = format!("No answer {within} (server.request_timeout)");
                 Self::new(StatusCode::GATEWAY_TIMEOUT, Code::RequestTimeout, message)
             }
         }

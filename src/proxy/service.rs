@@ -180,7 +180,7 @@ async fn inference(
     if let Some(unread) = intake::unfit(&head.headers, max) {
         return Ok(OwnError::unread(unread, max).into_response());
     }
-    let time_left = (at + shared.limits.request_timeout).since(clock::now());
+    let time_left = (at + shared.limits.client_time()).since(clock::now());
     let read =
         tokio::time::timeout(time_left, intake::read_object(body, &shared.limits, &shared.budget)).await;
     let (body, lease) = match read {

@@ -17,7 +17,7 @@ fn what_is_not_written_has_the_contracts_defaults() {
             replay_memory: 256 << 20,
             max_connections: 20_000,
             max_connections_per_client: 1024,
-            request_timeout: seconds(600),
+            request_timeout: Some(seconds(600)),
             drain: seconds(30),
             all_down_retry_after: seconds(30),
             engine_ports: (20_000, 20_999),

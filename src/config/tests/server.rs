@@ -140,7 +140,13 @@ fn server_figures_have_ranges() {
         (
             "request_timeout = '0s'",
             26,
-            r#"is "0s", which is out of range; write a duration from "1s" to "24h""#,
+            r#"is "0s", which is out of range; write a duration from "1s" to "24h", or "none""#,
+        ),
+        (
+            "request_timeout = 'never'",
+            26,
+            "is \"never\", which is no duration; write a whole number and ms, s, m or h in quotes, such as \"250ms\", \
+             \"10s\", \"5m\" or \"2h\", or \"none\"",
         ),
         (
             "all_down_retry_after = '2h'",
@@ -154,6 +160,7 @@ fn server_figures_have_ranges() {
         server(line, &format!("1:{column}: `{key}` {expected}"));
     }
     server("replay_memory = '0KiB'", "");
+    server("request_timeout = 'none'", "");
 }
 
 #[test]

@@ -173,7 +173,7 @@ fn the_request_timeout_ends_a_wait_and_no_stream_that_flows() {
             t.wait_for_close();
         }
     });
-    let limits = Limits { request_timeout: Duration::from_millis(400), ..limits() };
+    let limits = Limits { request_timeout: Some(Duration::from_millis(400)), ..limits() };
     let bed = Bed::with(limits, vec![vllm("first", engine.port)]);
     std::thread::scope(|scope| {
         let streamed = scope.spawn(|| bed.chat(true));

@@ -248,7 +248,7 @@ fn a_slow_client_gets_everything() {
 
 #[test]
 fn a_body_that_never_comes_is_not_waited_for() {
-    let bed = Bed::with(Limits { request_timeout: Duration::from_millis(300), ..limits() }, vec![]);
+    let bed = Bed::with(Limits { request_timeout: Some(Duration::from_millis(300)), ..limits() }, vec![]);
     let request = "POST /v1/chat/completions HTTP/1.1\r\nHost: m\r\nContent-Length: 100\r\n\r\n{";
     let answer = ask(bed.port, request);
     assert_eq!((answer.status, answer.code().as_str()), (408, "request_timeout"));
@@ -263,7 +263,7 @@ fn a_client_that_never_reads_is_given_up_in_the_end() {
         t.flood(chunk.as_bytes(), PATIENCE);
     });
     let bed = Bed::with(
-        Limits { request_timeout: Duration::from_millis(700), ..limits() },
+        Limits { request_timeout: Some(Duration::from_millis(700)), ..limits() },
         vec![vllm("first", engine.port)],
     );
     let mut client = connect(bed.port);

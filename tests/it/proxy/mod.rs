@@ -59,7 +59,7 @@ fn limits() -> Limits {
         held_answers: 64 << 20,
         max_connections: 100,
         max_connections_per_client: 100,
-        request_timeout: Duration::from_secs(60),
+        request_timeout: Some(Duration::from_secs(60)),
         all_down_retry_after: Duration::from_secs(30),
         passthrough: vec!["/tokenize".into(), "/sleep".into()],
         cors_origins: vec!["https://chat.example".into()],

@@ -279,3 +279,52 @@ fn a_connection_that_still_uploads_is_nobody_elses() {
     assert_eq!(answer.status, 200, "{answer:?}");
     drop(slow);
 }
+
+#[test]
+fn a_stream_that_flows_has_no_limit_and_a_silent_one_has() {
+    let (over, is_over) = std::sync::mpsc::channel::<()>();
+    let is_over = std::sync::Mutex::new(is_over);
+    let engine = Engine::start(move |t| match t.request.json()["stream"].as_str() {
+        Some("flows") => {
+            t.stream();
+            let is_over = is_over.lock().unwrap();
+            while is_over.recv_timeout(Duration::from_millis(20)).is_err() {
+                t.event("x");
+            }
+            t.event("[DONE]");
+            t.end();
+        }
+        Some("is silent") => {
+            t.stream();
+            t.event("x");
+            t.wait_for_close();
+        }
+        _ => t.wait_for_close(),
+    });
+    let limits = Limits { request_timeout: Some(Duration::from_secs(1)), ..limits() };
+    let bed = Bed::with(limits, vec![vllm("first", engine.port)]);
+    std::thread::scope(|scope| {
+        let flows = scope.spawn(|| bed.post("/tokenize", &json!({"stream": "flows"})));
+        until("the stream is asked for", || engine.requests().len() == 1);
+        // Their time passes after that of the stream's request.
+        let silent = bed.post("/tokenize", &json!({"stream": "is silent"}));
+        assert_eq!((silent.status, silent.ending), (200, Ending::Cut), "{silent:?}");
+        let answer = bed.post("/tokenize", &json!({}));
+        assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_failed"));
+        over.send(()).unwrap();
+        let flows = flows.join().unwrap();
+        assert_eq!((flows.status, flows.ending), (200, Ending::Whole), "{flows:?}");
+        assert_eq!(flows.events().last(), Some(&"[DONE]"));
+    });
+}
+
+#[test]
+fn without_a_request_timeout_all_paths_answer() {
+    let engine = good_engine();
+    let bed = Bed::with(Limits { request_timeout: None, ..limits() }, vec![vllm("first", engine.port)]);
+    assert_eq!(bed.post("/tokenize", &json!({})).status, 200);
+    for streaming in [false, true] {
+        let answer = bed.chat(streaming);
+        assert_eq!((answer.status, answer.ending), (200, Ending::Whole));
+    }
+}
