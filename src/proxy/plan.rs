@@ -70,24 +70,27 @@ pub(super) enum NoTier {
     NobodyCarries(Vec<(TierId, String)>),
     /// Only weakened answers are to be had, and the client refuses them.
     OnlyWeakened,
-    /// `lead_back`: those of them that are open, and would bring the request back to where it was.
-    AllDown { lead_back: Vec<TierId> },
+    /// `unfit`: those that are open, but would bring the request back to where it was, or answer with other vectors.
+    AllDown { unfit: Vec<(TierId, &'static str)> },
 }
 
 /// Why a tier is passed over that is a mainstay itself.
-pub(super) const LEADS_BACK: &str = "leads back to a mainstay that the request came through";
+const LEADS_BACK: &str = "leads back to a mainstay that the request came through";
+
+/// Why a tier is passed over whose model is not the one that embeddings were asked of.
+const OTHER_VECTORS: &str = "its vectors would be of another model";
 
 /// The plan for `ask`. It may be made again while the request runs: tiers come and go.
 pub(super) fn plan(table: &RouteTable, ask: &Ask, now: Moment) -> Plan {
     let (mut plan, mut busy) = (Plan::default(), Vec::new());
-    let ranks = if table.failover { table.tiers.len() } else { 1 };
-    for route in table.tiers.iter().take(ranks) {
+    let space = vectors_of(table, ask);
+    for route in asked(table) {
         let standing = route.standing_now();
         if standing == Standing::Closed || (ask.refuses_weakened && weakens(route, ask)) {
             continue;
         }
-        if route.leads_back(&ask.via) {
-            plan.skipped.push((route.tier, LEADS_BACK.to_owned()));
+        if let Some(reason) = unfit(route, ask, space) {
+            plan.skipped.push((route.tier, reason.to_owned()));
             continue;
         }
         match kinds::carries(route.kind.api(), ask.endpoint, &ask.body) {
@@ -115,9 +118,37 @@ pub(super) fn why_none(table: &RouteTable, ask: &Ask) -> NoTier {
     if only_weakened {
         return NoTier::OnlyWeakened;
     }
-    let lead_back = table.tiers.iter().filter(|route| route.standing_now() != Standing::Closed);
-    let lead_back = lead_back.filter(|route| route.leads_back(&ask.via)).map(|route| route.tier).collect();
-    NoTier::AllDown { lead_back }
+    let space = vectors_of(table, ask);
+    let open = table.tiers.iter().filter(|route| route.standing_now() != Standing::Closed);
+    let unfit = open.filter_map(|route| Some((route.tier, unfit(route, ask, space)?))).collect();
+    NoTier::AllDown { unfit }
+}
+
+/// The tiers that may be asked at all, up or down.
+fn asked(table: &RouteTable) -> impl Iterator<Item = &TierRoute> {
+    let ranks = if table.failover { table.tiers.len() } else { 1 };
+    table.tiers.iter().take(ranks)
+}
+
+/// The model that embeddings are asked of; `None` for other requests. Vectors of two models cannot be compared, and
+/// nothing in them shows it, so this depends on the configuration and the request, and never on which tier is up.
+fn vectors_of<'a>(table: &'a RouteTable, ask: &Ask) -> Option<&'a str> {
+    if ask.endpoint != Endpoint::Embeddings {
+        return None;
+    }
+    let carries = |route: &&TierRoute| kinds::carries(route.kind.api(), ask.endpoint, &ask.body).is_ok();
+    let named = asked(table).find(|route| ask.model.as_deref() == Some(route.model.as_str()));
+    let entry = named.filter(carries).or_else(|| asked(table).find(carries));
+    entry.map(|route| route.model.as_str())
+}
+
+/// Why this tier would not do, although it may be able to answer.
+fn unfit(route: &TierRoute, ask: &Ask, space: Option<&str>) -> Option<&'static str> {
+    if route.leads_back(&ask.via) {
+        return Some(LEADS_BACK);
+    }
+    let other = space.is_some_and(|model| route.model != model);
+    other.then_some(OTHER_VECTORS)
 }
 
 /// A name that leads nowhere, if the request has one.
@@ -253,10 +284,10 @@ mod tests {
         check(&both, &with_tools(), &[1], &[0]);
         let closed = table(vec![route(0, Kind::Ollama, Closed), route(1, Kind::Vllm, Closed)]);
         check(&closed, &with_tools(), &[], &[]);
-        assert_eq!(why_none(&closed, &with_tools()), NoTier::AllDown { lead_back: vec![] });
+        assert_eq!(why_none(&closed, &with_tools()), NoTier::AllDown { unfit: vec![] });
         let nobody = table(vec![route(0, Kind::Ollama, Closed)]);
         assert!(matches!(why_none(&nobody, &with_tools()), NoTier::NobodyCarries(_)));
-        assert_eq!(why_none(&table(vec![]), &with_tools()), NoTier::AllDown { lead_back: vec![] });
+        assert_eq!(why_none(&table(vec![]), &with_tools()), NoTier::AllDown { unfit: vec![] });
     }
 
     #[test]
@@ -271,7 +302,7 @@ mod tests {
         check(&table, &Ask { via: came.clone(), ..plain() }, &[1], &[0]);
         let only = RouteTable { tiers: table.tiers[..1].to_vec(), ..RouteTable::default() };
         let none = why_none(&only, &Ask { via: came, ..plain() });
-        assert_eq!(none, NoTier::AllDown { lead_back: vec![TierId(0)] });
+        assert_eq!(none, NoTier::AllDown { unfit: vec![(TierId(0), LEADS_BACK)] });
     }
 
     #[test]
@@ -295,9 +326,37 @@ mod tests {
         check(&table, &refusing, &[], &[]);
         assert_eq!(why_none(&table, &refusing), NoTier::OnlyWeakened);
         // What cannot be weakened need not be refused.
+        let mut table = table;
+        table.tiers[0].model = table.tiers[1].model.clone();
         let embeddings = Ask { endpoint: Endpoint::Embeddings, ..refusing };
         check(&table, &embeddings, &[1], &[]);
         assert_eq!(plan(&table, &embeddings, now()).chain[0].marks.notice, None);
+    }
+
+    #[test]
+    fn embeddings_stay_with_one_model() {
+        let embeddings = |model: Option<&str>| Ask {
+            endpoint: Endpoint::Embeddings,
+            model: model.map(str::to_owned),
+            ..ask(json!({"input": "x"}))
+        };
+        let mut table = table((0..4).map(|rank| route(rank, Kind::Vllm, Open)).collect());
+        table.tiers[2].model = "m0".into();
+        for entry in [None, Some("m0"), Some("a0"), Some("a1"), Some("other")] {
+            check(&table, &embeddings(entry), &[0, 2], &[1, 3]);
+        }
+        check(&table, &embeddings(Some("m1")), &[1], &[0, 2, 3]);
+        check(&RouteTable { failover: false, ..table.clone() }, &embeddings(Some("m1")), &[0], &[]);
+        // Which tier is up changes nothing.
+        table.tiers[0].standing = Closed;
+        check(&table, &embeddings(None), &[2], &[1, 3]);
+        table.tiers[2].standing = Closed;
+        check(&table, &embeddings(None), &[], &[1, 3]);
+        let unfit = vec![(TierId(1), OTHER_VECTORS), (TierId(3), OTHER_VECTORS)];
+        assert_eq!(why_none(&table, &embeddings(None)), NoTier::AllDown { unfit });
+        // An engine that has no embeddings is not where they enter the chain.
+        table.tiers[0].kind = Kind::Ollama;
+        check(&table, &embeddings(None), &[1], &[3]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::exchange::{Refusal, Why};
 use super::intake::Unread;
 use super::limits::{HEAD_BYTES, OVERLOAD_RETRY_AFTER};
 use super::origin::Objection;
-use super::plan::{LEADS_BACK, NoTier};
+use super::plan::NoTier;
 use super::refusals::Code;
 use super::route::{RouteTable, TierRoute};
 use super::shared::Shared;
@@ -188,8 +188,8 @@ impl OwnError {
                 let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::OnlyDegradedTiers, message);
                 error.retry_after(shared.retry_after(table))
             }
-            NoTier::AllDown { lead_back } => {
-                let losses: Vec<_> = lead_back.into_iter().map(|tier| (tier, LEADS_BACK.into())).collect();
+            NoTier::AllDown { unfit } => {
+                let losses: Vec<_> = unfit.into_iter().map(|(tier, reason)| (tier, reason.into())).collect();
                 Self::all_down(&losses, table, shared)
             }
         }

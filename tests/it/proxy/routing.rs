@@ -82,6 +82,21 @@ fn weakened_answers_are_capped_and_marked() {
 }
 
 #[test]
+fn embeddings_never_come_from_another_model() {
+    let spare = good_engine();
+    let bed = Bed::new(vec![vllm("first", dead_port()), vllm("second", spare.port)]);
+    for standing in [Standing::Open, Standing::Closed] {
+        bed.change(|table| table.tiers[0].standing = standing);
+        let answer = bed.post("/v1/embeddings", &json!({"input": "x"}));
+        assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"), "{answer:?}");
+        assert!(answer.field("retry-after").is_some(), "{answer:?}");
+        let skipped = answer.field("x-mainstay-skipped").unwrap();
+        assert_eq!(skipped, "second; its vectors would be of another model");
+    }
+    bed.post("/v1/embeddings", &json!({"model": "second-model", "input": "x"})).expect_good_by("second");
+}
+
+#[test]
 fn a_weakened_answer_can_be_refused() {
     let (strong, weak) = (good_engine(), good_engine());
     let bed = Bed::new(vec![vllm("first", strong.port), weakened("second", weak.port)]);
