@@ -1,5 +1,5 @@
 //! How many clients there may be, in all and from one address, and who gives way when all places are taken.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,11 +22,23 @@ pub(super) struct Places {
 
 #[derive(Debug, Default)]
 struct Book {
-    /// Connections of each client.
-    clients: HashMap<IpAddr, usize>,
+    clients: HashMap<IpAddr, Client>,
     /// Connections on which nothing is asked or answered, the one that is idle longest first.
-    idle: BTreeMap<u64, Arc<Notify>>,
+    idle: BTreeMap<u64, Idle>,
     idled: u64,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    connections: usize,
+    /// The numbers of those that are idle.
+    idle: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    client: IpAddr,
+    leave: Arc<Notify>,
 }
 
 /// Why there is no place.
@@ -68,20 +80,24 @@ impl Places {
         Arc::new(Self { per_client, served, turned_away, book: Mutex::default() })
     }
 
-    /// Lets a connection in. When all places are taken the one that is idle longest is asked to leave.
+    /// Lets a connection in. When all places are taken the one that is idle longest is asked to leave; when the client has as
+    /// many as one may have, the one of its own.
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, Full> {
         let client = client_of(address);
         let mut book = self.book();
-        let mine = book.clients.get(&client).copied().unwrap_or(0);
-        if mine >= self.per_client {
-            return Err(Full::Client);
-        }
+        let mine = book.clients.get(&client).filter(|mine| mine.connections >= self.per_client);
+        let own = mine.map(|mine| mine.idle.first().copied().ok_or(Full::Client)).transpose()?;
         let permit = self.served.clone().try_acquire_owned().ok();
-        if permit.is_none() {
-            let (_, leave) = book.idle.pop_first().ok_or(Full::All)?;
-            leave.notify_one();
+        let leaves = match own {
+            None if permit.is_none() => {
+                Some(book.idle.first_key_value().map(|(first, _)| *first).ok_or(Full::All)?)
+            }
+            own => own,
+        };
+        if let Some(idle) = leaves.and_then(|number| book.no_longer_idle(number)) {
+            idle.leave.notify_one();
         }
-        book.clients.insert(client, mine + 1);
+        book.clients.entry(client).or_default().connections += 1;
         Ok(Ticket { guest: Guest { places: self.clone(), client }, permit })
     }
 
@@ -93,6 +109,16 @@ impl Places {
     fn book(&self) -> MutexGuard<'_, Book> {
         // A panic while it was held cannot have left it half changed.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn no_longer_idle(&mut self, number: u64) -> Option<Idle> {
+        let idle = self.idle.remove(&number)?;
+        if let Some(client) = self.clients.get_mut(&idle.client) {
+            client.idle.remove(&number);
+        }
+        Some(idle)
     }
 }
 
@@ -119,12 +145,14 @@ impl Place {
         let mut book = self.guest.places.book();
         let mut mine = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = mine.take() {
-            book.idle.remove(&before);
+            book.no_longer_idle(before);
         }
         if idle {
             book.idled += 1;
             let number = book.idled;
-            book.idle.insert(number, self.leave.clone());
+            let client = self.guest.client;
+            book.idle.insert(number, Idle { client, leave: self.leave.clone() });
+            book.clients.entry(client).or_default().idle.insert(number);
             *mine = Some(number);
         }
     }
@@ -145,8 +173,8 @@ impl Drop for Guest {
     fn drop(&mut self) {
         let mut book = self.places.book();
         if let Some(mine) = book.clients.get_mut(&self.client) {
-            *mine -= 1;
-            if *mine == 0 {
+            mine.connections -= 1;
+            if mine.connections == 0 {
                 book.clients.remove(&self.client);
             }
         }
@@ -186,13 +214,28 @@ mod tests {
     #[test]
     fn one_client_has_only_so_many() {
         let places = Places::new(10, 2);
-        let first = enter(&places, ONE);
-        let _second = enter(&places, ONE);
+        let busy = |place: Place| {
+            place.set_idle(false);
+            place
+        };
+        let first = busy(enter(&places, ONE));
+        let _second = busy(enter(&places, ONE));
         assert_eq!(places.enter(ONE).unwrap_err(), Full::Client);
         let _others = enter(&places, OTHER);
         drop(first);
-        let _third = enter(&places, ONE);
+        let _third = busy(enter(&places, ONE));
         assert_eq!(places.enter(ONE).unwrap_err(), Full::Client);
+    }
+
+    #[test]
+    fn a_client_with_all_that_one_may_have_gives_up_an_idle_one_of_its_own() {
+        let places = Places::new(10, 2);
+        let (other, first, second) = (enter(&places, OTHER), enter(&places, ONE), enter(&places, ONE));
+        let third = enter(&places, ONE);
+        assert!(now(first.asked_to_leave()).is_some() && now(second.asked_to_leave()).is_none());
+        assert!(now(other.asked_to_leave()).is_none(), "it is another client's, however long it is idle");
+        drop((first, second, third));
+        assert_eq!(places.book().idle.len(), 1);
     }
 
     #[test]

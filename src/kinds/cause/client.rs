@@ -12,7 +12,7 @@ pub(super) fn without_requests(line: Cow<'_, str>) -> Cow<'_, str> {
         // `prompt: '…'` (vLLM), `prompt="…"` (Ollama), `"messages":[…` (llama-server), in text or inside of JSON.
         line::compiled(concat!(
             r#"\b(?:prompt|messages|content|input|output|response|completion|text)"#,
-            r#"(?:\\?["'])?\s*[:=]\s*(?:\\?["']|[\[{])|\bprompt="#,
+            r#"(?:\\?["'])?\s*[:=]\s*(?:\\?["']|[\[{])|\bprompt[=:]"#,
         ))
     });
     match (field.find(line.as_bytes()).map(|found| found.start()), line) {
@@ -72,6 +72,7 @@ mod tests {
             r#"level=DEBUG msg="chat request" images=0 "#,
         );
         check("level=DEBUG prompt=oom", "level=DEBUG ");
+        check("srv  log: prompt: torch.OutOfMemoryError: CUDA out of memory", "srv  log: ");
         check(r#"srv: request: {"model":"m","messages":[{"role""#, r#"srv: request: {"model":"m",""#);
         check(r#"{\"prompt\":\"x\"}"#, r#"{\""#);
         check(

@@ -102,6 +102,20 @@ fn one_address_has_only_so_many_connections() {
         client.write_all(get("/health").as_bytes()).unwrap();
         assert_eq!(read_answer(client, false).status, 200);
     }
+    // An idle one of the same address gives way; those that wait for an answer do not.
+    let mut third = connect(bed.port);
+    third.write_all(get("/health").as_bytes()).unwrap();
+    assert_eq!(read_answer(&mut third, false).status, 200);
+    assert!(is_closed(&mut served[0]));
+    let begun =
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: m\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    let mut busy = [served.remove(1), third];
+    for client in &mut busy {
+        client.write_all(begun.as_bytes()).unwrap();
+        let mut go_on = [0; 25];
+        client.read_exact(&mut go_on).unwrap();
+        assert!(go_on.starts_with(b"HTTP/1.1 100 Continue"));
+    }
     let answer = ask(bed.port, &get("/health"));
     assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
     assert!(answer.body.contains("server.max_connections_per_client"), "{answer:?}");
@@ -116,6 +130,6 @@ fn one_address_has_only_so_many_connections() {
     other.set_read_timeout(Some(PATIENCE)).unwrap();
     other.write_all(get("/health").as_bytes()).unwrap();
     assert_eq!(read_answer(&mut other, false).status, 200);
-    drop(served);
+    drop(busy);
     until("a place is free again", || ask(bed.port, &get("/health")).status == 200);
 }
