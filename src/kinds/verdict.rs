@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 pub enum Verdict {
     /// A proper answer.
     Answer,
-    /// The request is wrong wherever it goes: the upstream's answer is the client's. No strike.
+    /// The request is wrong wherever it goes: the upstream's answer is the client's, a 500 as a 400. No strike.
     ClientError,
     /// This tier cannot do what was asked, another may. No strike; the upstream's answer goes out when none can.
     Capability,
@@ -37,6 +37,8 @@ enum Speaker {
     Vllm,
     Llama,
     Ollama,
+    /// Whoever is behind a remote tier: the account, the key, the model's name and the route are ours there, not the client's.
+    Remote,
     Any,
 }
 
@@ -61,7 +63,7 @@ const fn row(
 /// The first row that matches decides.
 #[rustfmt::skip]
 const ROWS: &[Row] = {
-    use Speaker::{Any, Llama, Ollama, Vllm};
+    use Speaker::{Any, Llama, Ollama, Remote, Vllm};
     use Verdict::{BadInput, Capability, ClientError, ContextTooLong, Misconfigured, Overloaded};
     &[
         // The request does not fit this tier's context.
@@ -74,8 +76,17 @@ const ROWS: &[Row] = {
         // The name that we put into the request ourselves.
         row(Vllm, 404..=404, &["` does not exist"], Misconfigured),
         row(Any, 404..=404, &["model_not_found"], Misconfigured),
-        row(Llama, 400..=404, &["' not found"], Misconfigured),
+        row(Remote, 400..=404, &[
+            "model_not_found", "invalid_model", "invalid model:", "invalid model name", "model not exist", "unknown model",
+            "not a valid model id", "deploymentnotfound",
+        ], Misconfigured),
+        row(Remote, 404..=404, &["model"], Misconfigured),
         row(Ollama, 404..=404, &["model '", "model \""], Misconfigured),
+        // Our account, our proxy, our address of it.
+        row(Remote, 402..=402, &[], Misconfigured),
+        row(Remote, 407..=407, &[], Misconfigured),
+        row(Remote, 410..=410, &[], Misconfigured),
+        row(Remote, 421..=421, &[], Misconfigured),
         // A Host header that it does not like: ours.
         row(Ollama, 403..=403, &[], Misconfigured),
         // What this tier, or this build of it, does not have.
@@ -85,8 +96,15 @@ const ROWS: &[Row] = {
             "--enable-auto-tool-choice", "--tool-call-parser", "is not a multimodal model", "at most 0 ",
             "does not support", "default chat template is no longer allowed",
         ], Capability),
-        row(Llama, 400..=400, &["is not supported", "does not support", "requires --jinja", "field 'n'"], Capability),
+        row(Llama, 400..=400, &[
+            "is not supported", "does not support", "requires --jinja", "field 'n'", "unsupported content part type",
+            "cannot use custom grammar constraints with tools",
+        ], Capability),
+        // What somebody in front of a remote engine takes at most.
+        row(Remote, 413..=414, &[], Capability),
+        row(Remote, 431..=431, &[], Capability),
         row(Any, 404..=404, &["not found"], Capability),
+        row(Remote, 404..=404, &[], Capability),
         row(Any, 405..=405, &[], Capability),
         row(Any, 501..=501, &[], Capability),
         // Full, or not there yet.
@@ -94,6 +112,8 @@ const ROWS: &[Row] = {
         row(Any, 429..=429, &[], Overloaded),
         row(Any, 503..=503, &[], Overloaded),
         row(Any, 529..=529, &[], Overloaded),
+        row(Remote, 409..=409, &[], Overloaded),
+        row(Remote, 425..=425, &[], Overloaded),
         row(Llama, 500..=500, &["context size has been exceeded"], Overloaded),
         // We went away ourselves, or somebody is stopping it.
         row(Any, 499..=499, &[], NO_STRIKE),
@@ -101,9 +121,18 @@ const ROWS: &[Row] = {
         row(Vllm, 500..=500, &["cannot schedule new futures after shutdown"], NO_STRIKE),
         // It computes no more.
         row(Llama, 500..=500, &["compute error", "invalid input batch", "decode() failed"], STRIKE),
-        // Thrown while reading the request.
+        // Thrown while reading the request, and wrong for every engine: a field that is missing, of the wrong type, or
+        // has a value that nobody knows. Not json's error 316: that is text of its own which it cannot write.
         row(Llama, 500..=500, &[
-            "input is not supported", "cannot use both json_schema and grammar", "[json.exception", "parse error",
+            "unknown reasoning format", "invalid tool_choice", "[json.exception.type_error.302]",
+            "[json.exception.type_error.304]", "[json.exception.type_error.305]", "[json.exception.out_of_range.403]",
+            "missing 'role' in message", "expected 'messages' to be", "expected 'message' to be",
+            "expected 'tools' to be", "missing tool type", "missing tool function",
+            "cannot use both json_schema and grammar", "cannot set both add_generation_prompt and continue_final_message",
+        ], ClientError),
+        // Thrown while reading the request, and another engine may understand it.
+        row(Llama, 500..=500, &[
+            "input is not supported", "[json.exception", "parse error",
             "failed to parse", "unable to generate parser", "jinja", "chat template", "does not support multimodal",
         ], BadInput),
         row(Ollama, 500..=500, &["must be of type", "does not support", "failed to process inputs"], BadInput),
@@ -137,10 +166,11 @@ pub fn verdict_on(api: Api, kind: Kind, status: u16, answer: &Value) -> Verdict 
             Api::OpenAi | Api::Ollama => verdict_of_event(answer).unwrap_or(Verdict::Answer),
         };
     }
-    if names_the_model(answer) && status == 404 {
+    let said = error_text(answer);
+    if refuses_the_model(answer, status, &said.to_ascii_lowercase()) {
         return Verdict::Misconfigured;
     }
-    of_error(api, kind, status, &error_text(answer))
+    of_error(api, kind, status, &said)
 }
 
 /// An answer that is not JSON. With a 2xx status that is a pass-through's business (audio, plain text), unless the
@@ -151,7 +181,11 @@ fn of_text(api: Api, kind: Kind, status: u16, text: &str) -> Verdict {
         (200..=299, Api::Ollama) => STRIKE,
         // An upstream of an OpenAI kind that says 404 in prose has no such route.
         (404, _) => Verdict::Capability,
-        _ => of_error(api, kind, status, text),
+        _ => match of_error(api, kind, status, text) {
+            // Engines that are asked from afar answer in JSON: this is somebody between, with a limit of his own.
+            Verdict::ClientError if !kind.is_local() => Verdict::Capability,
+            verdict => verdict,
+        },
     }
 }
 
@@ -174,6 +208,7 @@ fn of_error(api: Api, kind: Kind, status: u16, said: &str) -> Verdict {
     }
     let speaks = |speaker| match (speaker, kind) {
         (Speaker::Any, _) => true,
+        (Speaker::Remote, _) => remote,
         (Speaker::Vllm, Kind::Vllm) | (Speaker::Llama, Kind::LlamaServer) => true,
         // Nobody knows what is behind a remote of that dialect.
         (Speaker::Vllm | Speaker::Llama, Kind::Remote(Api::OpenAi)) => true,
@@ -192,8 +227,7 @@ pub fn verdict_of_event(event: &Value) -> Option<Verdict> {
     if event.get("error").is_some_and(|error| !error.is_null()) {
         let said = error_text(event).to_ascii_lowercase();
         let status = inner_status(event, &said);
-        let verdict =
-            if names_the_model(event) && status == 404 { Some(Verdict::Misconfigured) } else { None };
+        let verdict = refuses_the_model(event, status, &said).then_some(Verdict::Misconfigured);
         let row = || ROWS.iter().find(|row| row.matches(&|_| true, status, &said)).map(|row| row.verdict);
         return Some(verdict.or_else(row).unwrap_or(STRIKE));
     }
@@ -222,10 +256,24 @@ pub fn has_ended(event: &Value) -> bool {
         || event.get("done") == Some(&Value::Bool(true))
 }
 
-/// Was it the model's name that was refused? A missing route is a 404 too.
-fn names_the_model(answer: &Value) -> bool {
+/// Was it the model's name that was refused, which is ours? A missing route is a 404 too.
+fn refuses_the_model(answer: &Value, status: u16, said: &str) -> bool {
     let param = answer.pointer("/error/param").or_else(|| answer.get("param"));
-    param.and_then(Value::as_str) == Some("model")
+    let is_about_the_model = param.and_then(Value::as_str) == Some("model");
+    (status == 404 && is_about_the_model) || (matches!(status, 400 | 404) && says_model_unknown(said))
+}
+
+/// `model 'x' not found`, `The model x does not exist`, at the beginning (lower case): what comes later may be quoted
+/// from the request.
+fn says_model_unknown(said: &str) -> bool {
+    let said = said.strip_prefix("the ").unwrap_or(said);
+    let Some(named) = said.strip_prefix("model ").or_else(|| said.strip_prefix("model: ")) else {
+        return false;
+    };
+    // The name may be missing.
+    let after = named.split_once(' ').map_or("", |(_name, after)| after);
+    let unknown = ["not found", "is not found", "was not found", "does not exist", "not exist"];
+    unknown.iter().any(|words| named.starts_with(words) || after.starts_with(words))
 }
 
 /// Everything that an error says, in one string: OpenAI's object, Ollama's bare string, old vLLM's flat object and

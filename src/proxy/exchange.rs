@@ -182,8 +182,8 @@ pub(super) struct Exchange {
     sent: bool,
     /// Why some tier could not be asked although it may be well: what is answered when no tier is left.
     overload: Option<Refusal>,
-    /// Some tier was lost to a failure, rather than to what the request is.
-    failed: bool,
+    /// The best tier that was lost to a failure or an overload, rather than to what the request is.
+    best_failed: Option<TierId>,
     losses: Vec<(TierId, Why)>,
     kept: Kept,
     state: State,

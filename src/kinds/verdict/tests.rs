@@ -198,7 +198,7 @@ fn every_row_decides_its_answer() {
         ),
         BadInput,
     );
-    check(L, 500, &openai("Cannot use both json_schema and grammar", "server_error", 500), BadInput);
+    check(L, 500, &openai("Failed to parse grammar", "server_error", 500), BadInput);
     check(
         L,
         500,
@@ -219,6 +219,66 @@ fn every_row_decides_its_answer() {
     check(V, 401, r#"{"error":"Unauthorized"}"#, Misconfigured);
     check(L, 401, &openai("Invalid API Key", "authentication_error", 401), Misconfigured);
     check(V, 101, "", Misconfigured);
+}
+
+#[test]
+fn what_a_remote_says_of_its_account_its_load_and_its_limits_is_not_the_clients() {
+    use Verdict::*;
+    let said = |words: &str| serde_json::json!({ "error": { "message": words } }).to_string();
+    let table: &[(&[u16], &str, Verdict)] = &[
+        (&[402, 407, 410, 421], "Insufficient Balance", Misconfigured),
+        (&[409, 425], "come again", Overloaded),
+        (&[413, 414, 431], "too large", Capability),
+        (&[404], "no endpoint for it", Capability),
+        (&[404], "no endpoints found for this model", Misconfigured),
+        (&[400, 404], "The model `x` does not exist or you do not have access to it.", Misconfigured),
+        (&[400, 404], "model x/y not found", Misconfigured),
+        (&[400], "Model Not Exist", Misconfigured),
+        (&[400], "Invalid model: x", Misconfigured),
+        (&[400], "x/y is not a valid model ID", Misconfigured),
+        (&[400, 422], "temperature must be positive", ClientError),
+        (&[400], "the model failed to follow: tool \"x\" not found", ClientError),
+        (&[413], "maximum context length is 4096", ContextTooLong),
+    ];
+    for remote in [REMOTE, Kind::Remote(Api::Ollama)] {
+        for &(statuses, words, expected) in table {
+            statuses.iter().for_each(|status| check(remote, *status, &said(words), expected));
+        }
+        for prose in ["<html><h1>400 Bad Request</h1></html>", "The request was blocked.", ""] {
+            [400, 406, 422, 451].iter().for_each(|status| check(remote, *status, prose, Capability));
+        }
+    }
+    // An engine of our own is asked by us alone, and what it calls wrong is wrong.
+    check(Kind::Vllm, 413, &said("too large"), ClientError);
+    check(Kind::Vllm, 400, "Invalid HTTP request received.", ClientError);
+}
+
+#[test]
+fn what_is_certainly_the_clients_mistake_is_that_from_a_llama_server_too() {
+    let certain = [
+        "[json.exception.out_of_range.403] key 'prompt' not found",
+        "[json.exception.out_of_range.403] key 'messages' not found",
+        "[json.exception.type_error.302] type must be number, but is string",
+        "Unknown reasoning format: weird",
+        "Invalid tool_choice: sometimes",
+        "Failed to parse messages: Missing 'role' in message: {}",
+        "Failed to parse tools: Expected 'tools' to be an array, got {}",
+        "Cannot use both json_schema and grammar",
+    ];
+    let said = |words: &str| serde_json::json!({ "error": { "message": words, "type": "server_error" } });
+    for words in certain {
+        for status in [400, 500] {
+            check(Kind::LlamaServer, status, &said(words).to_string(), Verdict::ClientError);
+        }
+    }
+    check(Kind::LlamaServer, 400, &said("key 'prompt' not found").to_string(), Verdict::ClientError);
+    // It cannot write what its model said: nothing that the client could mend.
+    let own = "[json.exception.type_error.316] invalid UTF-8 byte at index 0";
+    check(Kind::LlamaServer, 500, &said(own).to_string(), Verdict::BadInput);
+    // Another engine may understand what this one does not.
+    let part = "Failed to parse messages: unsupported content part type: \"video_url\"";
+    check(Kind::LlamaServer, 400, &said(part).to_string(), Verdict::Capability);
+    check(Kind::LlamaServer, 500, &said(part).to_string(), Verdict::BadInput);
 }
 
 #[test]

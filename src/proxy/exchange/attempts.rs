@@ -164,7 +164,7 @@ impl Exchange {
             attempts: 0,
             sent: false,
             overload: None,
-            failed: false,
+            best_failed: None,
             losses: Vec::new(),
             kept: Kept::default(),
             state: State::Idle,
@@ -266,7 +266,9 @@ impl Exchange {
             let outcome = if suspect { Outcome::Suspect } else { Outcome::Struck(loss.strikes) };
             steps.push(Step::Tell(tier, outcome));
         }
-        self.failed |= loss.failure;
+        if loss.failure {
+            self.note_failed(tier);
+        }
         self.overload = loss.overload.or(self.overload.take());
         let skipped = loss.skip.then(|| Step::Tell(tier, Outcome::Skipped(loss.why.clone())));
         self.losses.push((tier, loss.why));
@@ -288,6 +290,7 @@ impl Exchange {
     pub(super) fn turned_away(&mut self, now: Moment, attempt: Attempt) -> Vec<Step> {
         let tier = attempt.to.tier;
         self.overload.get_or_insert(Refusal::Full);
+        self.note_failed(tier);
         self.attempts -= 1;
         self.losses.push((tier, "is at its limit of concurrent requests".into()));
         match self.next(now) {
@@ -296,10 +299,14 @@ impl Exchange {
         }
     }
 
+    /// The tier did not answer for a reason that may pass.
+    fn note_failed(&mut self, tier: TierId) {
+        self.best_failed = Some(self.best_failed.map_or(tier, |best| best.min(tier)));
+    }
+
     fn exhausted(&mut self, last: TierId) -> Vec<Step> {
         self.state = State::Over;
-        let failed = self.failed || self.overload.is_some();
-        match mem::take(&mut self.kept).best(failed, OVERLOAD_RETRY_AFTER) {
+        match mem::take(&mut self.kept).best(self.best_failed, OVERLOAD_RETRY_AFTER) {
             Some((answer, outcome)) => {
                 // A tier that the request had left before is counted there already.
                 let told = outcome.filter(|_| answer.tier == last).map(|o| Step::Tell(answer.tier, o));

@@ -103,9 +103,12 @@ impl Exchange {
         Some(steps.chain(answer.steps(self.attempts)).chain([told]).collect())
     }
 
-    /// The client's own error, as the engine put it.
+    /// The client's own error, as the engine put it. Where the engine calls that a failure of its own, the client would
+    /// try it again without end.
     fn pass_on(&mut self, own: PassOn) -> Vec<Step> {
         self.state = State::Over;
+        let status = if own.status < 500 { own.status } else { 400 };
+        let own = PassOn { status, ..own };
         let told = Step::Tell(own.tier, Outcome::Answered);
         [Step::Leave].into_iter().chain(own.steps(self.attempts)).chain([told]).collect()
     }

@@ -110,12 +110,18 @@ impl Kept {
         Some((PassOn { status: 400, ..first.clone() }, struck.collect()))
     }
 
-    /// What to pass on when no tier is left, with its accounting. `failed`: some tier was lost to a failure, so that
-    /// trying again later may well succeed, which a missing capability would hide.
+    /// What to pass on when no tier is left, with its accounting. `best_failed`: the best tier that was lost to
+    /// something that may pass, so that trying again later may well succeed.
+    ///
+    /// A client gives up on a 400. So what a tier says of its own limits (its context, what it does not have) or what
+    /// one tier alone says against the request is passed on only when no better tier is lost to something that may
+    /// pass: that one may well answer later. Else an overload is passed on with its Retry-After,
+    /// or the failures are told (503). A missing capability is hidden by the failure of any tier.
     /// A tier without room that says no time gets `otherwise`.
-    pub fn best(self, failed: bool, otherwise: Duration) -> Option<(PassOn, Option<Outcome>)> {
+    pub fn best(self, best_failed: Option<TierId>, otherwise: Duration) -> Option<(PassOn, Option<Outcome>)> {
         let says_so = self.blamed.into_iter().find(|blamed| blamed.says_so).map(|blamed| blamed.answer);
-        if let Some(own) = self.context.or(says_so) {
+        let is_last_word = |own: &PassOn| best_failed.is_none_or(|failed| failed > own.tier);
+        if let Some(own) = self.context.or(says_so).filter(is_last_word) {
             return Some((own, Some(Outcome::Answered)));
         }
         if let Some((mut overload, asked)) = self.overload {
@@ -123,6 +129,6 @@ impl Kept {
             overload.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             return Some((overload, None));
         }
-        self.capability.filter(|_| !failed).map(|c| (c, Some(Outcome::Answered)))
+        self.capability.filter(|_| best_failed.is_none()).map(|c| (c, Some(Outcome::Answered)))
     }
 }

@@ -3,6 +3,7 @@ use crate::kinds::{Api, Kind};
 use crate::proxy::history::Others;
 use crate::proxy::marks::Marks;
 
+mod last_word;
 mod room;
 mod times;
 mod whatever;

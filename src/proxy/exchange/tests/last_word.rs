@@ -1,0 +1,71 @@
+//! What is passed on when no tier is left.
+use super::*;
+
+const LONG: &str = r#"{"error":{"message":"maximum context length is 4096","code":400}}"#;
+const BAD: &str = r#"{"error":{"message":"Failed to parse grammar","code":500}}"#;
+const KINDS: [Kind; 3] = [Kind::Vllm, Kind::LlamaServer, Kind::Remote(Api::OpenAi)];
+
+fn long() -> Vec<Input> {
+    refused(400, LONG).into()
+}
+
+fn reset() -> Vec<Input> {
+    vec![Input::Lost(Lost::Reset)]
+}
+
+/// The last word to the client: its status, or `refuse`.
+fn last_word(play: &Play) -> String {
+    let word = play.done.iter().rfind(|step| step.starts_with("head ") || step.starts_with("refuse "));
+    let word = word.map_or("", String::as_str);
+    word.split(" #").next().unwrap().split(' ').take(3).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_lower_tiers_limit_hides_no_failure_above_that_may_pass() {
+    let busy = || refused(429, "{}").into();
+    let no = || refused(501, "{}").into();
+    let account = || refused(402, r#"{"error":{"message":"Insufficient Balance"}}"#).into();
+    let bad = || refused(500, BAD).into();
+    let failed = "refuse 0: connection";
+    let table: Vec<([Vec<Input>; 3], &str)> = vec![
+        // The failure or the overload is above.
+        ([reset(), long(), long()], failed),
+        ([busy(), long(), long()], "head 0 429"),
+        ([vec![Input::Full], long(), no()], "refuse Full"),
+        ([reset(), bad(), no()], failed),
+        ([busy(), bad(), account()], "head 0 429"),
+        ([busy(), no(), account()], "head 0 429"),
+        ([reset(), no(), account()], failed),
+        // It is below: the best tier has said what holds.
+        ([long(), reset(), long()], "head 0 400"),
+        ([long(), busy(), account()], "head 0 400"),
+        ([long(), no(), account()], "head 0 400"),
+        // It is between: the one below it may be too small where that one is not.
+        ([no(), busy(), long()], "head 1 429"),
+        ([long(), long(), long()], "head 0 400"),
+    ];
+    for (inputs, expected) in table {
+        let name = format!("{inputs:?}");
+        let play = inputs.into_iter().fold(Play::streaming(&KINDS), Play::feed);
+        assert_eq!(last_word(&play), expected, "{name}: {:?}", play.done);
+    }
+}
+
+#[test]
+fn a_busy_tier_that_is_asked_last_counts_by_its_rank() {
+    let mut chain = chain(&KINDS[..2]);
+    chain.reverse();
+    let play = Play::new(chain, terms(true, true)).feed(long()).feed(refused(503, "{}"));
+    assert_eq!(last_word(&play), "head 0 503");
+}
+
+#[test]
+fn a_500_that_is_certainly_the_clients_mistake_is_its_400_at_once() {
+    let weird = r#"{"error":{"message":"Unknown reasoning format: weird","code":500}}"#;
+    for kinds in [&[Kind::LlamaServer][..], &[Kind::LlamaServer, Kind::Vllm]] {
+        let body = format!("body {weird}");
+        let expected = ["leave", "head 0 400 #1", &body, "end", "tell 0 Answered"];
+        Play::streaming(kinds).feed(refused(500, weird)).expect_after(&expected);
+        Play::whole(kinds).feed([json(), data(weird), Input::End]).expect_after(&expected);
+    }
+}
