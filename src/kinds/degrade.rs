@@ -17,6 +17,9 @@ pub struct Degrade {
 /// Names under which an engine takes a token limit. llama-server knows its own beside OpenAI's two.
 const LIMITS: [&str; 3] = ["max_tokens", "max_completion_tokens", "n_predict"];
 
+/// Fields that have an engine generate several answers, each with the whole limit. llama-server's own name is the last.
+const MULTIPLIERS: [&str; 3] = ["n", "best_of", "n_cmpl"];
+
 /// Weakens a request body. Returns whether the table applies to this endpoint at all: when it does the answer is
 /// marked as weakened, also if the request happened to ask for less than the table allows.
 pub fn apply(degrade: &Degrade, endpoint: Endpoint, body: &mut Value) -> bool {
@@ -27,6 +30,11 @@ pub fn apply(degrade: &Degrade, endpoint: Endpoint, body: &mut Value) -> bool {
     if let Some(fields) = body.as_object_mut() {
         if let Some(cap) = degrade.max_tokens {
             limit(fields, cap, endpoint);
+        }
+        for name in MULTIPLIERS {
+            if let Some(count) = fields.get_mut(name).filter(|value| !value.is_null()) {
+                *count = 1.into();
+            }
         }
         if let Some(temperature) = degrade.temperature {
             fields.insert("temperature".into(), temperature.into());
@@ -101,6 +109,16 @@ mod tests {
         check(Some(200), None, json!({ "n_predict": -1 }), both);
         let least = json!({ "max_tokens": 900, "min_tokens": 500 });
         check(Some(200), None, least, json!({ "max_tokens": 200, "min_tokens": 200 }));
+    }
+
+    #[test]
+    fn the_cap_is_not_multiplied() {
+        let one = json!({ "n": 1, "best_of": 1, "max_tokens": 200 });
+        for many in [json!(8), json!(1), json!("8"), json!(-1), json!(8.0)] {
+            check(Some(200), None, json!({ "n": many, "best_of": many }), one.clone());
+        }
+        check(None, None, json!({ "n": 4, "best_of": null }), json!({ "n": 1, "best_of": null }));
+        check(None, Some(0.0), json!({ "n_cmpl": 4 }), json!({ "n_cmpl": 1, "temperature": 0.0 }));
     }
 
     #[test]

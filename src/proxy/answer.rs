@@ -98,7 +98,7 @@ impl Answer {
             kind: from.kind,
             events: terms.streaming && terms.endpoint.generates(),
             include_usage: terms.include_usage,
-            choices: terms.choices,
+            choices: if from.marks.notice.is_some() { terms.weakened_choices } else { terms.choices },
             naming,
         });
         Self { wants, form: Form::Blank { says_events: is_type(headers, "text/event-stream") } }

@@ -123,6 +123,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
     let terms = Terms {
         endpoint: ask.endpoint,
         choices: ask.choices(),
+        weakened_choices: ask.prompts(),
         streaming: ask.streaming,
         include_usage: ask.body.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)),
         replay: lease.keeps(),

@@ -43,8 +43,9 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub endpoint: Endpoint,
-    /// As many answers were asked for.
+    /// As many choices were asked for, and as many come from a tier that weakens its answers.
     pub choices: usize,
+    pub weakened_choices: usize,
     /// The client wants a stream, and if so with usage at its end.
     pub streaming: bool,
     pub include_usage: bool,

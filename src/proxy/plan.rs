@@ -27,15 +27,19 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    /// How many choices a whole answer has.
+    /// How many choices a whole answer has, if it is not weakened.
     pub fn choices(&self) -> usize {
         let each = self.body.get("n").and_then(Value::as_u64).map_or(1, |n| n.max(1));
-        let prompts = match self.body.get("prompt").filter(|_| self.endpoint == Endpoint::Completions) {
+        usize::try_from(each).unwrap_or(usize::MAX).saturating_mul(self.prompts())
+    }
+
+    /// The same of a weakened answer: one for each prompt.
+    pub fn prompts(&self) -> usize {
+        match self.body.get("prompt").filter(|_| self.endpoint == Endpoint::Completions) {
             // One prompt as its tokens is a list too.
             Some(Value::Array(prompts)) if prompts.iter().any(|prompt| !prompt.is_number()) => prompts.len(),
             _ => 1,
-        };
-        usize::try_from(each).unwrap_or(usize::MAX).saturating_mul(prompts)
+        }
     }
 }
 

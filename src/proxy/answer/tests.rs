@@ -7,6 +7,7 @@ fn answer(endpoint: Endpoint, kind: Kind, streaming: bool, content_type: &'stati
     let terms = Terms {
         endpoint,
         choices: 1,
+        weakened_choices: 1,
         streaming,
         include_usage: true,
         replay: true,

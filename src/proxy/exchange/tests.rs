@@ -40,6 +40,7 @@ fn terms(streaming: bool, replay: bool) -> Terms {
     Terms {
         endpoint: Endpoint::Chat,
         choices: 1,
+        weakened_choices: 1,
         streaming,
         include_usage: false,
         replay,

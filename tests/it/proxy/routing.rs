@@ -82,6 +82,20 @@ fn weakened_answers_are_capped_and_marked() {
 }
 
 #[test]
+fn a_weakened_answer_has_one_choice() {
+    let engine = good_engine();
+    let bed = Bed::new(vec![weakened("first", engine.port)]);
+    for streaming in [false, true] {
+        let mut body = chat(streaming);
+        body["n"] = json!(3);
+        // It is whole with the one.
+        bed.post("/v1/chat/completions", &body).expect_good_by("first");
+        assert_eq!(engine.requests().last().unwrap().json()["n"], 1);
+    }
+    assert_eq!(bed.tally(0).answered, 2);
+}
+
+#[test]
 fn embeddings_never_come_from_another_model() {
     let spare = good_engine();
     let bed = Bed::new(vec![vllm("first", dead_port()), vllm("second", spare.port)]);
