@@ -67,8 +67,8 @@ pub(super) struct Driver {
     /// Steps that concern the client.
     out: VecDeque<Step>,
     committed: bool,
-    /// The client has a piece of the answer to read.
-    handed: bool,
+    /// Since when the client has a piece of the answer to read.
+    handed: Option<Moment>,
     /// Connections to engines of ours that ended under it.
     ends: u32,
 }
@@ -155,7 +155,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
         pending: VecDeque::new(),
         out: VecDeque::new(),
         committed: false,
-        handed: false,
+        handed: None,
         ends: 0,
     });
     let first = driver.exchange.begin(clock::now());
@@ -265,16 +265,17 @@ impl Driver {
     /// The next bytes of an answer that has begun. Not called while the client does not read: then nothing is read from
     /// the upstream either.
     pub fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if std::mem::take(&mut self.handed) {
+        if let Some(since) = self.handed.take() {
             self.set_stalled(false);
-            let steps = self.exchange.on(clock::now(), Input::Resumed);
+            let now = clock::now();
+            let steps = self.exchange.on(now, Input::Resumed(now.since(since)));
             self.perform(steps);
         }
         loop {
             match self.out.pop_front() {
                 Some(Step::Body(bytes)) if bytes.is_empty() => {}
                 Some(Step::Body(bytes)) => {
-                    self.handed = true;
+                    self.handed = Some(clock::now());
                     self.set_stalled(true);
                     return Poll::Ready(Some(Ok(bytes)));
                 }
@@ -365,7 +366,7 @@ impl Driver {
     /// Before a tier may be chosen: which ones there are now.
     fn look_around(&mut self, input: &Input) {
         let table = self.shared.routes.load();
-        let quiet = matches!(input, Input::Data(_) | Input::Sent | Input::Head { .. } | Input::Resumed);
+        let quiet = matches!(input, Input::Data(_) | Input::Sent | Input::Head { .. } | Input::Resumed(_));
         // Whether others are answered meanwhile may count with any of them.
         let quiet = quiet && !self.exchange.is_suspect();
         // Without replay the body went out with the first try, and nothing can be said of who would carry it.

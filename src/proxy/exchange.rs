@@ -81,8 +81,8 @@ pub(super) enum Input {
     Standing(Standing),
     /// The upstream connections of the run are being closed.
     Cut,
-    /// The client reads again, after a time in which nothing could be asked of the engine.
-    Resumed,
+    /// The client reads again, after this time in which nothing could be asked of the engine.
+    Resumed(Duration),
     /// There is no memory left for what is held back (`held`).
     NoRoom,
     /// The moment of `wake_at` has come.

@@ -383,7 +383,7 @@ impl Passage {
                 | Input::Full
                 | Input::Sent
                 | Input::Head { .. }
-                | Input::Resumed
+                | Input::Resumed(_)
                 | Input::NoRoom
                 | Input::Wake => {}
             }

@@ -127,9 +127,10 @@ pub(super) fn data_of(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     data
 }
 
-/// `json` as one server-sent event.
+/// `json` as one server-sent event. A line end in it stands between its tokens, and would end the event's line.
 pub(super) fn event_of(json: &[u8]) -> Bytes {
-    Bytes::from([b"data: ", json, b"\n\n"].concat())
+    let on_one_line = json.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte });
+    Bytes::from_iter(b"data: ".iter().copied().chain(on_one_line).chain(*b"\n\n"))
 }
 
 /// What one event of an OpenAI stream means for the request.
@@ -243,7 +244,7 @@ impl Choices {
     /// Reads the data of one event.
     pub fn read(&mut self, data: Option<&[u8]>) -> Said {
         let Some(data) = data else { return Meaning::Nothing.into() };
-        match data.trim_ascii() {
+        match kinds::without_mark(data).trim_ascii() {
             b"" => return Meaning::Nothing.into(),
             b"[DONE]" => return Meaning::Done.into(),
             _ => {}

@@ -58,7 +58,11 @@ impl Events {
         let event = event.slice_ref(kinds::without_mark(&event));
         let Said { meaning, chunk, mended } = self.choices.read(data_of(&event).as_deref());
         let Some(whole) = &mut self.whole else {
-            let bytes = mended.map_or(event, |json| event_of(&json));
+            let bytes = match mended {
+                Some(json) => event_of(&json),
+                None if meaning == Meaning::Done => event_of(b"[DONE]"),
+                None => event,
+            };
             return Piece { bytes, meaning };
         };
         whole.bytes += event.len();

@@ -341,7 +341,7 @@ impl Exchange {
             | Input::Sent
             | Input::Head { .. }
             | Input::Data(_)
-            | Input::Resumed
+            | Input::Resumed(_)
             | Input::NoRoom => {
                 self.state = state;
                 return Vec::new();

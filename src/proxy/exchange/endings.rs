@@ -98,7 +98,7 @@ impl Exchange {
             | Input::Full
             | Input::Sent
             | Input::Head { .. }
-            | Input::Resumed
+            | Input::Resumed(_)
             | Input::NoRoom => {
                 self.state = State::Closing { attempt, until };
                 Vec::new()

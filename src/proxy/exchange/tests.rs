@@ -448,3 +448,12 @@ fn ollamas_lines_become_a_stream() {
     ]);
     assert_eq!(play.done.last().unwrap(), "try 1");
 }
+
+#[test]
+fn what_comes_behind_a_whole_answer_takes_nothing_from_it() {
+    for last in [event(ERROR), data("data: {\"x\n\n")] {
+        let play = Play::streaming(&THREE).feed([events(), event(CONTENT), event(FINISH), last]);
+        let end: Vec<&str> = play.done.iter().rev().take(2).rev().map(String::as_str).collect();
+        assert_eq!(end, ["body data: [DONE]", "tell 0 Answered"], "{:?}", play.done);
+    }
+}

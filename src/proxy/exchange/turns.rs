@@ -5,7 +5,7 @@ use super::{Exchange, Input, Lost, Step};
 use crate::policy::Moment;
 use crate::proxy::answer::{Answer, Piece, Reading};
 use crate::proxy::limits::HELD_STREAM_BYTES;
-use crate::proxy::stream::Meaning;
+use crate::proxy::stream::{Meaning, event_of};
 use bytes::BytesMut;
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use std::mem;
@@ -182,8 +182,8 @@ impl Exchange {
                 Reading::Pieces(pieces) => self.relay(attempt, answer, pieces),
                 Reading::Damaged(why) => self.cut_short(&attempt, &answer, why, 0),
             },
-            Input::Resumed => {
-                attempt.heard = Some(now);
+            Input::Resumed(stalled) => {
+                attempt.heard = attempt.heard.map(|at| now.min(at + stalled));
                 self.state = State::Relaying { attempt, answer };
                 Vec::new()
             }
@@ -217,6 +217,12 @@ impl Exchange {
                 }
                 Meaning::Done if answer.complete() => {
                     steps.push(Step::Body(bytes));
+                    steps.push(self.close(attempt));
+                    return steps;
+                }
+                // Nothing that comes behind it takes anything from an answer that is whole.
+                Meaning::Failed(..) | Meaning::Garbage if answer.is_events() && answer.is_whole() => {
+                    steps.push(Step::Body(event_of(b"[DONE]")));
                     steps.push(self.close(attempt));
                     return steps;
                 }

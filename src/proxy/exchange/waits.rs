@@ -62,7 +62,7 @@ impl Exchange {
             | Input::Head { .. }
             | Input::Data(_)
             | Input::End
-            | Input::Resumed
+            | Input::Resumed(_)
             | Input::NoRoom => false,
         }
     }

@@ -122,3 +122,14 @@ fn an_answer_is_complete_when_every_choice_is() {
     assert!(choices.hold_answer());
     assert!(!Choices::new(Endpoint::Chat, 1).complete());
 }
+
+#[test]
+fn an_event_is_one_line_whatever_stands_between_its_tokens() {
+    assert_eq!(event_of(b"{\"a\":1,\n\"b\":\r\n2}"), "data: {\"a\":1, \"b\":  2}\n\n");
+}
+
+#[test]
+fn the_end_of_a_stream_is_known_behind_a_mark() {
+    let mut choices = Choices::new(Endpoint::Chat, 1);
+    assert_eq!(choices.read(Some("\u{feff}[DONE]".as_bytes())).meaning, Meaning::Done);
+}

@@ -42,8 +42,13 @@ fn limits_of_remote_tiers() {
     assert!(play.done.iter().any(|step| step.contains("went silent")));
     // ... unless the client was the one that did not read.
     let play = Play::streaming(&[remote]).feed([events(), event(CONTENT)]);
-    let play = play.at(300).feed([Input::Resumed, Input::Wake]);
+    let play = play.at(300).feed([Input::Resumed(Duration::from_secs(300)), Input::Wake]);
     assert_eq!(play.done.len(), 3);
+    // What it took to hand a ping on is no time of the client's.
+    let ping = || Input::Data(Bytes::from_static(b": ping\n\n"));
+    let play = Play::streaming(&[remote]).feed([events(), event(CONTENT)]);
+    let play = play.at(60).feed([ping(), Input::Resumed(Duration::ZERO)]).at(61).feed([Input::Wake]);
+    assert!(play.done.iter().any(|step| step.contains("went silent")), "{:?}", play.done);
 }
 
 #[test]

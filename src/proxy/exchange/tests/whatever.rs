@@ -30,7 +30,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Broken),
         2 => standing.prop_map(Input::Standing),
         1 => Just(Input::Cut),
-        1 => Just(Input::Resumed),
+        1 => Just(Input::Resumed(Duration::from_secs(1))),
         1 => Just(Input::Wake),
         1 => Just(Input::NoRoom),
     ]
