@@ -142,6 +142,7 @@ impl Seat {
             between_chunks: typed.remote().map(|_| typed.timeouts.between_chunks),
             degrade: typed.degrade.clone(),
             standing,
+            wanted: route.wanted,
             reason: route.reason.clone(),
             brief: route.brief,
             live: Arc::clone(&self.live),

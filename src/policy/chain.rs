@@ -7,9 +7,10 @@
 //!
 //! A proven hang is DOWN also where nothing else is left: a client that is refused at once can go elsewhere, one that waits
 //! for a minute behind a hung engine cannot, and whoever watches /health has to see it.
+use super::engine::Engine;
 use super::tier::Tier;
 use super::turn::Turn;
-use super::{EngineState, Notice, Route, Standing, TierId};
+use super::{Notice, Route, Standing, TierId};
 
 /// What may go to each tier, in rank order.
 pub(super) fn standings(tiers: &[Tier]) -> Vec<Standing> {
@@ -25,13 +26,16 @@ pub(super) fn standings(tiers: &[Tier]) -> Vec<Standing> {
     tiers.iter().map(standing).collect()
 }
 
-/// `engine`: the state of the tier's engine; `None` for a remote tier.
-pub(super) fn route(id: TierId, tier: &Tier, engine: Option<EngineState>, standing: Standing) -> Route {
+/// `engine`: the tier's engine; `None` for a remote tier.
+pub(super) fn route(id: TierId, tier: &Tier, engine: Option<&Engine>, standing: Standing) -> Route {
     let (reason, brief) = match standing {
         Standing::Open => (String::new(), ""),
-        Standing::Leaving | Standing::Closed => (tier.reason().to_owned(), tier.brief(engine)),
+        Standing::Leaving | Standing::Closed => {
+            (tier.reason().to_owned(), tier.brief(engine.map(Engine::state)))
+        }
     };
-    Route { tier: id, run: tier.run(), standing, reason, brief }
+    let wanted = engine.is_none_or(Engine::is_wanted);
+    Route { tier: id, run: tier.run(), standing, wanted, reason, brief }
 }
 
 /// Where the next request of the chain goes, and what was told about it.

@@ -182,6 +182,11 @@ impl Engine {
         self.version
     }
 
+    /// Should it run when it can?
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// Why its tiers cannot answer, when they cannot.
     pub(super) fn excuse(&self) -> String {
         match &self.life {

@@ -116,11 +116,10 @@ impl Host {
     /// Every tier, best first, and what may go there.
     pub fn routes(&self) -> Vec<Route> {
         let standings = chain::standings(&self.tiers);
-        let engine = |tier: &Tier| self.engine_of(tier).map(Engine::state);
-        let tiers = self.tiers.iter().zip(standings).enumerate();
-        tiers
-            .map(|(rank, (tier, standing))| chain::route(TierId(rank as u16), tier, engine(tier), standing))
-            .collect()
+        let route = |(rank, (tier, standing))| {
+            chain::route(TierId(rank as u16), tier, self.engine_of(tier), standing)
+        };
+        self.tiers.iter().zip(standings).enumerate().map(route).collect()
     }
 
     pub fn status(&self) -> HostStatus {

@@ -107,6 +107,8 @@ pub struct Route {
     /// The run behind it; `None` for a remote tier.
     pub run: Option<RunId>,
     pub standing: Standing,
+    /// It is to serve when it can. Not so: an engine that an operator stopped, or that is started on demand and not needed.
+    pub wanted: bool,
     /// Why it is not open, for operators; empty when it is.
     pub reason: String,
     /// The same for clients: of a closed list of phrases, so that it holds neither hosts nor words of an engine.

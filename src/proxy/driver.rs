@@ -113,7 +113,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
     {
         return OwnError::no_tier(unknown, &table, &shared).into_response();
     }
-    let Plan { chain, skipped } = plan::plan(&table, &ask, clock::now());
+    let Plan { chain, down, skipped } = plan::plan(&table, &ask, clock::now());
     if chain.is_empty() {
         let why = plan::why_none(&table, &ask);
         let mut response = OwnError::no_tier(why, &table, &shared).into_response();
@@ -133,6 +133,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
     };
     let mut exchange = Exchange::new(terms, at);
     exchange.see(chain);
+    exchange.miss(down);
     let mut driver = Box::new(Driver {
         held: Held::new(&shared.held_answers),
         shared,
@@ -375,9 +376,10 @@ impl Driver {
             return;
         }
         self.table = Arc::clone(&table);
-        let Plan { chain, skipped } = plan::plan(&self.table, &self.ask, clock::now());
+        let Plan { chain, down, skipped } = plan::plan(&self.table, &self.ask, clock::now());
         self.skipped = skipped;
         self.exchange.see(chain);
+        self.exchange.miss(down);
     }
 
     fn perform(&mut self, steps: Vec<Step>) {

@@ -177,6 +177,8 @@ pub(super) struct Exchange {
     deadline: Option<Moment>,
     /// The tiers as they stand now.
     chain: Vec<Candidate>,
+    /// Those that could carry the request, but are down now.
+    down: Vec<TierId>,
     tried: BTreeSet<TierId>,
     attempts: u32,
     /// The body went out: without replay there is no other try.

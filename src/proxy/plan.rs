@@ -61,6 +61,8 @@ pub(super) struct Candidate {
 pub(super) struct Plan {
     /// In rank order, but those last that asked to be left alone for now.
     pub chain: Vec<Candidate>,
+    /// Tiers that are to serve and could carry the request, but take no new ones now.
+    pub down: Vec<TierId>,
     /// Tiers that would have been asked if they could carry the request, with the reason.
     pub skipped: Vec<(TierId, String)>,
 }
@@ -90,14 +92,19 @@ pub(super) fn plan(table: &RouteTable, ask: &Ask, now: Moment) -> Plan {
     let space = vectors_of(table, ask);
     for route in asked(table) {
         let standing = route.standing_now();
-        if standing == Standing::Closed || (ask.refuses_weakened && weakens(route, ask)) {
+        let is_shut = standing == Standing::Closed;
+        if (is_shut && !route.wanted) || (ask.refuses_weakened && weakens(route, ask)) {
             continue;
         }
-        if let Some(reason) = unfit(route, ask, space) {
-            plan.skipped.push((route.tier, reason.to_owned()));
-            continue;
+        let fit = match unfit(route, ask, space) {
+            Some(reason) => Err(reason.to_owned()),
+            None => kinds::carries(route.kind.api(), ask.endpoint, &ask.body),
+        };
+        if standing != Standing::Open && route.wanted && fit.is_ok() {
+            plan.down.push(route.tier);
         }
-        match kinds::carries(route.kind.api(), ask.endpoint, &ask.body) {
+        match fit {
+            _ if is_shut => {}
             Ok(()) if route.live.is_busy(now) => busy.push(candidate(route, standing, ask)),
             Ok(()) => plan.chain.push(candidate(route, standing, ask)),
             Err(reason) => plan.skipped.push((route.tier, reason)),
@@ -208,6 +215,7 @@ mod tests {
             between_chunks: None,
             degrade: None,
             standing,
+            wanted: true,
             reason: String::new(),
             brief: "",
             live: Live::new(Arc::default(), None),
@@ -319,6 +327,23 @@ mod tests {
         assert_eq!(order(now() + Duration::from_secs(3_601)), Some(TierId(0)), "its time is over");
         table.tiers[1..].iter().for_each(|route| route.live.leave_alone(Duration::from_secs(3_600)));
         check(&table, &plain(), &[0, 1, 2], &[]);
+    }
+
+    #[test]
+    fn a_tier_that_is_down_counts_when_it_is_to_serve_and_could_carry_the_request() {
+        let down = |tiers: &[TierRoute], ask: &Ask| plan(&table(tiers.to_vec()), ask, now()).down;
+        let tiers =
+            [route(0, Kind::Vllm, Closed), route(1, Kind::Ollama, Leaving), route(2, Kind::Vllm, Open)];
+        assert_eq!(down(&tiers, &plain()), [TierId(0), TierId(1)]);
+        assert_eq!(down(&tiers, &with_tools()), [TierId(0)], "it could not carry it");
+        let refusing = Ask { refuses_weakened: true, ..plain() };
+        assert_eq!(down(&[weak(tiers[0].clone()), tiers[2].clone()], &refusing), []);
+        let embeddings = Ask { endpoint: Endpoint::Embeddings, model: Some("m2".into()), ..plain() };
+        assert_eq!(down(&tiers, &embeddings), [], "its vectors would be of another model");
+        let stopped = TierRoute { wanted: false, ..route(0, Kind::Vllm, Closed) };
+        assert_eq!(down(&[stopped, tiers[2].clone()], &plain()), []);
+        tiers[2].live.cut();
+        assert_eq!(down(&tiers[2..], &plain()), [TierId(2)], "its run has just died");
     }
 
     #[test]

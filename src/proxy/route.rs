@@ -46,6 +46,8 @@ pub struct TierRoute {
     /// Present: this tier's answers are weakened.
     pub degrade: Option<Degrade>,
     pub standing: Standing,
+    /// It is to serve when it can: where it does not, that may pass.
+    pub wanted: bool,
     /// Why it is not open, for the log.
     pub reason: String,
     /// The same for clients: neither hosts nor words of an engine.

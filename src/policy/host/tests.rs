@@ -136,6 +136,20 @@ fn serving_fails_over_and_returns() {
     assert_eq!(notices(back), [Notice::Return { from: T1, to: T0 }]);
 }
 
+#[test]
+fn what_an_operator_stopped_is_not_wanted_and_what_died_is() {
+    let (mut host, _) = host_with_remotes(&[StartMode::Always, StartMode::OnDemand], 1, S);
+    let wanted = |host: &Host| host.routes().iter().map(|route| route.wanted).collect::<Vec<_>>();
+    make_ready(&mut host, 1.0, run(T0, 1));
+    host.step(at(2.0), exited(run(T0, 1)));
+    assert_eq!(wanted(&host), [true, true, true], "the second one stands in");
+    host.step(at(3.0), Event::Operator(T1, Command::Stop));
+    host.step(at(3.0), Event::Operator(T0, Command::Stop));
+    assert_eq!(wanted(&host), [false, false, true]);
+    host.step(at(4.0), Event::Operator(T0, Command::Start));
+    assert_eq!(wanted(&host), [true, false, true]);
+}
+
 /// When clients are told to try again, in seconds from then; `None` when nothing is known.
 fn retry(host: &Host, seconds: f64) -> Option<(Duration, bool)> {
     host.status().retry.map(|Retry { at: again, unforeseen }| (again.since(at(seconds)), unforeseen))

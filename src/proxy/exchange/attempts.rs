@@ -160,6 +160,7 @@ impl Exchange {
             deadline: terms.timeout.map(|limit| now + limit),
             terms,
             chain: Vec::new(),
+            down: Vec::new(),
             tried: BTreeSet::new(),
             attempts: 0,
             sent: false,
@@ -174,6 +175,11 @@ impl Exchange {
     /// The tiers as they stand now: known before anything that may choose one.
     pub fn see(&mut self, chain: Vec<Candidate>) {
         self.chain = chain;
+    }
+
+    /// The tiers that would be asked if they were not down now. One that was not asked for that has failed too.
+    pub fn miss(&mut self, down: Vec<TierId>) {
+        self.down = down;
     }
 
     /// Asks the first tier.
@@ -306,6 +312,9 @@ impl Exchange {
 
     fn exhausted(&mut self, last: TierId) -> Vec<Step> {
         self.state = State::Over;
+        let missed: Vec<TierId> =
+            self.down.iter().filter(|tier| !self.tried.contains(tier)).copied().collect();
+        missed.into_iter().for_each(|tier| self.note_failed(tier));
         match mem::take(&mut self.kept).best(self.best_failed, OVERLOAD_RETRY_AFTER) {
             Some((answer, outcome)) => {
                 // A tier that the request had left before is counted there already.

@@ -84,6 +84,7 @@ fn tier(name: &str, kind: Kind, port: u16) -> TierRoute {
         between_chunks: None,
         degrade: None,
         standing: Standing::Open,
+        wanted: true,
         reason: String::new(),
         brief: "",
         live: Live::new(Arc::new(Totals::default()), None),

@@ -42,6 +42,28 @@ fn a_tier_that_is_full_is_left_alone_while_another_is_open() {
 }
 
 #[test]
+fn what_is_too_long_for_a_tier_is_not_refused_for_good_while_a_better_one_is_down() {
+    const LONG: &str = r#"{"error":{"message":"maximum context length is 4096 tokens","code":400}}"#;
+    let small = Engine::start(|talk| talk.whole("400 Bad Request", "", LONG));
+    let large = TierRoute { brief: "its engine is starting", ..vllm("first", dead_port()) };
+    let bed = Bed::new(vec![large, vllm("second", small.port)]);
+    for standing in [Standing::Closed, Standing::Leaving] {
+        bed.change(|table| table.tiers[0].standing = standing);
+        let answer = bed.chat(true);
+        assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"), "{standing:?}");
+        assert_eq!(answer.field("retry-after"), Some("30"));
+        let told = "first: its engine is starting; second: HTTP 400, its context is too small";
+        assert!(answer.body.contains(told), "{}", answer.body);
+    }
+    bed.change(|table| {
+        table.tiers[0].standing = Standing::Closed;
+        table.tiers[0].wanted = false;
+    });
+    let answer = bed.chat(true);
+    assert_eq!((answer.status, answer.body.as_str()), (400, LONG), "an operator has stopped the better one");
+}
+
+#[test]
 fn when_nobody_has_room_the_client_is_told_the_shortest_time() {
     let (first, _) = full("429 Too Many Requests", "Retry-After: 90\r\n");
     let (second, _) = full("503 Service Unavailable", "Retry-After: 7\r\n");

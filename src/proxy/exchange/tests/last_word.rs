@@ -52,6 +52,31 @@ fn a_lower_tiers_limit_hides_no_failure_above_that_may_pass() {
 }
 
 #[test]
+fn a_tier_that_is_down_has_failed_too_unless_it_was_asked() {
+    let no = || refused(501, "{}").into();
+    let table: Vec<(u16, &[u16], Vec<Input>, &str)> = vec![
+        (1, &[0], long(), "refuse 1: HTTP"),
+        (1, &[0], refused(500, BAD).into(), "refuse 1: HTTP"),
+        (1, &[0], no(), "refuse 1: HTTP"),
+        // It is below: what the better one says of its own limits holds.
+        (0, &[1], long(), "head 0 400"),
+        (0, &[1], no(), "refuse 0: HTTP"),
+        (1, &[], long(), "head 1 400"),
+        // It had its say before it went down.
+        (1, &[1], long(), "head 1 400"),
+        (1, &[0], refused(429, "{}").into(), "head 1 429"),
+        (1, &[0], refused(400, "{}").into(), "head 1 400"),
+    ];
+    for (asked, down, inputs, expected) in table {
+        let name = format!("{asked} {down:?} {inputs:?}");
+        let mut play = Play::new(vec![candidate(asked, Kind::LlamaServer)], terms(true, true));
+        play.exchange.miss(down.iter().copied().map(TierId).collect());
+        let play = play.feed(inputs);
+        assert_eq!(last_word(&play), expected, "{name}: {:?}", play.done);
+    }
+}
+
+#[test]
 fn a_busy_tier_that_is_asked_last_counts_by_its_rank() {
     let mut chain = chain(&KINDS[..2]);
     chain.reverse();
