@@ -270,8 +270,13 @@ fn says_model_unknown(said: &str) -> bool {
     let Some(named) = said.strip_prefix("model ").or_else(|| said.strip_prefix("model: ")) else {
         return false;
     };
-    // The name may be missing.
-    let after = named.split_once(' ').map_or("", |(_name, after)| after);
+    // The name may be missing. A quoted one may hold blanks.
+    let quote = named.chars().next().filter(|first| matches!(first, '\'' | '"' | '`'));
+    let name_and_rest = match quote {
+        Some(quote) => named[1..].split_once(quote),
+        None => named.split_once(' '),
+    };
+    let after = name_and_rest.map_or("", |(_name, after)| after.trim_start());
     let unknown = ["not found", "is not found", "was not found", "does not exist", "not exist"];
     unknown.iter().any(|words| named.starts_with(words) || after.starts_with(words))
 }

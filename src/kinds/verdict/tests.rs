@@ -72,6 +72,7 @@ fn every_row_decides_its_answer() {
         Misconfigured,
     );
     check(L, 400, &openai("model 'x' not found", "invalid_request_error", 400), Misconfigured);
+    check(L, 400, &openai("model 'My Model.gguf' not found", "invalid_request_error", 400), Misconfigured);
     check(O, 404, &ollama("model 'nope' not found"), Misconfigured);
     check(O, 404, &ollama("model \"nope\" not found, try pulling it first"), Misconfigured);
     check(
