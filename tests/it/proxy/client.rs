@@ -1,5 +1,5 @@
 //! A client on a raw socket: it sees exactly what came, and how it ended.
-use super::PATIENCE;
+use super::{PATIENCE, until};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -168,4 +168,20 @@ fn read_chunked(stream: &mut TcpStream) -> (Vec<u8>, Ending) {
             return (body, Ending::Whole);
         }
     }
+}
+
+/// Waits until one of the connections is closed, and takes it out. Which one of several was idle longest only the proxy knows:
+/// it may learn a little later than its client that an answer was written.
+pub fn await_one_that_left(clients: &mut Vec<TcpStream>) {
+    let before = clients.len();
+    until("a client has left", || {
+        clients.retain_mut(|client| {
+            client.set_nonblocking(true).unwrap();
+            let here = !matches!(client.read(&mut [0; 64]), Ok(0));
+            client.set_nonblocking(false).unwrap();
+            here
+        });
+        clients.len() < before
+    });
+    assert_eq!(clients.len(), before - 1, "more than one has left");
 }
