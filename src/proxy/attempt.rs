@@ -107,7 +107,8 @@ impl Attempt {
         self.open(Duration::ZERO);
     }
 
-    fn open(&mut self, pause: Duration) {
+    /// Connects anew after `pause`, whatever was read so far. What becomes of the run is told meanwhile.
+    pub fn open(&mut self, pause: Duration) {
         let (upstream, live, limit) = (self.upstream.clone(), self.live.clone(), self.connect);
         self.phase = Phase::Connecting(Box::pin(async move {
             if pause > Duration::ZERO {

@@ -7,6 +7,7 @@ use super::body::ReplyBody;
 use super::budget::Lease;
 use super::exchange::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms};
 use super::headers;
+use super::limits::AGAIN_AFTER;
 use super::live::Live;
 use super::memory::Held;
 use super::outgoing::Outgoing;
@@ -349,9 +350,11 @@ impl Driver {
             _ => now,
         };
         let is_end = matches!(input, Input::Cut | Input::Broken | Input::Lost(Lost::Reset));
-        self.ends += u32::from(is_end && self.attempt.as_ref().is_some_and(|attempt| attempt.run.is_some()));
+        let is_end = is_end && self.attempt.as_ref().is_some_and(|attempt| attempt.run.is_some());
         self.look_around(&input);
         let steps = self.exchange.on(now, input);
+        // A reset after which the same run is asked again is not its end yet.
+        self.ends += u32::from(is_end && !steps.contains(&Step::TryAgain));
         if steps.iter().any(|step| matches!(step, Step::Tell(_, Outcome::MovedOn))) {
             self.lost_at.get_or_insert(known_lost);
         }
@@ -386,6 +389,10 @@ impl Driver {
         for step in steps {
             match step {
                 Step::Try { tier, fresh } => self.attempt_at(tier, fresh),
+                Step::TryAgain => {
+                    self.wording = None;
+                    self.attempt.iter_mut().for_each(|attempt| attempt.open(AGAIN_AFTER));
+                }
                 Step::Leave => {
                     self.wording = None;
                     let Some(Attempt { tier, run, began, live, account, .. }) = self.attempt.take() else {

@@ -19,6 +19,9 @@
 //! Whatever ends an answer of which nothing is missing (every choice has its finish reason, the object is whole): it is
 //! the client's, and ended by us.
 //!
+//! A tier that reset its connection before any content, or answered 500, 502 or 504, is asked once more: many such failures pass
+//! at once. It is left without that when it is not open any more, or when its run is cut meanwhile. (No tier has equals yet.)
+//!
 //! A client that hangs up is no input: the driver is dropped, and with it the upstream connection.
 mod attempts;
 mod endings;
@@ -115,6 +118,8 @@ pub(super) enum Lost {
 pub(super) enum Step {
     /// Ask this tier, on a new connection when `fresh`.
     Try { tier: TierId, fresh: bool },
+    /// Ask the tier of the attempt that is in flight once more, `AGAIN_AFTER` from now, on a new connection.
+    TryAgain,
     /// Close the connection of the attempt that is in flight.
     Leave,
     /// The head of the client's answer.

@@ -76,3 +76,5 @@ pub(super) const HEAD_TIME: Duration = Duration::from_secs(60);
 pub(super) const OVERLOAD_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How often a request that would leave its tier looks for another one that could take it.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// A tier that failed in a way that may pass at once is asked again after this.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@ use super::kept::Kept;
 use super::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms, Why};
 use crate::policy::{Moment, Standing, TierId};
 use crate::proxy::answer::{Answer, Reading};
-use crate::proxy::limits::OVERLOAD_RETRY_AFTER;
+use crate::proxy::limits::{AGAIN_AFTER, OVERLOAD_RETRY_AFTER};
 use crate::proxy::plan::Candidate;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -20,6 +20,8 @@ pub(super) struct Attempt {
     pub heard: Option<Moment>,
     /// It was asked again on a fresh connection already.
     pub again: bool,
+    /// It failed once already in a way that may pass at once.
+    pub failed: bool,
     /// A limit of a remote tier has passed: the request goes to the next tier that is open.
     pub overdue: Option<&'static str>,
     /// When another tier was last looked for.
@@ -121,6 +123,8 @@ pub(super) struct Loss {
     pub overload: Option<Refusal>,
     /// The tier failed, rather than what the request is. Trying again later may help.
     pub failure: bool,
+    /// It may have passed in a moment: the same tier is worth another try.
+    pub passing: bool,
     /// The tier cannot carry the request: it is passed over, as if that had been known before it was asked.
     pub skip: bool,
 }
@@ -128,7 +132,8 @@ pub(super) struct Loss {
 impl Loss {
     /// The tier failed.
     pub fn failure(why: impl Into<Why>, strikes: u32) -> Self {
-        Self { why: why.into(), strikes, told: None, overload: None, failure: true, skip: false }
+        let why = why.into();
+        Self { why, strikes, told: None, overload: None, failure: true, passing: false, skip: false }
     }
 
     /// This tier is not the one for this request.
@@ -143,11 +148,11 @@ impl From<Lost> for Loss {
         match &lost {
             Lost::Untranslatable(_) => Self::unfit(&lost),
             Lost::Shortage(_) => Self { overload: Some(Refusal::Shortage), ..Self::failure(&lost, 0) },
+            Lost::Reset => Self { passing: true, ..Self::failure(&lost, 1) },
             Lost::Refused
             | Lost::ConnectTimeout
             | Lost::Unreachable(_)
             | Lost::Stale
-            | Lost::Reset
             | Lost::Malformed(_) => Self { told, ..Self::failure(&lost, 1) },
         }
     }
@@ -255,6 +260,7 @@ impl Exchange {
             began: now,
             heard: None,
             again: false,
+            failed: false,
             overdue: None,
             looked: now,
         });
@@ -265,6 +271,12 @@ impl Exchange {
     /// Gives up on the tier that has the request, and asks the next one or answers what there is to say.
     pub(super) fn lose(&mut self, now: Moment, attempt: Attempt, loss: Loss) -> Vec<Step> {
         let tier = attempt.to.tier;
+        if loss.passing && self.may_ask_again(&attempt) {
+            let began = now + AGAIN_AFTER;
+            self.state =
+                State::Asking(Attempt { failed: true, began, heard: None, overdue: None, ..attempt });
+            return vec![Step::TryAgain];
+        }
         let mut steps = vec![Step::Leave];
         steps.extend(loss.told.map(|outcome| Step::Tell(tier, outcome)));
         if loss.strikes > 0 {
@@ -290,6 +302,13 @@ impl Exchange {
             }
         }
         steps
+    }
+
+    /// Once, and where the tier stands open: its strike is counted when it fails again.
+    fn may_ask_again(&self, attempt: &Attempt) -> bool {
+        let open = |to: &Candidate| to.tier == attempt.to.tier && to.standing == Standing::Open;
+        let stands = attempt.standing == Standing::Open && self.chain.iter().any(open);
+        stands && self.terms.replay && !attempt.failed && attempt.overdue.is_none()
     }
 
     /// The tier takes no more requests now: it was not asked.

@@ -66,7 +66,11 @@ impl Exchange {
                     return steps;
                 }
                 // Whose fault it is shows only with the next one.
-                if says_so { Loss { skip: false, ..Loss::unfit(why) } } else { Loss::failure(why, 1) }
+                if says_so {
+                    Loss { skip: false, ..Loss::unfit(why) }
+                } else {
+                    Loss { passing: matches!(status, 500 | 502 | 504), ..Loss::failure(why, 1) }
+                }
             }
             Verdict::Capability => {
                 self.kept.capability(own);

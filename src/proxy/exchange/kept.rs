@@ -85,9 +85,11 @@ impl Kept {
         self.capability.get_or_insert(answer);
     }
 
-    /// An engine failed, and had words for it.
+    /// An engine failed, and had words for it. The first ones count.
     pub fn blame(&mut self, answer: PassOn, began: Moment, says_so: bool) {
-        self.blamed.push(Blamed { answer, began, says_so });
+        if self.blamed.iter().all(|blamed| blamed.answer.tier != answer.tier) {
+            self.blamed.push(Blamed { answer, began, says_so });
+        }
     }
 
     pub fn blames_any(&self) -> bool {

@@ -2,7 +2,9 @@ use super::*;
 use crate::kinds::{Api, Kind};
 use crate::proxy::history::Others;
 use crate::proxy::marks::Marks;
+use std::mem;
 
+mod again;
 mod last_word;
 mod room;
 mod times;
@@ -59,13 +61,16 @@ struct Play {
     exchange: Exchange,
     now: Moment,
     done: Vec<String>,
+    /// What the tier did since it was asked: a tier that is asked again does the same once more.
+    told: Vec<Input>,
+    again: u32,
 }
 
 impl Play {
     fn new(chain: Vec<Candidate>, terms: Terms) -> Self {
         let mut exchange = Exchange::new(terms, at(0));
         exchange.see(chain);
-        let mut play = Self { exchange, now: at(1), done: Vec::new() };
+        let mut play = Self { exchange, now: at(1), done: Vec::new(), told: Vec::new(), again: 0 };
         let steps = play.exchange.begin(play.now);
         play.note(steps);
         play
@@ -80,8 +85,18 @@ impl Play {
     }
 
     fn feed(mut self, inputs: impl IntoIterator<Item = Input>) -> Self {
-        for input in inputs {
+        let mut inputs = inputs.into_iter();
+        while let Some(input) = inputs.next() {
+            self.told.push(input.clone());
             let steps = self.exchange.on(self.now, input);
+            if steps == [Step::TryAgain] {
+                self.again += 1;
+                let again = mem::take(&mut self.told);
+                return self.feed(again).feed(inputs);
+            }
+            if steps.iter().any(|step| matches!(step, Step::Try { .. })) {
+                self.told.clear();
+            }
             self.note(steps);
         }
         self
@@ -113,6 +128,7 @@ fn told(step: &Step) -> String {
     match step {
         Step::Try { tier, fresh: false } => format!("try {}", tier.0),
         Step::Try { tier, fresh: true } => format!("try {} fresh", tier.0),
+        Step::TryAgain => "again".into(),
         Step::Leave => "leave".into(),
         Step::Head { tier, status, attempts, .. } => format!("head {} {status} #{attempts}", tier.0),
         Step::Body(bytes) => format!("body {}", String::from_utf8_lossy(bytes).trim_end()),

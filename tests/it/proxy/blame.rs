@@ -168,6 +168,7 @@ fn a_request_under_which_two_engines_died_goes_to_no_third() {
         for (rank, engine) in engines.iter().enumerate() {
             until("the engine is at it", || engine.requests().len() == 1);
             bed.proxy.died(TierId(rank as u16), bed.live(rank));
+            bed.live(rank).cut();
             known.store(true, SeqCst);
         }
         client.join().unwrap()

@@ -2,6 +2,7 @@
 use super::engine::{DEATH, Engine, ROLE, Talk, good, good_engine};
 use super::*;
 use mainstay::kinds::Api;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 type Fault = fn(&mut Talk);
 
@@ -143,6 +144,36 @@ fn whole_answers_move() {
 fn streams_move() {
     for (name, fault) in FAULTS.iter().chain(STREAM_FAULTS) {
         check(name, *fault, true);
+    }
+}
+
+/// Each a second time only when the same tier is asked once more.
+#[test]
+fn a_failure_that_may_pass_at_once_is_tried_again_at_the_same_tier() {
+    let table: [(&str, Fault); 6] = [
+        ("closes", |t| t.close()),
+        ("resets", |t| t.reset()),
+        ("a role, then death", |t| {
+            t.stream();
+            t.event(ROLE);
+            t.close();
+        }),
+        ("500", |t| t.whole("500 Internal Server Error", "", DEATH)),
+        ("502", |t| t.whole("502 Bad Gateway", "", "<html>")),
+        ("504", |t| t.whole("504 Gateway Time-out", "", "<html>")),
+    ];
+    for (name, fault) in table {
+        let first = AtomicBool::new(true);
+        let engine =
+            Engine::start(move |talk| if first.swap(false, SeqCst) { fault(talk) } else { good(talk) });
+        let spare = good_engine();
+        let bed = Bed::new(vec![vllm("first", engine.port), vllm("second", spare.port)]);
+        let began = clock::now();
+        bed.chat(true).expect_good_by("first");
+        assert!(clock::now().since(began) >= Duration::from_millis(100), "{name}: at once");
+        assert_eq!((engine.requests().len(), spare.requests().len()), (2, 0), "{name}");
+        assert_eq!(bed.live(0).sample().failures_in_row, 0, "{name}");
+        assert_eq!(bed.tally(0), Tally { requests: 1, answered: 1, ..Tally::default() }, "{name}");
     }
 }
 

@@ -44,6 +44,7 @@ struct Watch {
     cut: bool,
     tries: Vec<u16>,
     again: Vec<u16>,
+    failed: Vec<u16>,
     outcomes: usize,
 }
 
@@ -51,13 +52,23 @@ impl Watch {
     fn see(&mut self, step: &Step, replay: bool) {
         let client = matches!(
             step,
-            Step::Head { .. } | Step::Body(_) | Step::End | Step::Abort | Step::Refuse(_) | Step::Try { .. }
+            Step::Head { .. }
+                | Step::Body(_)
+                | Step::End
+                | Step::Abort
+                | Step::Refuse(_)
+                | Step::Try { .. }
+                | Step::TryAgain
         );
         assert!(!(self.over && client), "{step:?} after the end");
         match step {
             Step::Try { tier, fresh } => {
                 assert_eq!(self.heads, 0, "a request that the client saw an answer of was sent again");
                 if *fresh && replay { self.again.push(tier.0) } else { self.tries.push(tier.0) }
+            }
+            Step::TryAgain => {
+                assert_eq!((self.heads, replay), (0, true));
+                self.failed.extend(self.tries.last());
             }
             Step::Head { .. } => self.heads += 1,
             Step::Body(bytes) => {
@@ -82,7 +93,7 @@ impl Watch {
     fn check(&self, tiers: usize) {
         let each_once = |tried: &[u16]| tried.iter().collect::<BTreeSet<_>>().len() == tried.len();
         assert!(self.tries.len() <= tiers && each_once(&self.tries), "{:?}", self.tries);
-        assert!(each_once(&self.again), "{:?}", self.again);
+        assert!(each_once(&self.again) && each_once(&self.failed), "{:?} {:?}", self.again, self.failed);
         assert!(self.heads <= 1 && self.outcomes <= 1);
     }
 }
