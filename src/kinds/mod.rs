@@ -1,6 +1,7 @@
 //! PURE. What differs between vLLM, Ollama, llama-server and remote upstreams, as data and total functions:
 //! argv and environment, probe requests, load progress, log lines → cause, error verdicts, dialect translation,
 //! capabilities. `serde_json::Value` is used as a plain data type; nothing here derives a wire format.
+mod carry;
 pub mod cause;
 mod chunks;
 mod climb;
@@ -18,6 +19,7 @@ pub mod probe;
 mod progress;
 mod verdict;
 
+pub use carry::{adapt, carries};
 pub use cause::{
     Diagnosis, Evidence, counsel, diagnose, guess, killed_by_kernel, kills_rose, signal_name, signal_number,
 };
@@ -29,7 +31,6 @@ pub use endpoint::Endpoint;
 pub use launch::{Launch, argv, default_command, environment, owned_flags, served_name};
 pub use lenient::{Json, read_json, without_mark};
 pub use novelty::Novelty;
-pub use ollama::carries;
 pub use progress::{Done, Progress, fetching, progress};
 pub use verdict::{Verdict, has_ended, verdict, verdict_of_event, verdict_on};
 

@@ -94,10 +94,12 @@ const ROWS: &[Row] = {
         row(Ollama, 400..=400, &["does not support"], Capability),
         row(Vllm, 400..=400, &[
             "--enable-auto-tool-choice", "--tool-call-parser", "is not a multimodal model", "at most 0 ",
-            "does not support", "default chat template is no longer allowed",
+            "does not support", "default chat template is no longer allowed", "--trust-request-chat-template",
+            "suffix is only supported", "suffix is not currently supported",
         ], Capability),
         row(Llama, 400..=400, &[
             "is not supported", "does not support", "requires --jinja", "field 'n'", "unsupported content part type",
+            "unsupported content[].type", "response_format type must be one of",
             "cannot use custom grammar constraints with tools",
         ], Capability),
         // What somebody in front of a remote engine takes at most.

@@ -98,7 +98,7 @@ pub(super) fn plan(table: &RouteTable, ask: &Ask, now: Moment) -> Plan {
         }
         let fit = match unfit(route, ask, space) {
             Some(reason) => Err(reason.to_owned()),
-            None => kinds::carries(route.kind.api(), ask.endpoint, &ask.body),
+            None => kinds::carries(route.kind, ask.endpoint, &ask.body),
         };
         if standing != Standing::Open && route.wanted && fit.is_ok() {
             plan.down.push(route.tier);
@@ -117,7 +117,7 @@ pub(super) fn plan(table: &RouteTable, ask: &Ask, now: Moment) -> Plan {
 
 /// Why an empty plan is empty.
 pub(super) fn why_none(table: &RouteTable, ask: &Ask) -> NoTier {
-    let cannot = |route: &TierRoute| kinds::carries(route.kind.api(), ask.endpoint, &ask.body).err();
+    let cannot = |route: &TierRoute| kinds::carries(route.kind, ask.endpoint, &ask.body).err();
     let reasons: Vec<_> = table.tiers.iter().filter_map(|route| Some((route.tier, cannot(route)?))).collect();
     if !table.tiers.is_empty() && reasons.len() == table.tiers.len() {
         return NoTier::NobodyCarries(reasons);
@@ -147,7 +147,7 @@ fn vectors_of<'a>(table: &'a RouteTable, ask: &Ask) -> Option<&'a str> {
     if ask.endpoint != Endpoint::Embeddings {
         return None;
     }
-    let carries = |route: &&TierRoute| kinds::carries(route.kind.api(), ask.endpoint, &ask.body).is_ok();
+    let carries = |route: &&TierRoute| kinds::carries(route.kind, ask.endpoint, &ask.body).is_ok();
     let named = asked(table).find(|route| ask.model.as_deref() == Some(route.model.as_str()));
     let entry = named.filter(carries).or_else(|| asked(table).find(carries));
     entry.map(|route| route.model.as_str())

@@ -3,7 +3,7 @@ use super::headers;
 use super::outgoing::Outgoing;
 use super::plan::Ask;
 use super::route::{TierRoute, Upstream};
-use crate::kinds::{Api, Kind, degrade, ollama};
+use crate::kinds::{self, Api, Kind, degrade, ollama};
 use crate::policy::Path;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
@@ -24,6 +24,7 @@ pub(super) fn request(
     if let Some(table) = &route.degrade {
         degrade::apply(table, ask.endpoint, &mut body);
     }
+    kinds::adapt(route.kind, &mut body);
     let body = match api {
         Api::OpenAi => {
             body["model"] = route.model.as_str().into();

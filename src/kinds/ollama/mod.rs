@@ -3,7 +3,8 @@
 mod request;
 mod response;
 
-pub use request::{carries, request};
+pub use request::request;
+pub(super) use request::{translates, understands};
 pub use response::{Broken, Naming, Stream, whole};
 
 use serde_json::Value;

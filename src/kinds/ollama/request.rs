@@ -1,6 +1,7 @@
 //! OpenAI chat request → `/api/chat`.
 use super::pin;
-use crate::kinds::{Api, Endpoint};
+use crate::kinds::Endpoint;
+use crate::kinds::carry::is_given;
 use serde_json::{Map, Value, json};
 
 /// Options that have the same meaning on both sides. Any number will do.
@@ -16,64 +17,18 @@ const NUMBERS: &[(&str, &str)] = &[
     ("repetition_penalty", "repeat_penalty"),
 ];
 
-/// Fields that promise something about the answer which would be silently broken.
-const PROMISES: &[(&str, &str)] = &[
-    ("tools", "tools"),
-    ("functions", "functions"),
-    ("function_call", "functions"),
-    ("logit_bias", "logit_bias"),
-    ("allowed_token_ids", "allowed_token_ids"),
-    ("bad_words", "bad_words"),
-    ("stop_token_ids", "stop_token_ids"),
-    ("ignore_eos", "ignore_eos"),
-    ("top_logprobs", "logprobs"),
-    ("prompt_logprobs", "prompt_logprobs"),
-    ("grammar", "a grammar"),
-    ("json_schema", "a JSON schema"),
-    ("structured_outputs", "structured outputs"),
-    ("guided_json", "guided decoding"),
-    ("guided_regex", "guided decoding"),
-    ("guided_choice", "guided decoding"),
-    ("guided_grammar", "guided decoding"),
-    ("audio", "audio"),
-    ("prediction", "a predicted output"),
-    ("continue_final_message", "continuing the last message"),
-    ("echo", "echo"),
-];
-
-/// Can an upstream of this dialect be asked for this? If not, why not: a short reason for `x-mainstay-skipped`.
-pub fn carries(api: Api, endpoint: Endpoint, body: &Value) -> Result<(), String> {
-    match (api, endpoint) {
-        (Api::OpenAi, _) => Ok(()),
-        (Api::Ollama, Endpoint::Chat) => carries_chat(body),
-        (Api::Ollama, Endpoint::Completions) => Err("completions are not translated".into()),
-        (Api::Ollama, Endpoint::Embeddings) => Err("embeddings are not translated".into()),
-        (Api::Ollama, Endpoint::Passthrough) => Err("this path is not translated".into()),
+/// Does the dialect have this endpoint?
+pub(in crate::kinds) fn translates(endpoint: Endpoint) -> Result<(), &'static str> {
+    match endpoint {
+        Endpoint::Chat => Ok(()),
+        Endpoint::Completions => Err("completions are not translated"),
+        Endpoint::Embeddings => Err("embeddings are not translated"),
+        Endpoint::Passthrough => Err("this path is not translated"),
     }
 }
 
-fn carries_chat(body: &Value) -> Result<(), String> {
-    let no = |what: &str| Err(format!("{what} not translated"));
-    if let Some((_, what)) = PROMISES.iter().find(|(name, _)| is_given(body.get(name))) {
-        return no(what);
-    }
-    match body.pointer("/response_format/type").and_then(Value::as_str) {
-        None | Some("text") => {}
-        Some(_) => return no("response_format"),
-    }
-    if body.get("logprobs").is_some_and(|logprobs| !matches!(logprobs, Value::Null | Value::Bool(false))) {
-        return no("logprobs");
-    }
-    if body.get("n").is_some_and(|n| !n.is_null() && n.as_u64() != Some(1)) {
-        return no("n other than 1");
-    }
-    if body
-        .get("modalities")
-        .and_then(Value::as_array)
-        .is_some_and(|list| list.iter().any(|one| one != "text"))
-    {
-        return no("modalities other than text");
-    }
+/// Is every part of a chat that is translated of the form that Ollama knows?
+pub(in crate::kinds) fn understands(body: &Value) -> Result<(), String> {
     let numbers = NUMBERS.iter().map(|(name, _)| *name);
     if let Some(name) =
         numbers.into_iter().find(|name| body.get(name).is_some_and(|v| !v.is_null() && !v.is_number()))
@@ -99,22 +54,11 @@ fn carries_chat(body: &Value) -> Result<(), String> {
         // Without messages Ollama answers that it has loaded the model, and nothing else.
         None => Err("messages are not a list".into()),
         Some(messages) if messages.is_empty() => Err("messages are empty".into()),
-        Some(messages) => messages.iter().try_for_each(carries_message),
+        Some(messages) => messages.iter().try_for_each(understands_message),
     }
 }
 
-/// Is a field there and asking for something? `"tools": []` and `"echo": false` are not.
-fn is_given(field: Option<&Value>) -> bool {
-    match field {
-        None | Some(Value::Null | Value::Bool(false)) => false,
-        Some(Value::Array(list)) => !list.is_empty(),
-        Some(Value::Object(fields)) => !fields.is_empty(),
-        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
-        Some(Value::Bool(true) | Value::String(_)) => true,
-    }
-}
-
-fn carries_message(message: &Value) -> Result<(), String> {
+fn understands_message(message: &Value) -> Result<(), String> {
     let role = message.get("role").and_then(Value::as_str).unwrap_or_default();
     if native_role(role).is_none() {
         return Err(match role {
@@ -122,7 +66,7 @@ fn carries_message(message: &Value) -> Result<(), String> {
             _ => "a message with an unknown role".into(),
         });
     }
-    if is_given(message.get("tool_calls")) || is_given(message.get("function_call")) {
+    if ["tool_calls", "function_call"].iter().any(|name| message.get(name).is_some_and(is_given)) {
         return Err("tool calls not translated".into());
     }
     match message.get("content") {
@@ -158,7 +102,7 @@ fn part_text(part: &Value) -> Option<&str> {
     }
 }
 
-/// The `/api/chat` request for a chat that the tier [`carries`]. What it does not carry is left out.
+/// The `/api/chat` request for a chat that the tier [carries](crate::kinds::carries). What it does not carry is left out.
 /// `ours`: the server belongs to a run of ours, so that its model may be pinned in memory.
 pub fn request(body: &Value, model: &str, ours: bool) -> Value {
     let messages: Vec<Value> =

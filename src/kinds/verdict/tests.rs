@@ -280,6 +280,15 @@ fn what_is_certainly_the_clients_mistake_is_that_from_a_llama_server_too() {
     let part = "Failed to parse messages: unsupported content part type: \"video_url\"";
     check(Kind::LlamaServer, 400, &said(part).to_string(), Verdict::Capability);
     check(Kind::LlamaServer, 500, &said(part).to_string(), Verdict::BadInput);
+    let of_another = "response_format type must be one of \"text\" or \"json_object\", but got: grammar";
+    for (kind, words) in [
+        (Kind::LlamaServer, "unsupported content[].type"),
+        (Kind::LlamaServer, of_another),
+        (Kind::Vllm, "suffix is only supported for models with FIM completion rendering"),
+        (Kind::Vllm, "Chat template is passed with request, but --trust-request-chat-template is not set."),
+    ] {
+        check(kind, 400, &said(words).to_string(), Verdict::Capability);
+    }
 }
 
 #[test]

@@ -96,6 +96,35 @@ fn a_weakened_answer_has_one_choice() {
 }
 
 #[test]
+fn a_field_that_changes_the_answer_is_obeyed_or_its_tier_is_skipped() {
+    let (first, second) = (good_engine(), good_engine());
+    let bed = Bed::new(vec![tier("first", Kind::LlamaServer, first.port), vllm("second", second.port)]);
+    let post = |name: &str, value: Value| {
+        let mut body = chat(false);
+        body[name] = value;
+        bed.post("/v1/chat/completions", &body)
+    };
+    let answer = post("guided_choice", json!(["a", "b"]));
+    answer.expect_good_by("second");
+    assert_eq!(answer.field("x-mainstay-skipped"), Some("first; does not obey guided_choice"));
+    let asked = second.requests()[0].json();
+    assert_eq!(
+        asked["structured_outputs"],
+        json!({"choice": ["a", "b"]}),
+        "what newer versions of vLLM obey"
+    );
+    post("grammar", json!("root ::= \"a\"")).expect_good_by("first");
+    post("best_of", json!(1)).expect_good_by("first");
+    assert_eq!(first.requests()[1].json().get("best_of"), None, "some versions refuse its mere name");
+    let answer = post("best_of", json!(2));
+    assert_eq!((answer.status, answer.code().as_str()), (400, "not_supported"));
+    assert!(
+        answer.body.contains("first: does not obey best_of; second: does not obey best_of"),
+        "{answer:?}"
+    );
+}
+
+#[test]
 fn embeddings_never_come_from_another_model() {
     let spare = good_engine();
     let bed = Bed::new(vec![vllm("first", dead_port()), vllm("second", spare.port)]);
