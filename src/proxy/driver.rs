@@ -225,7 +225,7 @@ impl Driver {
             self.at(tier).inspect(|(_, account)| account.first_content(took));
         }
         // From here on it cannot be sent again.
-        self.ask.body = Arc::default();
+        (self.ask.body, self.ask.numerals) = (Arc::default(), Arc::default());
         self.lease = None;
         self.committed = true;
         let body = match self.whole() {

@@ -1,6 +1,7 @@
 //! Reading request bodies, within what one of them and all of them may take.
 use super::budget::{Arrival, Budget, Lease, NoMemory, TooMany};
 use super::limits::{Limits, PARSED_HERE_BYTES};
+use super::numerals::Numerals;
 use super::weight::weight;
 use crate::clock;
 use bytes::Bytes;
@@ -111,23 +112,30 @@ impl Receiving {
     }
 }
 
+/// A JSON value, and what printing it would change.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    pub value: Arc<Value>,
+    pub numerals: Arc<Numerals>,
+}
+
 /// Reads a JSON object.
 pub(super) async fn read_object(
     body: Incoming,
     limits: &Limits,
     budget: &Arc<Budget>,
-) -> Result<(Arc<Value>, Lease), Unread> {
+) -> Result<(Reading, Lease), Unread> {
     let mut receiving = Receiving::new(body, limits, budget);
     while receiving.next().await? {}
     let (text, lease) = receiving.whole()?;
     match parsed(text, lease, budget).await? {
-        (Ok(object), lease) if object.is_object() => Ok((object, lease)),
+        (Ok(object), lease) if object.value.is_object() => Ok((object, lease)),
         (Ok(_), _) => Err(Unread::NotJson("it is not an object".into())),
         (Err(e), _) => Err(Unread::NotJson(e.to_string())),
     }
 }
 
-type Parsed = (serde_json::Result<Arc<Value>>, Lease);
+type Parsed = (serde_json::Result<Reading>, Lease);
 
 /// Parses `text`, if there is memory for what it becomes; elsewhere, if that may take long.
 pub(super) async fn parsed(
@@ -139,13 +147,21 @@ pub(super) async fn parsed(
     let work = move || -> Result<Parsed, Unread> {
         let text = text;
         lease.grow_to_parsed(clock::now(), weight(text.as_ref()))??;
-        let value = serde_json::from_slice(text.as_ref()).map(Arc::new);
-        if let Ok(value) = &value {
+        let reading = read(text.as_ref());
+        if let Ok(Reading { value, .. }) = &reading {
             lease.hold(value);
         }
-        Ok((value, lease))
+        Ok((reading, lease))
     };
     if is_large { budget.heavy().run(work).await.unwrap_or(Err(Unread::Broken)) } else { work() }
+}
+
+fn read(text: &[u8]) -> serde_json::Result<Reading> {
+    let value: Value = serde_json::from_slice(text)?;
+    // JSON is UTF-8, or it would not have been read.
+    let object = std::str::from_utf8(text).unwrap_or_default();
+    let numerals = if value.is_object() { Numerals::of(object) } else { Numerals::default() };
+    Ok(Reading { value: Arc::new(value), numerals: Arc::new(numerals) })
 }
 
 #[cfg(test)]
@@ -178,6 +194,6 @@ mod tests {
         assert!(large.as_mut().poll(&mut cx).is_pending());
         drop(gates);
         let (object, lease) = large.await.unwrap();
-        assert!(object.unwrap().is_object() && lease.keeps() && lease.is_heavy());
+        assert!(object.unwrap().value.is_object() && lease.keeps() && lease.is_heavy());
     }
 }

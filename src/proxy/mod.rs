@@ -31,6 +31,7 @@ mod live;
 mod marks;
 mod memory;
 mod metrics;
+mod numerals;
 mod origin;
 mod outgoing;
 mod overload;

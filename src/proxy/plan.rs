@@ -2,6 +2,7 @@
 use super::fingerprint::Fingerprint;
 use super::history::Others;
 use super::marks::Marks;
+use super::numerals::Numerals;
 use super::route::{RouteTable, TierRoute};
 use crate::kinds::{self, Endpoint, Kind};
 use crate::policy::{Moment, Path, Standing, TierId};
@@ -22,6 +23,7 @@ pub(super) struct Ask {
     /// The mainstays that it went through, this one last.
     pub via: Path,
     pub body: Arc<Value>,
+    pub numerals: Arc<Numerals>,
     /// Tells it from other requests.
     pub fingerprint: Fingerprint,
 }
@@ -235,6 +237,7 @@ mod tests {
             refuses_weakened: false,
             via: Path::default(),
             body: body.into(),
+            numerals: Arc::default(),
             fingerprint,
         }
     }

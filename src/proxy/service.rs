@@ -3,7 +3,7 @@ use super::body::ReplyBody;
 use super::caller::{Caller, Gone};
 use super::driver::{self, Arrived};
 use super::fingerprint::Fingerprint;
-use super::intake;
+use super::intake::{self, Reading};
 use super::origin::{self, Doors};
 use super::places::Full;
 use super::plan::Ask;
@@ -188,7 +188,7 @@ async fn inference(
         Ok(Err(unread)) => return Ok(OwnError::unread(unread, max).into_response()),
         Ok(Ok(read)) => read,
     };
-    let fingerprint = Fingerprint::of(&shared.keys, endpoint, &body);
+    let fingerprint = Fingerprint::of(&shared.keys, endpoint, &body.value);
     let ask = match ask(endpoint, &head.headers, body, fingerprint, via) {
         Ok(ask) => ask,
         Err(error) => return Ok(error.into_response()),
@@ -210,10 +210,11 @@ fn let_flow(fields: &mut HeaderMap) {
 fn ask(
     endpoint: Endpoint,
     fields: &HeaderMap,
-    body: Arc<Value>,
+    body: Reading,
     fingerprint: Fingerprint,
     via: Path,
 ) -> Result<Ask, OwnError> {
+    let Reading { value: body, numerals } = body;
     let model = match body.get("model") {
         None | Some(Value::Null) => None,
         Some(Value::String(name)) => Some(name.clone()).filter(|name| !name.is_empty()),
@@ -225,7 +226,7 @@ fn ask(
         Some(_) => return Err(OwnError::invalid("stream", "stream is neither true nor false")),
     };
     let refuses_weakened = headers::refuses_weakened(fields).ok_or_else(OwnError::bad_degrade)?;
-    Ok(Ask { endpoint, streaming, model, refuses_weakened, via, body, fingerprint })
+    Ok(Ask { endpoint, streaming, model, refuses_weakened, via, body, numerals, fingerprint })
 }
 
 /// What is said to a client for whom there is no place.
@@ -250,7 +251,8 @@ mod tests {
         if let Some(value) = refuse {
             fields.insert(headers::DEGRADE, HeaderValue::from_static(value));
         }
-        let asked = ask(Endpoint::Chat, &fields, body.clone().into(), Fingerprint(0), Path::default());
+        let reading = Reading { value: body.clone().into(), numerals: Arc::default() };
+        let asked = ask(Endpoint::Chat, &fields, reading, Fingerprint(0), Path::default());
         let asked =
             asked.as_ref().map(|a| (a.model.as_deref(), a.streaming, a.refuses_weakened)).map_err(|_| ());
         assert_eq!(asked, expected, "{body} {refuse:?}");

@@ -2,7 +2,7 @@
 //! because an engine knows one model by one name, and the client may have asked by any name of the chain.
 use super::budget::{Budget, Lease};
 use super::heavy::Heavy;
-use super::intake::{self, Receiving, Unread};
+use super::intake::{self, Reading, Receiving, Unread};
 use super::limits::{Limits, NAMED_BODY_BYTES};
 use super::origin::media_type;
 use super::outgoing::{ClientFault, Outgoing};
@@ -18,7 +18,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) enum Upload {
     /// All of it. `object`: what it says, when the model that it names is to be put into the tier's words.
-    Whole { bytes: Bytes, object: Option<Arc<Value>>, lease: Lease },
+    Whole { bytes: Bytes, object: Option<Reading>, lease: Lease },
     /// `begun`: what was read of it.
     Stream { begun: Bytes, rest: Incoming, lease: Option<Lease> },
 }
@@ -53,9 +53,9 @@ impl Upload {
     /// (`any_model`). Everything else is the engine's to judge, and goes out byte by byte as it came.
     pub async fn named(self, table: &RouteTable, any_model: bool, budget: &Budget) -> Result<Self, Unread> {
         let Self::Whole { bytes, lease, .. } = self else { return Ok(self) };
-        let (value, lease) = intake::parsed(bytes.clone(), lease, budget).await?;
-        let object = value.ok().filter(|value| {
-            let name = value.get("model").and_then(Value::as_str);
+        let (reading, lease) = intake::parsed(bytes.clone(), lease, budget).await?;
+        let object = reading.ok().filter(|object| {
+            let name = object.value.get("model").and_then(Value::as_str);
             name.is_some_and(|name| any_model || table.names().contains(&name))
         });
         Ok(Self::Whole { bytes, object, lease })
@@ -71,13 +71,14 @@ impl Upload {
         heavy: &Heavy,
     ) -> (Outgoing, Option<Lease>) {
         match self {
-            Self::Whole { object: Some(object), mut lease, .. } if object["model"] != model => {
+            Self::Whole { object: Some(object), mut lease, .. } if object.value["model"] != model => {
                 lease.take();
                 let model = Value::from(model);
                 let print = move || {
-                    let mut object = Arc::unwrap_or_clone(object);
+                    let Reading { value, numerals } = object;
+                    let mut object = Arc::unwrap_or_clone(value);
                     object["model"] = model;
-                    Bytes::from(object.to_string())
+                    Bytes::from(numerals.print(&object))
                 };
                 let printed = if lease.is_heavy() { heavy.run(print).await } else { Some(print()) };
                 (Outgoing::Whole(printed), Some(lease))

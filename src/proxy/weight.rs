@@ -86,7 +86,7 @@ pub(super) fn weight(text: &[u8]) -> usize {
 }
 
 /// How long the string is whose opening quote was before `text`.
-fn string_length(text: &[u8]) -> usize {
+pub(super) fn string_length(text: &[u8]) -> usize {
     let mut at = 0;
     while let Some(next) = text[at..].iter().position(|&byte| byte == b'"' || byte == b'\\') {
         at += next;

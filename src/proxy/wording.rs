@@ -28,11 +28,14 @@ pub(super) fn request(
     let body = match api {
         Api::OpenAi => {
             body["model"] = route.model.as_str().into();
-            body
+            ask.numerals.print(&body)
         }
-        Api::Ollama => ollama::request(&body, &route.model, route.kind.is_local()),
+        Api::Ollama => {
+            let native = ollama::request(&body, &route.model, route.kind.is_local());
+            ask.numerals.renamed(ollama::option).print_within("options", &native)
+        }
     };
-    let mut request = Request::new(Outgoing::Whole(Some(Bytes::from(body.to_string()))));
+    let mut request = Request::new(Outgoing::Whole(Some(Bytes::from(body))));
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = format!("{}{path}", to.base_path).parse().ok()?;
     let headers = request.headers_mut();

@@ -3,7 +3,7 @@
 mod request;
 mod response;
 
-pub use request::request;
+pub use request::{option, request};
 pub(super) use request::{translates, understands};
 pub use response::{Broken, Naming, Stream, whole};
 

@@ -17,6 +17,11 @@ const NUMBERS: &[(&str, &str)] = &[
     ("repetition_penalty", "repeat_penalty"),
 ];
 
+/// The name of a client's field that is a number, among Ollama's options.
+pub fn option(field: &str) -> Option<&'static str> {
+    NUMBERS.iter().find(|(theirs, _)| *theirs == field).map(|(_, native)| *native)
+}
+
 /// Does the dialect have this endpoint?
 pub(in crate::kinds) fn translates(endpoint: Endpoint) -> Result<(), &'static str> {
     match endpoint {

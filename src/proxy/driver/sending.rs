@@ -44,7 +44,7 @@ impl Driver {
         let fields = fields.unwrap_or_default();
         let is_heavy = self.lease.as_ref().is_some_and(Lease::is_heavy);
         if !self.keeps() {
-            self.ask.body = Arc::default();
+            (self.ask.body, self.ask.numerals) = (Arc::default(), Arc::default());
             self.lease.as_mut().and_then(Lease::take);
         }
         let body = std::mem::take(&mut ask.body);

@@ -2,6 +2,7 @@
 use super::client::{get, post_with};
 use super::engine::{Engine, good_engine};
 use super::*;
+use mainstay::kinds::Api;
 
 #[test]
 fn the_best_open_tier_is_asked_for_its_own_model() {
@@ -122,6 +123,50 @@ fn a_field_that_changes_the_answer_is_obeyed_or_its_tier_is_skipped() {
         answer.body.contains("first: does not obey best_of; second: does not obey best_of"),
         "{answer:?}"
     );
+}
+
+#[test]
+fn numbers_reach_every_engine_as_they_were_written() {
+    const NUMBERS: [&str; 4] = [
+        r#""temperature":0.70"#,
+        r#""top_p":1e-1"#,
+        r#""min_p":0.1000000000000000055511151231257827"#,
+        r#""top_k":4.0e1"#,
+    ];
+    const SEED: &str = r#""seed":123456789012345678901234567890"#;
+    let text = |more: &str| {
+        let numbers = NUMBERS.join(" , ");
+        let body =
+            format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"x\"}}],{numbers},{SEED}{more}}}");
+        let head = "Host: m\r\nContent-Type: application/json";
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let (engine, ollama) = (good_engine(), good_engine());
+    for kind in [Kind::Vllm, Kind::LlamaServer, Kind::Remote(Api::OpenAi), Kind::Ollama] {
+        let to = if kind == Kind::Ollama { &ollama } else { &engine };
+        let bed = Bed::new(vec![TierRoute { degrade: None, ..tier("first", kind, to.port) }]);
+        let more = if kind == Kind::Ollama { "" } else { r#","logit_bias":{"7":-0.50}"# };
+        ask(bed.port, &text(more));
+        let sent = String::from_utf8(to.requests().last().unwrap().body.clone()).unwrap();
+        let logit_bias = if kind == Kind::Ollama { SEED } else { r#""logit_bias":{"7":-0.50}"# };
+        for number in NUMBERS.iter().chain([&SEED, &logit_bias]) {
+            assert!(sent.contains(number), "{number} in {kind:?}: {sent}");
+        }
+    }
+    let bed = Bed::new(vec![weakened("first", engine.port)]);
+    ask(bed.port, &text(r#","max_tokens":9.90e9"#));
+    let sent = String::from_utf8(engine.requests().last().unwrap().body.clone()).unwrap();
+    for number in [r#""temperature":0.0"#, r#""max_tokens":200"#, SEED] {
+        assert!(sent.contains(number), "{number} in a weakened request: {sent}");
+    }
+    let request = text(r#","model":"first-model""#).replace("/v1/chat/completions", "/tokenize");
+    let bed = Bed::new(vec![TierRoute { aliases: vec!["alias".into()], ..vllm("first", engine.port) }]);
+    ask(bed.port, &request.replace("\"first-model\"", "\"alias\"      "));
+    let sent = String::from_utf8(engine.requests().last().unwrap().body.clone()).unwrap();
+    assert!(sent.contains(r#""model":"first-model""#) && sent.contains(SEED), "{sent}");
 }
 
 #[test]
