@@ -2,7 +2,7 @@
 //!
 //! Away from the loop: a log that is full of tracebacks takes a while to read, and the line that tells may stand
 //! thousands of lines before the last one (vLLM prints a traceback for each open request).
-use crate::kinds::{self, Evidence, Kind};
+use crate::kinds::{self, Device, Evidence, Kind};
 use crate::policy::{Ending, Exit};
 use crate::shim::{self, Exited, ring};
 use std::borrow::Cow;
@@ -51,6 +51,17 @@ pub async fn ending(run_dir: PathBuf, known: Circumstances) -> Ending {
         deterministic: None,
         evidence: None,
     })
+}
+
+/// What a run computes on, as far as its log tells.
+pub async fn device(run_dir: PathBuf, kind: Kind) -> Option<Device> {
+    let read = tokio::task::spawn_blocking(move || {
+        let lines = printed(&run_dir);
+        let lines: Vec<Cow<str>> = lines.iter().map(|line| String::from_utf8_lossy(&line.bytes)).collect();
+        let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
+        kinds::device(kind, &lines)
+    });
+    tokio::time::timeout(PATIENCE, read).await.ok()?.ok()?
 }
 
 fn diagnose(lines: &[ring::Line], known: &Circumstances) -> Ending {

@@ -103,6 +103,7 @@ fn texts(news: &mut News) -> Vec<&mut String> {
     match news {
         News::Event(Event::Engine(_, EngineEvent::SpawnFailed { evidence, .. }))
         | News::Event(Event::Engine(_, EngineEvent::Still(Still { repeats: Some(evidence), .. })))
+        | News::Event(Event::Engine(_, EngineEvent::OnCpu(Some(evidence))))
         | News::Event(Event::Engine(_, EngineEvent::Exited(Ending { evidence: Some(evidence), .. })))
         | News::Event(Event::Done(_, Outcome::Prepared(Prepared::Impossible { evidence, .. })))
         | News::Report(Report::Misconfigured { evidence, .. }) => vec![evidence],

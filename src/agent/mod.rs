@@ -12,6 +12,7 @@
 //! | `diagnosis` | why a run ended: its log, its exit, and the kernel's word |
 //! | `oom` | what the kernel says when it killed a process of ours for memory |
 //! | `probe`, `workers` | health, readiness, counters, trials |
+//! | `cpu_fallback`, `devices` | what a ready run computes on; which GPUs this host shows |
 //! | `inbox`, `signals`, `reaper` | what reaches the loop |
 //! | `picture`, `counters`, `scrape`, `notice`, `log`, `echo` | what people and programs see |
 //! | `recorder`, `scene`, `mail` | incidents: their records, how the machine was, how mail stands |
@@ -19,6 +20,7 @@
 //! | `gpus` | what is watched and shown of the GPUs |
 //! | `ports`, `lock`, `settings`, `faults` | the small things |
 mod counters;
+mod cpu_fallback;
 mod devices;
 mod diagnosis;
 mod echo;

@@ -38,6 +38,15 @@ pub fn event(notice: &Notice, names: Names<'_>) -> Event {
         Notice::Exit { run, ending } => {
             Event { tier: Some(names.of_run(*run)), run: Some(run.number), ..exit(ending) }
         }
+        Notice::CpuFallback { run, evidence } => Event {
+            kind: Cause::CpuFallback.name().to_owned(),
+            tier: Some(names.of_run(*run)),
+            run: Some(run.number),
+            cause: Some(Cause::CpuFallback.name().to_owned()),
+            evidence: Some(evidence.clone()),
+            text: "it runs on the CPU, although it was to use a GPU".to_owned(),
+            ..Event::default()
+        },
         Notice::Worker { run, why } => Event {
             kind: "worker".to_owned(),
             tier: Some(names.of_run(*run)),
@@ -138,7 +147,7 @@ pub fn log(event: &Event) {
     }
     match event.kind.as_str() {
         "all-down" => line!(error),
-        "failover" | "backoff" | "held" | "wedged" | "worker" => line!(warn),
+        "failover" | "backoff" | "held" | "wedged" | "worker" | "cpu-fallback" => line!(warn),
         "mail" if to.as_deref() != Some("sent") => line!(warn),
         _ => line!(info),
     }

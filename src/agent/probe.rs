@@ -3,9 +3,9 @@
 //! Probes have connections of their own, so they never wait behind clients, and ignore proxy variables.
 use super::workers;
 use crate::clock;
-use crate::kinds::Kind;
 use crate::kinds::peer;
 use crate::kinds::probe::{self as ask, Load, ProbeRequest, Pull};
+use crate::kinds::{Device, Kind};
 use crate::policy::{Cause, CheckFailure, Checked, InstanceId, Leads, Prepared, STAND_IN, Tried};
 use crate::proxy::{are_used_up, is_shortage};
 use std::time::Duration;
@@ -180,6 +180,12 @@ impl Probe {
     pub async fn context(&self, at: &Target) -> Option<u64> {
         let answer = self.ask(at, ask::context(at.kind)?, Some(QUICK)).await.ok()?;
         ask::read_context(at.kind, &answer.body)
+    }
+
+    /// What the model is computed on; `None` where that cannot be asked, or is not loaded.
+    pub async fn loaded_on(&self, at: &Target) -> Option<Device> {
+        let answer = self.ask(at, ask::loaded(at.kind)?, Some(QUICK)).await.ok()?;
+        ask::read_loaded(&at.model, &answer.body)
     }
 
     async fn load(&self, at: &Target, fetching: impl AsyncFn(Option<u8>)) -> Prepared {
@@ -424,6 +430,24 @@ mod tests {
             let _ = stream.read(&mut [0]);
         });
         assert_eq!(tried(&hung), Tried::TimedOut);
+    }
+
+    #[test]
+    fn ollama_is_asked_where_its_model_lies_without_any_load() {
+        fn answer(path: &str, stream: &mut TcpStream) {
+            assert_eq!(path, "/api/ps");
+            say(stream, r#"{"models":[{"name":"m:latest","model":"m:latest","size":1000,"size_vram":0}]}"#);
+        }
+        let ours = Target { kind: Kind::Ollama, ..ollama(answer) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let probe = Probe::new(InstanceId::new(1)).expect("a client");
+        let found = runtime.block_on(probe.loaded_on(&ours));
+        let is_cpu =
+            matches!(&found, Some(Device::Cpu { evidence }) if evidence.contains("0 of 1000 bytes of m"));
+        assert!(is_cpu, "{found:?}");
+        // Of one that is not ours others say what it is to use.
+        let theirs = Target { kind: Kind::Remote(Api::Ollama), ..ours };
+        assert_eq!(runtime.block_on(probe.loaded_on(&theirs)), None);
     }
 
     #[test]

@@ -322,6 +322,12 @@ impl OpenRecord {
             }
             // Its own return: who stood in for it stays on record.
             Notice::Serving { .. } => {}
+            Notice::CpuFallback { evidence, .. } => {
+                if record.evidence.is_none() {
+                    blame(record, Cause::CpuFallback, evidence);
+                    record.action = Some("nothing: the tier is degraded and keeps its place".to_owned());
+                }
+            }
             Notice::Worker { .. } => record.action = Some(event.text.clone()),
             Notice::Operator { tier, .. } if names.tier(*tier) == record.tier => {
                 record.action = Some(format!("an operator asked: {}", event.text));
@@ -329,9 +335,7 @@ impl OpenRecord {
             Notice::Return { .. } | Notice::Operator { .. } => {}
             Notice::Health { cause, why, .. } => {
                 if let (true, Some(cause)) = (record.evidence.is_none(), cause) {
-                    record.cause = cause.name().to_owned();
-                    record.evidence = Some(why.clone());
-                    record.advice = Some(kinds::counsel(*cause).1.to_owned());
+                    blame(record, *cause, why);
                     if *cause == Cause::Hang && record.action.is_none() {
                         let next = "it gets no new requests; it is restarted if it stays so for tier.suspect";
                         record.action = Some(next.to_owned());
@@ -341,6 +345,12 @@ impl OpenRecord {
             Notice::Exit { .. } => {}
         }
     }
+}
+
+fn blame(record: &mut Record, cause: Cause, evidence: &str) {
+    record.cause = cause.name().to_owned();
+    record.evidence = Some(evidence.to_owned());
+    record.advice = Some(kinds::counsel(cause).1.to_owned());
 }
 
 /// What is not over; of one tier only the newest, should the end of an older one have been lost.

@@ -76,6 +76,7 @@ impl World {
             remembered: false,
             orders,
             was_ready,
+            looks: Rc::default(),
             probes: Vec::new(),
             over: false,
         };

@@ -1,5 +1,8 @@
 //! One tier as the agent sees it: its configuration, its traffic, and what is known of its live run.
+use super::cpu_fallback::Looks;
+use super::devices::Gpus;
 use super::probe::Target;
+use super::settings;
 use crate::config::{Pull, Tier, Upstream};
 use crate::kinds::{self, Climb, Height, PastStart};
 use crate::policy::{Route, RunId, Standing};
@@ -16,6 +19,8 @@ pub struct Seat {
     pub tier: Arc<Tier>,
     /// Its engine has no GPU.
     on_cpu: bool,
+    /// Its engine is to use a GPU.
+    pub wants_gpu: bool,
     pub totals: Arc<Totals>,
     /// Renewed with every run, so that nothing that belonged to the run before is counted to this one, or cut with it.
     pub live: Arc<Live>,
@@ -39,6 +44,8 @@ pub struct LiveRun {
     pub orders: mpsc::Sender<ToShim>,
     /// Has it ever answered? Shared with its keeper, whose diagnosis depends on it.
     pub was_ready: Rc<Cell<bool>>,
+    /// What it computes on, as far as somebody has looked.
+    pub looks: Rc<Looks>,
     /// Probes that make no sense after it: ended with it.
     pub probes: Vec<AbortHandle>,
     /// Its keeper is done with it.
@@ -56,11 +63,12 @@ impl LiveRun {
 }
 
 impl Seat {
-    pub fn new(tier: Arc<Tier>, has_gpu: bool) -> Self {
-        let on_cpu = tier.local().is_some_and(|local| local.runs_on_cpu(has_gpu));
+    pub fn new(tier: Arc<Tier>, gpus: Gpus) -> Self {
+        let on_cpu = tier.local().is_some_and(|local| local.runs_on_cpu(gpus.usable));
         let totals = Arc::new(Totals::default());
         let live = Live::new(Arc::clone(&totals), tier.max_concurrent);
-        Self { tier, on_cpu, totals, live, run: None, starts: Vec::new() }
+        let wants_gpu = settings::wants_gpu(&tier, gpus);
+        Self { tier, on_cpu, wants_gpu, totals, live, run: None, starts: Vec::new() }
     }
 
     /// Takes a new run in: whatever still hangs on the run before is cut.

@@ -1,4 +1,5 @@
 //! What each room needs of the configuration: policy gets numbers and names, the data plane its limits.
+use super::devices::Gpus;
 use crate::config::{Config, Tier, Upstream};
 use crate::kinds;
 use crate::policy::{EngineId, EngineSettings, Place, Settings, TierId, TierSettings};
@@ -13,7 +14,7 @@ const SILENCE_ON_CPU: Duration = Duration::from_secs(120);
 const HELD_AT_LEAST: usize = 8;
 
 /// Policy's settings, and which tier each engine belongs to. Today each local tier has an engine of its own.
-pub fn policy(config: &Config, seed: u64, has_gpu: bool) -> (Settings, Vec<TierId>) {
+pub fn policy(config: &Config, seed: u64, gpus: Gpus) -> (Settings, Vec<TierId>) {
     let mut settings = Settings { engines: Vec::new(), tiers: Vec::new(), drain: config.server.drain, seed };
     let mut engines = Vec::new();
     for (rank, tier) in config.tiers.iter().enumerate() {
@@ -33,21 +34,30 @@ pub fn policy(config: &Config, seed: u64, has_gpu: bool) -> (Settings, Vec<TierI
                 Place::Local(id)
             }
         };
-        settings.tiers.push(tier_settings(tier, place, has_gpu));
+        settings.tiers.push(tier_settings(tier, place, gpus));
     }
     (settings, engines)
 }
 
-fn tier_settings(tier: &Tier, place: Place, has_gpu: bool) -> TierSettings {
-    let on_cpu = tier.local().is_some_and(|local| local.runs_on_cpu(has_gpu));
+fn tier_settings(tier: &Tier, place: Place, gpus: Gpus) -> TierSettings {
+    let asks_for_cpu = tier.local().is_some_and(|local| local.asks_for_cpu(tier.kind));
+    let on_cpu = asks_for_cpu || tier.local().is_some_and(|local| local.runs_on_cpu(gpus.usable));
     let silence = if on_cpu { SILENCE_ON_CPU } else { SILENCE };
     TierSettings {
         name: tier.name.clone(),
         place,
         check: tier.check,
         silence: tier.silence.unwrap_or(silence),
+        silence_on_cpu: tier.silence.unwrap_or(SILENCE_ON_CPU),
+        wants_gpu: wants_gpu(tier, gpus),
         suspect: tier.suspect,
     }
+}
+
+/// Is its engine to use a GPU: one that it was given, or of the host's?
+pub fn wants_gpu(tier: &Tier, gpus: Gpus) -> bool {
+    let local = tier.local();
+    local.is_some_and(|local| !local.runs_on_cpu(gpus.expected) && !local.asks_for_cpu(tier.kind))
 }
 
 /// The data plane's limits. `host_name`: what this machine calls itself.
@@ -77,13 +87,17 @@ mod tests {
     use super::*;
     use crate::config::{self, Environment};
 
-    /// `silence` of a tier with these keys, in seconds.
-    fn silence(keys: &str, has_gpu: bool) -> u64 {
+    fn settings(keys: &str, gpus: Gpus) -> TierSettings {
         let text = format!(
             "[agent]\nrun_dir = '/r'\nstate_dir = '/s'\n[[tier]]\nname = 'a'\nengine = 'llama-server'\nmodel = '/m'\n{keys}\n"
         );
         let config = config::parse("t.toml", &text, &Environment::empty()).expect("it is right");
-        policy(&config, 1, has_gpu).0.tiers[0].silence.as_secs()
+        policy(&config, 1, gpus).0.tiers[0].clone()
+    }
+
+    /// `silence` of a tier with these keys, in seconds.
+    fn silence(keys: &str, usable: bool) -> u64 {
+        settings(keys, Gpus { usable, expected: false }).silence.as_secs()
     }
 
     #[test]
@@ -92,5 +106,17 @@ mod tests {
         assert_eq!((silence("gpus = []", true), silence("gpus = []", false)), (120, 120));
         assert_eq!((silence("gpus = [0]", true), silence("gpus = [0]", false)), (10, 10));
         assert_eq!((silence("silence = '7s'", true), silence("silence = '7s'", false)), (7, 7));
+        assert_eq!(silence("gpus = [0]\nargs = ['-ngl', '0']", true), 120, "it was told to");
+    }
+
+    #[test]
+    fn an_engine_is_to_use_a_gpu_unless_host_or_operator_say_otherwise() {
+        let wants = |keys: &str, expected| settings(keys, Gpus { usable: true, expected }).wants_gpu;
+        assert_eq!((wants("", true), wants("", false)), (true, false), "what the host has decides");
+        assert_eq!((wants("gpus = [0]", true), wants("gpus = [0]", false)), (true, true));
+        for cpu in ["gpus = []", "args = ['-ngl', '0']", "gpus = [0]\nenv = { CUDA_VISIBLE_DEVICES = '-1' }"]
+        {
+            assert!(!wants(cpu, true), "{cpu}");
+        }
     }
 }

@@ -376,8 +376,8 @@ fn world(
 ) -> Result<(World, Host, Vec<crate::policy::Action>), StartError> {
     let now = clock::now();
     let seed = now.as_nanos() ^ u64::from(std::process::id()).rotate_left(32);
-    let has_gpu = devices::has_gpu(Path::new("/"));
-    let (policy, engines) = settings::policy(config, seed, has_gpu);
+    let gpus = devices::gpus(Path::new("/"));
+    let (policy, engines) = settings::policy(config, seed, gpus);
     let run_dir = config.agent.run_dir.clone();
     let names: Vec<String> = config.tiers.iter().map(|tier| tier.name.clone()).collect();
     let last_run = |tier: &crate::policy::TierId| {
@@ -392,7 +392,7 @@ fn world(
         ))
     })?;
     let world = World {
-        seats: config.tiers.iter().cloned().map(|tier| Seat::new(Arc::new(tier), has_gpu)).collect(),
+        seats: config.tiers.iter().cloned().map(|tier| Seat::new(Arc::new(tier), gpus)).collect(),
         names,
         engines,
         ports: Ports::new(config.server.engine_ports, fixed_ports(config), seed),

@@ -87,7 +87,10 @@ impl World {
                     kinds::probe::worker_names(seat.tier.kind).iter().map(|n| (*n).to_owned()).collect();
                 self.order(run, ToShim::KillWorkers { names });
             }
-            Action::Check { ticket, tier, timeout } => self.check(ticket, tier, timeout),
+            Action::Check { ticket, tier, timeout } => {
+                self.check(ticket, tier, timeout);
+                self.look_at_device(tier);
+            }
             Action::Count { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
                 let Some(at) = at else { return Outcome::Counted(None) };
                 probe.count(&at, timeout).await.map_or(Outcome::NotAsked, Outcome::Counted)

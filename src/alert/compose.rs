@@ -64,6 +64,7 @@ fn alert_subject(record: &Record) -> String {
     match news(record) {
         "failover" => format!("[ALERT] LLM failover: {tier} -> {}", record.to.as_deref().unwrap_or_default()),
         "held" => format!("[ALERT] LLM held: {tier}"),
+        "gpu" => format!("[ALERT] LLM on the CPU: {tier}"),
         "all-down" => "[ALERT] LLM down: no tier answers".to_owned(),
         kind => format!("[ALERT] LLM {kind}: {tier}"),
     }
@@ -84,6 +85,7 @@ fn alert(record: &Record) -> Page {
             format!("{tier} failed, and {} answers in its place.", record.to.as_deref().unwrap_or_default())
         }
         "held" => format!("mainstay has given up on {tier} for now."),
+        "gpu" => format!("{tier} was to use a GPU and runs on the CPU. It answers, but slowly."),
         "all-down" => "No tier can answer. Clients get 503 with Retry-After until one can.".to_owned(),
         _ => format!("{tier} failed."),
     });
@@ -118,6 +120,7 @@ fn over(record: &Record) -> Page {
     let mut page = Page::default();
     page.words(&match record.kind.as_str() {
         "all-down" => "It is over: clients are answered again.".to_owned(),
+        "gpu" => format!("It is over: {} no longer runs on the CPU.", record.tier),
         _ => format!("It is over: {} or a better tier answers again.", record.tier),
     });
     page.blank();

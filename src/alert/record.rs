@@ -19,7 +19,7 @@ pub struct Record {
     /// "vllm", "ollama", "llama-server", "remote".
     pub engine: String,
     pub model: String,
-    /// What it came to: "failure", "failover", "held", "all-down".
+    /// What it came to: "failure", "gpu", "failover", "held", "all-down".
     pub kind: String,
     /// RFC 3339, milliseconds, UTC; so are all times in here.
     pub opened: String,

@@ -54,7 +54,8 @@ impl Mail {
             Occasion::Failover => Some(Gravity::Failover),
             Occasion::Held => Some(Gravity::Held),
             Occasion::AllDown => Some(Gravity::AllDown),
-            Occasion::Return | Occasion::Gpu => None,
+            Occasion::Gpu => Some(Gravity::Gpu),
+            Occasion::Return => None,
         };
         LetterSettings {
             on: self.on.iter().filter_map(gravity).collect(),

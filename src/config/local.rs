@@ -3,7 +3,7 @@ use super::limits::{self, WAIT};
 use super::secret::{self, Secret};
 use super::section::Section;
 use super::value::{Given, Wrong, absolute_path, clipped, duration, one_of, text, whole};
-use crate::kinds::{Kind, owned_flags};
+use crate::kinds::{self, Kind, owned_flags};
 use crate::policy::{Restart, StartMode, Startup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -49,6 +49,12 @@ impl Local {
     /// The operator took every GPU away from it, or the host has none and the operator named none.
     pub fn runs_on_cpu(&self, host_has_gpu: bool) -> bool {
         self.gpus.as_ref().map_or(!host_has_gpu, Vec::is_empty)
+    }
+
+    /// Arguments or variables of the operator's keep the engine on the CPU, whatever GPUs there are.
+    pub fn asks_for_cpu(&self, kind: Kind) -> bool {
+        let words = [self.command.as_slice(), &self.args].concat();
+        kinds::asks_for_cpu(kind, &words, |name| self.env.get(name).map(Secret::expose))
     }
 }
 

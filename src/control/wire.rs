@@ -37,7 +37,7 @@ pub struct Status {
 pub struct OpenIncident {
     pub id: u64,
     pub tier: String,
-    /// "failure", "failover", "held", "all-down".
+    /// "failure", "gpu", "failover", "held", "all-down".
     pub kind: String,
     pub opened: String,
     /// A name of the closed list (contract "Causes").

@@ -65,6 +65,25 @@ pub fn served_name<'a>(kind: Kind, model: &'a str, args: &'a [String]) -> &'a st
     }
 }
 
+/// Do the operator's own arguments or variables keep the engine off every GPU? `words` are those of `command` and `args`, in
+/// their order.
+pub fn asks_for_cpu<'a>(kind: Kind, words: &[String], env: impl Fn(&str) -> Option<&'a str>) -> bool {
+    let said = |flags: &[&str], variable: &str| value_of(words, flags).or_else(|| env(variable));
+    let by_its_own_words = match kind {
+        Kind::Vllm => said(&["--device"], "VLLM_TARGET_DEVICE") == Some("cpu"),
+        Kind::LlamaServer => {
+            let layers = said(&["-ngl", "--gpu-layers", "--n-gpu-layers"], "LLAMA_ARG_N_GPU_LAYERS");
+            layers == Some("0") || said(&["-dev", "--device"], "LLAMA_ARG_DEVICE") == Some("none")
+        }
+        Kind::Ollama => env("OLLAMA_LLM_LIBRARY").is_some_and(|library| library.starts_with("cpu")),
+        Kind::Remote(_) => false,
+    };
+    let list = env("CUDA_VISIBLE_DEVICES").map(str::trim);
+    // Ollama reads an empty list as none given.
+    let is_none = |list: &str| list.starts_with("-1") || (list.is_empty() && kind != Kind::Ollama);
+    by_its_own_words || list.is_some_and(is_none)
+}
+
 /// Program and arguments. Empty for a remote tier.
 pub fn argv(launch: &Launch) -> Vec<String> {
     let mut argv: Vec<String> = match launch.command {

@@ -21,14 +21,15 @@ mod verdict;
 
 pub use carry::{adapt, carries};
 pub use cause::{
-    Diagnosis, Evidence, counsel, diagnose, guess, killed_by_kernel, kills_rose, signal_name, signal_number,
+    Device, Diagnosis, Evidence, counsel, device, diagnose, guess, killed_by_kernel, kills_rose, signal_name,
+    signal_number,
 };
 pub use chunks::{Assembly, chunks_of};
 pub use climb::{Climb, Height, PastStart};
 pub use content::{begins_answer, carries_content, finish_reason, holds_answer, says};
 pub use degrade::{DEFAULT_NOTICE, Degrade};
 pub use endpoint::Endpoint;
-pub use launch::{Launch, argv, default_command, environment, owned_flags, served_name};
+pub use launch::{Launch, argv, asks_for_cpu, default_command, environment, owned_flags, served_name};
 pub use lenient::{Json, read_json, without_mark};
 pub use novelty::Novelty;
 pub use progress::{Done, Progress, fetching, progress};

@@ -1,7 +1,7 @@
 //! What to ask an upstream to learn whether it is alive, works and has its model, and how to read the answers.
 //! Nothing here sends anything.
 use super::verdict::{Verdict, verdict};
-use super::{Api, Endpoint, Kind, cause, holds_answer};
+use super::{Api, Device, Endpoint, Kind, cause, holds_answer};
 use crate::policy::{Cause, Tried};
 use serde_json::{Value, json};
 
@@ -227,6 +227,30 @@ pub fn read_context(kind: Kind, body: &[u8]) -> Option<u64> {
 /// Does Ollama have this model? 200 when it does, 404 when not ([`load_answer`] reads a missing one).
 pub fn installed(model: &str) -> ProbeRequest {
     ProbeRequest::post("/api/show", json!({ "model": model }))
+}
+
+/// What is loaded, and where it lies: an answer that costs no load. Only Ollama has one.
+pub fn loaded(kind: Kind) -> Option<ProbeRequest> {
+    match kind {
+        Kind::Ollama => Some(ProbeRequest::get("/api/ps")),
+        Kind::Vllm | Kind::LlamaServer | Kind::Remote(_) => None,
+    }
+}
+
+/// What the answer to [`loaded`] says of this model; `None` when it is not loaded. A name without a tag means `latest`.
+pub fn read_loaded(model: &str, body: &[u8]) -> Option<Device> {
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let is_it = |known: &str| known == model || known.strip_suffix(":latest") == Some(model);
+    let named = |entry: &&Value| {
+        let names = ["name", "model"].iter().filter_map(|key| entry.get(key)?.as_str());
+        names.into_iter().any(is_it)
+    };
+    let entry = answer.get("models")?.as_array()?.iter().find(named)?;
+    let size = entry.get("size")?.as_u64().filter(|&size| size > 0)?;
+    let on_gpu = entry.get("size_vram").and_then(Value::as_u64).unwrap_or_default();
+    let evidence =
+        || format!("Ollama has {on_gpu} of {size} bytes of {model} on a GPU (size_vram of /api/ps)");
+    Some(Device::of_share(on_gpu, size, evidence))
 }
 
 /// Makes Ollama load the model and keep it. The answer comes when it is loaded, however long that takes; who hangs up

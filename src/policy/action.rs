@@ -52,6 +52,11 @@ pub enum Notice {
         cause: Option<Cause>,
         why: String,
     },
+    /// A ready run computes on the CPU although it was to use a GPU. Told once for each run.
+    CpuFallback {
+        run: RunId,
+        evidence: String,
+    },
     /// The worker processes of a ready run hang and are replaced; the engine goes on.
     Worker {
         run: RunId,

@@ -131,6 +131,8 @@ mod tests {
             place: Place::Remote,
             check,
             silence: second,
+            silence_on_cpu: second,
+            wants_gpu: false,
             suspect: second,
         };
         (0..3).map(|n| Tier::new(TierId(n), settings.clone(), patience, Moment::default())).collect()

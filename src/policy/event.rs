@@ -27,6 +27,8 @@ pub enum EngineEvent {
     Activity,
     /// While it starts: a look found nothing that moved.
     Still(Still),
+    /// A ready run was looked at: the evidence that it computes on the CPU, or `None` when nothing shows that.
+    OnCpu(Option<String>),
     /// Its main process is reaped. The rest of the tree may still live: `Ended` follows.
     Exited(Ending),
     /// Nothing that can be killed is left of the run.

@@ -13,9 +13,9 @@ use super::silence::Patience;
 use super::tier::Tier;
 use super::turn::{Errand, Turn};
 use super::{
-    Action, CheckFailure, Checked, EngineId, EngineState, Event, HostState, HostStatus, Moment, Notice,
-    Outcome, Place, Prepared, Retry, Route, RunId, Saved, Settings, Shutdown, Standing, StartMode, TierEvent,
-    TierId, Tried,
+    Action, CheckFailure, Checked, EngineEvent, EngineId, EngineState, Event, HostState, HostStatus, Moment,
+    Notice, Outcome, Place, Prepared, Retry, Route, RunId, Saved, Settings, Shutdown, Standing, StartMode,
+    TierEvent, TierId, Tried,
 };
 use std::time::Duration;
 
@@ -185,7 +185,13 @@ impl Host {
         match event {
             // The one place where news of a run that is over is dropped.
             Event::Engine(run, event) => match self.engines.get_mut(usize::from(run.engine.0)) {
-                Some(engine) if engine.live_run() == Some(run) => engine.event(event, turn),
+                Some(engine) if engine.live_run() == Some(run) => {
+                    if let EngineEvent::OnCpu(found) = &event {
+                        let mine = self.tiers.iter_mut().filter(|tier| tier.run() == Some(run));
+                        mine.for_each(|tier| tier.looked_at_device(found.clone(), turn));
+                    }
+                    engine.event(event, turn);
+                }
                 Some(_) | None => {}
             },
             Event::Tier(id, event) => {

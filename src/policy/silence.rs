@@ -391,6 +391,11 @@ impl Proof {
         }
     }
 
+    /// How long it may deliver nothing from now on.
+    pub(super) fn allow_silence(&mut self, silence: Duration) {
+        self.patience.silence = silence;
+    }
+
     fn is_silent(&self, now: Moment) -> bool {
         let quiet = now.since(self.sample.last_progress.max(self.alive_at));
         self.sample.in_flight > 0 && quiet >= self.patience.silence

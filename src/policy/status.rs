@@ -38,6 +38,9 @@ pub struct TierStatus {
     pub reason: String,
     pub since: Moment,
     pub check: CheckStatus,
+    /// Does the ready run compute on the CPU although it was to use a GPU? `None` where there is none, or as long as nobody
+    /// has looked.
+    pub cpu_fallback: Option<bool>,
     /// `None` for a remote tier.
     pub engine: Option<EngineStatus>,
 }

@@ -3,7 +3,8 @@
 //! | health | when |
 //! |---|---|
 //! | HEALTHY | its last check passed within `slow`, or its engine has just become ready |
-//! | DEGRADED | the check passed, but slower; or fewer than `failures` checks failed in a row; or `failures` requests did |
+//! | DEGRADED | the check passed, but slower; or fewer than `failures` checks failed in a row; or `failures` requests did;
+//! or it computes on the CPU although it was to use a GPU |
 //! | DOWN | at once: engine not ready, connection refused, hang proven, a mainstay that leads back here; `failures` checks
 //! failed; or requests and a trial |
 //!
@@ -11,6 +12,7 @@
 //! a counter that moves, or an answer that came after all, because health pages do not know. A check that timed out does
 //! not count while bytes or counters move. Real traffic that succeeds clears failures, never slowness.
 mod brief;
+mod device;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -23,6 +25,7 @@ use super::{
     Cause, CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared, RunId,
     Sample, TierId, TierSettings, TierStatus, Tried,
 };
+use device::Device;
 use std::time::Duration;
 use traffic::Traffic;
 
@@ -81,6 +84,9 @@ pub(super) struct Tier {
     /// When the last trial was sent.
     tried_at: Option<Moment>,
     traffic: Traffic,
+    device: Device,
+    /// It was told of this run that it computes on the CPU.
+    told_of_cpu: bool,
     sample: Option<(Moment, Sample)>,
     proof: Option<Proof>,
     /// May new requests go there? Decided over all tiers, by `chain`.
@@ -113,6 +119,8 @@ impl Tier {
             trial: Trial::NotWanted,
             tried_at: None,
             traffic: Traffic::new(failures, remote),
+            device: Device::Unknown,
+            told_of_cpu: false,
             sample: None,
             proof: None,
             taking_new: false,
@@ -165,6 +173,7 @@ impl Tier {
             reason: self.reason.clone(),
             since: self.since,
             check: self.check,
+            cpu_fallback: self.cpu_fallback(),
             engine,
         }
     }
@@ -194,6 +203,7 @@ impl Tier {
         (self.last_failure, self.slow, self.fault, self.trial) = (None, false, None, Trial::NotWanted);
         self.tried_at = None;
         self.traffic = Traffic::new(self.settings.check.failures, self.settings.place == Place::Remote);
+        (self.device, self.told_of_cpu) = (Device::of_new_run(self.settings.wants_gpu), false);
         self.sample = None;
         self.proof = run.map(|run| Proof::new(self.patience, self.id, run, turn.now));
     }
@@ -273,6 +283,8 @@ impl Tier {
         let soon = interval.min(CHECK_SOON);
         match self.health {
             Health::Healthy => interval,
+            // No check brings it back.
+            Health::Degraded if self.cause() == Some(Cause::CpuFallback) => interval,
             Health::Down if self.settings.place == Place::Remote && self.in_vain > 1 => {
                 let doubled = soon.saturating_mul(1 << (self.in_vain - 1).min(16));
                 turn.chance.jitter(doubled.min(CHECK_SELDOM)).min(CHECK_SELDOM)
@@ -404,7 +416,7 @@ impl Tier {
         }
     }
 
-    /// Why it cannot answer, where that is known; `None` while nothing speaks against it.
+    /// Why it cannot answer, or not well, where that is known; `None` while nothing speaks against it.
     pub(super) fn cause(&self) -> Option<Cause> {
         if !self.present {
             return self.blame;
@@ -412,7 +424,11 @@ impl Tier {
         if self.proof.as_ref().and_then(Proof::suspicion).is_some() {
             return Some(Cause::Hang);
         }
-        let Some(fault) = &self.fault else { return self.traffic.broken().map(|(cause, _)| cause) };
+        let Some(fault) = &self.fault else {
+            let doubted = self.traffic.doubt().is_some() || self.check.failures > 0;
+            let fallback = (self.device == Device::Cpu && !doubted).then_some(Cause::CpuFallback);
+            return self.traffic.broken().map(|(cause, _)| cause).or(fallback);
+        };
         match fault {
             Fault::Unchecked => None,
             // Nobody else's process could be at fault than a remote one, or what is between.
@@ -460,6 +476,9 @@ impl Tier {
             let (failed, limit) = (self.check.failures, self.settings.check.failures);
             let why = words::check_failure(failure);
             return (Health::Degraded, format!("{failed} of {limit} checks failed: {why}"));
+        }
+        if self.device == Device::Cpu {
+            return (Health::Degraded, "it runs on the CPU, although it was to use a GPU".to_owned());
         }
         match self.check.latency {
             Some(latency) if self.slow => (Health::Degraded, format!("slow: answered in {}", spell(latency))),

@@ -1,5 +1,6 @@
 //! How often `mainstay explain` is right, over the excerpts in tests/corpus: what real engines wrote when they were
 //! provoked, and what others are documented to write. Prints the figure; nothing benign may be called a fault.
+use mainstay::kinds::{Device, Kind, device};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -109,6 +110,29 @@ fn the_engine_can_be_left_out() {
     let (figures, mistakes) = count(false);
     report("the corpus, engine guessed", &figures);
     assert!(mistakes.is_empty(), "{} wrong:\n{}", mistakes.len(), mistakes.join("\n"));
+}
+
+/// A living engine is looked at with the same knowledge as a dead one.
+#[test]
+fn what_is_called_a_fallback_is_seen_in_the_log_of_a_ready_run() {
+    let seen = |excerpt: &Excerpt| {
+        let kind = match excerpt.engine.as_deref()? {
+            "vllm" => Kind::Vllm,
+            "ollama" => Kind::Ollama,
+            _ => Kind::LlamaServer,
+        };
+        let log = fs::read(corpus().join(format!("{}.log", excerpt.name))).expect("an excerpt");
+        let log = String::from_utf8_lossy(&log);
+        device(kind, &log.lines().collect::<Vec<_>>())
+    };
+    for excerpt in excerpts() {
+        let found = seen(&excerpt);
+        if excerpt.cause == "cpu-fallback" {
+            assert!(matches!(found, Some(Device::Cpu { .. })), "{}: {found:?}", excerpt.name);
+        } else if excerpt.name.ends_with("-gpu-start") {
+            assert_eq!(found, Some(Device::Gpu), "{}", excerpt.name);
+        }
+    }
 }
 
 #[test]

@@ -312,3 +312,22 @@ fn a_failover_to_nobody_is_an_outage() {
     assert!(text.body.contains("No tier can answer.") && text.body.contains("nobody"), "{}", text.body);
     assert!(!text.body.contains("in its place"), "{}", text.body);
 }
+
+#[test]
+fn a_fallback_to_the_cpu_says_that_the_tier_answers() {
+    let mut fallback = record();
+    fallback.kind = "gpu".to_owned();
+    fallback.cause = "cpu-fallback".to_owned();
+    fallback.to = None;
+    fallback.mail.told = vec!["gpu".to_owned()];
+    let text = write("gpu1", &post(PostKind::Alert, &[17]), std::slice::from_ref(&fallback));
+    assert_eq!(text.subject, "[ALERT] LLM on the CPU: primary (gpu1)");
+    assert!(
+        text.body.starts_with("primary was to use a GPU and runs on the CPU. It answers, but slowly.\n"),
+        "{}",
+        text.body
+    );
+    fallback.closed = Some("2026-11-23T03:16:16.500Z".to_owned());
+    let text = write("gpu1", &post(PostKind::Return, &[17]), &[fallback]);
+    assert!(text.body.starts_with("It is over: primary no longer runs on the CPU.\n"), "{}", text.body);
+}

@@ -35,7 +35,7 @@ fn what_is_not_written_has_the_contracts_defaults() {
     assert_eq!(
         mail.letters(),
         LetterSettings {
-            on: vec![Gravity::Failover, Gravity::Held, Gravity::AllDown],
+            on: vec![Gravity::Failover, Gravity::Held, Gravity::AllDown, Gravity::Gpu],
             on_return: true,
             at_most_every: Duration::from_secs(300),
         }

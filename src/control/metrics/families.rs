@@ -83,7 +83,7 @@ families! {
     AGENT_MEMORY: Gauge "agent_memory" in "bytes" [] "Resident memory of the agent alone";
     AGENT_CPU: Counter "agent_cpu" in "seconds" [] "CPU time of the agent alone";
     PANICS: Counter "connection_panics" [] "Clients' connections that ended in a defect of mainstay";
-    INCIDENTS: Gauge "incidents_open" ["kind"] "Incidents that are not over: failure, failover, held or all-down";
+    INCIDENTS: Gauge "incidents_open" ["kind"] "Incidents that are not over: failure, gpu, failover, held or all-down";
     MAIL_WAITING: Gauge "mail_waiting" [] "Mails that wait in the outbox";
     MAIL_FAILING: Gauge "mail_failing" [] "1 when the last try to send a mail failed";
     MAIL: Counter "mails" ["outcome"] "Mails by what became of them: sent, or lost (given up, or dropped from a full outbox)";

@@ -75,7 +75,8 @@ pub(super) const fn on(cause: Cause) -> Counsel {
         }
         Cause::CpuFallback => (
             NOTHING,
-            "see why the engine found no GPU: driver, devices, or a start before the driver; then restart the tier",
+            "see why the engine found no GPU: driver, devices, layers, or a start before the driver; then restart the tier. \
+             Is it to use the CPU? Write gpus = []",
         ),
         Cause::CudaFault => (
             BACKOFF,

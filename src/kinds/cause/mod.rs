@@ -12,6 +12,7 @@
 //! 7. What is left open, the exit status answers (`exit`), and what the kernel says of its memory (`oom`).
 mod advice;
 mod client;
+mod device;
 mod engine;
 mod entry;
 mod exit;
@@ -27,6 +28,7 @@ mod survived;
 use crate::kinds::Kind;
 use crate::policy::{Cause, Exit};
 use crate::printable;
+pub use device::{Device, device};
 use entry::{Entry, Weight};
 pub use exit::{signal_name, signal_number};
 pub use guess::guess;

@@ -178,3 +178,37 @@ fn every_process_of_vllm_keeps_its_nonce_visible_and_its_log_plain() {
         assert_eq!(env[name], value);
     }
 }
+
+#[test]
+fn an_operator_may_keep_an_engine_off_the_gpus_by_words_of_its_own() {
+    let check = |kind, args: &[&str], env: &[(&str, &str)], expected| {
+        let words: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let value = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        assert_eq!(asks_for_cpu(kind, &words, value), expected, "{kind:?} {args:?} {env:?}");
+    };
+    let (vllm, llama, ollama) = (Kind::Vllm, Kind::LlamaServer, Kind::Ollama);
+    for flag in ["-ngl", "--gpu-layers", "--n-gpu-layers"] {
+        check(llama, &["llama-server", flag, "0"], &[], true);
+        check(llama, &["llama-server", flag, "99"], &[], false);
+        // The last one wins.
+        check(llama, &["llama-server", flag, "0", "-ngl", "99"], &[], false);
+        check(llama, &["llama-server", flag, "99"], &[("LLAMA_ARG_N_GPU_LAYERS", "0")], false);
+        check(vllm, &["vllm", "serve", flag, "0"], &[], false);
+    }
+    check(llama, &["--device", "none"], &[], true);
+    check(llama, &["-dev", "CUDA0"], &[], false);
+    check(llama, &[], &[("LLAMA_ARG_N_GPU_LAYERS", "0")], true);
+    check(llama, &[], &[("LLAMA_ARG_DEVICE", "none")], true);
+    check(vllm, &["vllm", "serve", "--device", "cpu"], &[], true);
+    check(vllm, &["vllm", "serve", "--device=cpu"], &[], true);
+    check(vllm, &[], &[("VLLM_TARGET_DEVICE", "cpu")], true);
+    check(ollama, &[], &[("OLLAMA_LLM_LIBRARY", "cpu_avx2")], true);
+    check(ollama, &[], &[("OLLAMA_LLM_LIBRARY", "cuda_v12")], false);
+    for kind in [vllm, llama, ollama] {
+        check(kind, &[], &[], false);
+        check(kind, &[], &[("CUDA_VISIBLE_DEVICES", "-1")], true);
+        check(kind, &[], &[("CUDA_VISIBLE_DEVICES", "0,1")], false);
+        // As an engine without a list would.
+        check(kind, &[], &[("CUDA_VISIBLE_DEVICES", "")], kind != ollama);
+    }
+}

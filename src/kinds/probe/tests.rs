@@ -239,3 +239,34 @@ fn an_engine_tells_its_context_where_it_has_one() {
     assert_eq!(context(Kind::Vllm).map(|request| request.path).as_deref(), Some("/v1/models"));
     assert_eq!(context(Kind::Ollama), None);
 }
+
+#[test]
+fn ollama_tells_where_a_loaded_model_lies() {
+    let list = |name: &str, size: u64, vram: Value| {
+        json!({ "models": [
+            { "name": "other:7b", "model": "other:7b", "size": 9, "size_vram": 9 },
+            { "name": name, "model": name, "size": size, "size_vram": vram, "context_length": 4096 },
+        ] })
+        .to_string()
+    };
+    let read = |model: &str, body: String| read_loaded(model, body.as_bytes());
+    let cpu = |on_gpu: u64, size: u64| {
+        let evidence = format!("Ollama has {on_gpu} of {size} bytes of tiny on a GPU (size_vram of /api/ps)");
+        Some(Device::Cpu { evidence })
+    };
+    assert_eq!(read("tiny", list("tiny:latest", 15_476_981, json!(0))), cpu(0, 15_476_981));
+    assert_eq!(read("tiny", list("tiny", 1_000, json!(99))), cpu(99, 1_000), "much less than all of it");
+    // Go leaves a zero out where it is told to.
+    assert_eq!(read("tiny", list("tiny:latest", 1_000, Value::Null)), cpu(0, 1_000));
+    assert_eq!(
+        read("tiny", list("tiny:latest", 1_000, json!(100))),
+        Some(Device::Gpu),
+        "the operator knows of that"
+    );
+    assert_eq!(read("tiny", list("tiny:latest", 1_000, json!(1_000))), Some(Device::Gpu));
+    for unknown in
+        [list("tiny:8b", 1_000, json!(0)), list("tiny", 0, json!(0)), "{}".to_owned(), "[".to_owned()]
+    {
+        assert_eq!(read("tiny", unknown.clone()), None, "{unknown}");
+    }
+}

@@ -43,6 +43,8 @@ fn host_with_remotes(modes: &[StartMode], remotes: usize, drain: Duration) -> (H
         place: place(rank),
         check,
         silence: 10 * S,
+        silence_on_cpu: 120 * S,
+        wants_gpu: true,
         suspect: 60 * S,
     };
     let settings = Settings {

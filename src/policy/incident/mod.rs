@@ -26,6 +26,8 @@ pub struct IncidentId(pub u64);
 pub enum Gravity {
     /// A tier failed, and no client was moved by it.
     Failure,
+    /// Its engine was to use a GPU and does not; it serves.
+    Gpu,
     /// Serving moved down from the tier.
     Failover,
     /// Its engine was given up on for now, or cannot be killed.
@@ -35,12 +37,13 @@ pub enum Gravity {
 }
 
 impl Gravity {
-    pub const ALL: [Self; 4] = [Self::Failure, Self::Failover, Self::Held, Self::AllDown];
+    pub const ALL: [Self; 5] = [Self::Failure, Self::Gpu, Self::Failover, Self::Held, Self::AllDown];
 
     /// The name in records, and in `alert.mail.on`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Failure => "failure",
+            Self::Gpu => "gpu",
             Self::Failover => "failover",
             Self::Held => "held",
             Self::AllDown => "all-down",
@@ -155,6 +158,11 @@ impl Incidents {
                 }
                 self.note(|_| true, &mut entries);
             }
+            Notice::CpuFallback { run, .. } => {
+                let Some(tier) = self.engines.get(usize::from(run.engine.0)).copied() else { return entries };
+                self.worsen(now, tier, Gravity::Gpu, &mut entries);
+                self.note(|open| open.tier == tier, &mut entries);
+            }
             Notice::Worker { run, .. } => {
                 let Some(tier) = self.engines.get(usize::from(run.engine.0)).copied() else { return entries };
                 self.worsen(now, tier, Gravity::Failure, &mut entries);
@@ -246,10 +254,12 @@ impl Incidents {
 
 /// Is what failed made good?
 fn is_back(open: &Open, host: &HostStatus) -> bool {
+    let tier = host.tiers.get(usize::from(open.tier.0));
+    let is_up = tier.is_none_or(|tier| tier.health != Health::Down);
     match open.gravity {
-        Gravity::Failure | Gravity::Held => {
-            host.tiers.get(usize::from(open.tier.0)).is_none_or(|tier| tier.health != Health::Down)
-        }
+        Gravity::Failure | Gravity::Held => is_up,
+        // A new run has to be looked at first.
+        Gravity::Gpu => is_up && tier.is_none_or(|tier| tier.cpu_fallback == Some(false)),
         // Of no concern to clients any more; if the tier goes on failing, that is the next incident.
         Gravity::Failover | Gravity::AllDown => host.serving.is_some_and(|serving| serving <= open.tier),
     }

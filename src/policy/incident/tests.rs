@@ -12,7 +12,7 @@ fn at(seconds: u64) -> Moment {
 }
 
 fn incidents() -> Incidents {
-    let on = vec![Gravity::Failover, Gravity::Held, Gravity::AllDown];
+    let on = vec![Gravity::Gpu, Gravity::Failover, Gravity::Held, Gravity::AllDown];
     let settings = LetterSettings { on, on_return: true, at_most_every: PAUSE };
     Incidents::resume(settings, vec![T0, T1], SavedIncidents::default(), at(0))
 }
@@ -47,6 +47,7 @@ fn host(able: [bool; 2]) -> HostStatus {
         reason: String::new(),
         since: at(0),
         check: CheckStatus::default(),
+        cpu_fallback: None,
         engine: None,
     };
     let serving = able.iter().position(|able| *able).map(|rank| TierId(rank as u16));
@@ -223,5 +224,31 @@ fn whoever_was_told_of_an_outage_hears_of_its_end() {
         last_exit: None,
     });
     let over = machine.settle(at(410), &again);
+    assert_eq!(over, [Entry::Close { id: id(1) }, Entry::Post(Letter::Return { id: id(1) })]);
+}
+
+#[test]
+fn a_fallback_to_the_cpu_is_mailed_once_and_is_over_when_a_run_was_looked_at() {
+    let mut machine = incidents();
+    let fallback = |number| {
+        let run = RunId { engine: EngineId(0), number };
+        Notice::CpuFallback { run, evidence: "offloaded 0/33 layers to GPU".to_owned() }
+    };
+    let looked = |able: bool, cpu_fallback| {
+        let mut host = host([able, true]);
+        host.tiers[0].cpu_fallback = cpu_fallback;
+        host
+    };
+    let (gravity, noted) = (Gravity::Gpu, Entry::Note { id: id(1) });
+    let opened = machine.hear(at(1), &fallback(1));
+    let worse = Entry::Worsen { id: id(1), gravity };
+    assert_eq!(opened, [Entry::Open { id: id(1), tier: T0 }, worse, noted.clone(), alert(1, gravity)]);
+    assert_eq!(machine.settle(at(1), &looked(true, Some(true))), []);
+    // The next run: down, ready, looked at, on the CPU again.
+    assert_eq!(machine.settle(at(400), &looked(false, None)), []);
+    assert_eq!(machine.settle(at(401), &looked(true, None)), []);
+    assert_eq!(machine.hear(at(402), &fallback(2)), [noted]);
+    assert_eq!(machine.settle(at(402), &looked(true, Some(true))), []);
+    let over = machine.settle(at(800), &looked(true, Some(false)));
     assert_eq!(over, [Entry::Close { id: id(1) }, Entry::Post(Letter::Return { id: id(1) })]);
 }

@@ -1,4 +1,6 @@
 //! Health as a table: what is known of a tier, and what follows.
+mod device;
+
 use super::*;
 use crate::policy::{Action, Check, Ticket, Tried as Trial};
 use In::*;
@@ -21,6 +23,8 @@ enum In {
     /// The trial was refused.
     Forbidden,
     Counted(Option<u64>),
+    /// Looked at: does it compute on the CPU?
+    OnCpu(bool),
     Wait,
 }
 
@@ -32,7 +36,15 @@ fn tier(local: bool) -> (Tier, Turn) {
     let patience = Patience { silence: 10 * S, suspect: 60 * S, replaceable_worker: false, cap: 600 * S };
     let check = Check { interval: 10 * S, timeout: 5 * S, slow: 2 * S, failures: 3 };
     let place = if local { Place::Local(super::super::EngineId(0)) } else { Place::Remote };
-    let settings = TierSettings { name: "t".into(), place, check, silence: 10 * S, suspect: 60 * S };
+    let settings = TierSettings {
+        name: "t".into(),
+        place,
+        check,
+        silence: 10 * S,
+        silence_on_cpu: 120 * S,
+        wants_gpu: local,
+        suspect: 60 * S,
+    };
     let mut turn = Turn::new(at(0), 1);
     let mut tier = Tier::new(TierId(0), settings, patience, at(0));
     if local {
@@ -74,6 +86,7 @@ fn step(tier: &mut Tier, turn: &mut Turn, seconds: u64, happens: In) -> String {
             tier.tried(&Trial::Refused { cause: Cause::AuthGated, why: "it says 401".into() }, turn);
         }
         Counted(figure) => tier.counted(figure, turn),
+        OnCpu(found) => tier.looked_at_device(found.then(|| "0/33 layers".to_owned()), turn),
         Wait => {}
     }
     while tier.deadline().is_some_and(|due| due <= turn.now) {
@@ -83,6 +96,7 @@ fn step(tier: &mut Tier, turn: &mut Turn, seconds: u64, happens: In) -> String {
         Action::Check { .. } => "check".to_owned(),
         Action::Count { .. } => "count".to_owned(),
         Action::Try { .. } => "try".to_owned(),
+        Action::Tell(Notice::CpuFallback { evidence, .. }) => format!("told: {evidence}"),
         Action::Tell(Notice::Health { to, .. }) => format!("{to:?}"),
         other => format!("{other:?}"),
     });

@@ -2,6 +2,7 @@
 mod addresses;
 mod blame;
 mod causes;
+mod cpu_fallback;
 mod endings;
 mod faults;
 mod incidents;

@@ -1,5 +1,6 @@
 //! What must always hold, checked after every step. The checker knows the contract of policy and the truth about the
 //! world, and nothing of the code.
+use super::devices::Devices;
 use super::fake::Mood;
 use super::world::{Truth, World};
 use mainstay::policy::{
@@ -37,6 +38,7 @@ pub struct Checker {
     last_run: BTreeMap<EngineId, u64>,
     /// The latest run whose exit was told.
     exits: BTreeMap<EngineId, u64>,
+    devices: Devices,
     starts: BTreeMap<EngineId, Vec<Moment>>,
     tickets: BTreeSet<u64>,
     trials: BTreeMap<Ticket, TierId>,
@@ -66,7 +68,7 @@ pub fn ensure(holds: bool, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(what()) }
 }
 
-fn engines(status: &HostStatus) -> impl Iterator<Item = (TierId, &TierStatus, &EngineStatus)> {
+pub fn engines(status: &HostStatus) -> impl Iterator<Item = (TierId, &TierStatus, &EngineStatus)> {
     let tiers = status.tiers.iter().enumerate();
     tiers.filter_map(|(rank, tier)| Some((TierId(rank as u16), tier, tier.engine.as_ref()?)))
 }
@@ -98,7 +100,7 @@ impl Checker {
                 format!("stale news had an effect: {actions:?}")
             })?;
         }
-        self.hear(world, event);
+        self.hear(world, before, event);
         for place in 0..actions.len() {
             self.action(world, (before, after), event, actions, place)?;
         }
@@ -106,11 +108,16 @@ impl Checker {
         self.clock(world, event, after)?;
         self.routes(after)?;
         self.lives(world, before, after)?;
+        self.devices.check(world, after)?;
         self.service(world, after)
     }
 
-    fn hear(&mut self, world: &World, event: &Event) {
+    fn hear(&mut self, world: &World, before: &Seen, event: &Event) {
         match event {
+            Event::Engine(run, EngineEvent::OnCpu(found)) => {
+                let over = self.devices.hear(before, *run, found.is_some());
+                *self.happened.entry("CPU fallbacks over").or_default() += u64::from(over);
+            }
             Event::Engine(run, EngineEvent::Ended(Remains::Nothing) | EngineEvent::SpawnFailed { .. }) => {
                 if self.live.get(&run.engine) == Some(run) {
                     self.live.remove(&run.engine);
@@ -295,6 +302,10 @@ impl Checker {
                 self.count("all down");
                 Ok(())
             }
+            Notice::CpuFallback { run, .. } => {
+                self.count("CPU fallbacks");
+                self.devices.told(*run)
+            }
             Notice::Worker { .. } | Notice::Serving { .. } | Notice::Operator { .. } => Ok(()),
         }
     }
@@ -451,19 +462,20 @@ impl Checker {
             let hung = tier.engine.is_some() && ready && matches!(mood, Mood::Hung | Mood::Frozen);
             if let (true, Some(waiting)) = (hung, flow.waiting_since) {
                 let settings = &world.settings.tiers[rank];
+                let silence = if settings.wants_gpu { settings.silence_on_cpu } else { settings.silence };
                 // Progress is a second old when it is read.
                 let asked = since.max(waiting).max(flow.sample.last_progress);
                 // What spins is believed for a while.
                 let spins = mood == Mood::Frozen && world.process(id).is_some_and(|process| process.spins);
-                let believed = if spins { settings.silence * 7 } else { Duration::ZERO };
-                let moved = world.now.since(asked) > believed + settings.silence + 6 * S + S;
+                let believed = if spins { silence * 7 } else { Duration::ZERO };
+                let moved = world.now.since(asked) > believed + silence + 6 * S + S;
                 if moved && spins && any_able && route.standing != Standing::Open {
                     self.count("spins seen through");
                 }
                 ensure(!moved || !any_able || route.standing != Standing::Open, || {
                     format!("{id:?} hangs since {asked:?}, and requests still go there")
                 })?;
-                let limit = believed + settings.silence + settings.suspect * 3 + 60 * S;
+                let limit = believed + silence + settings.suspect * 3 + 60 * S;
                 ensure(world.now.since(asked) < limit, || format!("{id:?} hangs for ever: {tier:?}"))?;
             }
         }

@@ -1,6 +1,7 @@
 //! A whole host, simulated from a seed: fake engines, remote servers, clients and clock around the real `Host`, and a
 //! checker that looks at everything after every step.
 mod checker;
+mod devices;
 mod dice;
 mod fake;
 mod peers;
@@ -40,7 +41,9 @@ fn engine(name: &str, start: StartMode, dice: &mut Dice) -> EngineSettings {
 fn tier(name: &str, place: Place, dice: &mut Dice) -> TierSettings {
     let check = Check { interval: 10 * S, timeout: 5 * S, slow: 2 * S, failures: 3 };
     let (silence, suspect) = dice.pick(&[(10 * S, 60 * S), (10 * S, 60 * S), (4 * S, 20 * S)]);
-    TierSettings { name: name.to_owned(), place, check, silence, suspect }
+    let silence_on_cpu = silence + S;
+    let wants_gpu = place != Place::Remote && dice.permille(600);
+    TierSettings { name: name.to_owned(), place, check, silence, silence_on_cpu, wants_gpu, suspect }
 }
 
 /// From one tier to four, local and remote, of every start mode.
@@ -148,6 +151,8 @@ fn a_million_events_and_everything_holds_after_each() {
             "wedged",
             "suspects",
             "workers replaced",
+            "CPU fallbacks",
+            "CPU fallbacks over",
             "failovers",
             "returns",
             "all down",

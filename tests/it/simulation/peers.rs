@@ -76,6 +76,8 @@ fn settings(peers: usize, seed: u64) -> Settings {
         place: Place::Remote,
         check,
         silence: 10 * S,
+        silence_on_cpu: 120 * S,
+        wants_gpu: false,
         suspect: 60 * S,
     };
     Settings { engines: Vec::new(), tiers: (0..=peers).map(tier).collect(), drain: S, seed }

@@ -5,7 +5,7 @@ use mainstay::policy::incident::{
     Entry, Gravity, IncidentId, Incidents, Letter, LetterSettings, SavedIncidents,
 };
 use mainstay::policy::{
-    Action, EngineId, Health, HostState, HostStatus, Moment, Notice, Place, Settings, TierId,
+    Action, EngineId, Health, HostState, HostStatus, Moment, Notice, Place, Settings, TierId, TierStatus,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Scribe {
 }
 
 fn settings() -> LetterSettings {
-    let on = vec![Gravity::Failover, Gravity::Held, Gravity::AllDown];
+    let on = vec![Gravity::Gpu, Gravity::Failover, Gravity::Held, Gravity::AllDown];
     LetterSettings { on, on_return: true, at_most_every: PAUSE }
 }
 
@@ -74,8 +74,11 @@ impl Scribe {
         ensure(self.owed.is_empty() || self.incidents.next_deadline().is_some(), || {
             format!("nobody will be told of {:?}", self.owed)
         })?;
-        let all_well =
-            host.state == HostState::Serving && host.tiers.iter().all(|t| t.health != Health::Down);
+        // A run that nobody has looked at yet may be on the CPU as the one before it was.
+        let is_well = |tier: &TierStatus| {
+            tier.health != Health::Down && (tier.engine.is_none() || tier.cpu_fallback == Some(false))
+        };
+        let all_well = host.state == HostState::Serving && host.tiers.iter().all(is_well);
         ensure(!all_well || self.open.is_empty(), || format!("all is well, and open: {:?}", self.open))?;
         if self.entries >= LIFE {
             self.begin_anew(now);
@@ -90,7 +93,7 @@ impl Scribe {
             Notice::Failover { cause, .. } | Notice::AllDown { cause, .. } => {
                 cause.is_none_or(|cause| cause.name() != "asked")
             }
-            Notice::Worker { .. } => true,
+            Notice::CpuFallback { .. } | Notice::Worker { .. } => true,
             Notice::Engine { .. }
             | Notice::Health { .. }
             | Notice::Serving { .. }

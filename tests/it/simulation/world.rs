@@ -231,12 +231,13 @@ impl World {
     }
 
     fn late_news(&mut self) -> EngineEvent {
-        match self.dice.below(6) {
+        match self.dice.below(7) {
             0 => EngineEvent::Spawned { pid: 1 },
             1 => EngineEvent::SpawnFailed { cause: Cause::PortInUse, evidence: "late".to_owned() },
             2 => EngineEvent::Activity,
             3 => EngineEvent::Exited(ending(&mut self.dice)),
-            4 => EngineEvent::Ended(Remains::Nothing),
+            4 => EngineEvent::OnCpu(Some("late".to_owned())),
+            5 => EngineEvent::Ended(Remains::Nothing),
             _ => EngineEvent::Ended(Remains::Processes(vec![1])),
         }
     }
@@ -334,7 +335,13 @@ impl World {
                     self.enter(delay, Truth::Stale, Coming::Event(Event::Engine(run, news)));
                 }
             }
-            _ => {}
+            _ => {
+                let run = self.process(tier).filter(|process| process.is_loaded(self.now))?.run;
+                let news = |found| Event::Engine(run, EngineEvent::OnCpu(found));
+                let delay = self.dice.seconds(1, 60);
+                self.after(delay, Coming::Event(news(None)));
+                return Some(news(Some("offloaded 0/33 layers to GPU".to_owned())));
+            }
         }
         None
     }

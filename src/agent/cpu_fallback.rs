@@ -1,0 +1,72 @@
+//! What a ready run computes on: the log of its start tells, and of Ollama the list of what it has loaded. Looked at with
+//! each health check, and told when it has changed.
+use super::diagnosis;
+use super::previous;
+use super::probe::{Probe, Target};
+use super::world::World;
+use crate::kinds::Device;
+use crate::policy::{EngineEvent, Event, RunId, TierId};
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// A log is read so often: its last lines may still be in the pipe when the engine is first seen ready.
+const READS: u32 = 3;
+
+/// What was seen of a run so far.
+#[derive(Default)]
+pub struct Looks {
+    reads: Cell<u32>,
+    /// One look is under way.
+    looking: Cell<bool>,
+    has_told: Cell<bool>,
+    log: RefCell<Option<Device>>,
+    /// The evidence that was told last.
+    told: RefCell<Option<String>>,
+}
+
+impl World {
+    /// Looks at the ready run of this tier, beside its check.
+    pub(super) fn look_at_device(&self, tier: TierId) {
+        let Some(seat) = self.seats.get(usize::from(tier.0)) else { return };
+        let ready = seat.run.as_ref().filter(|live| seat.wants_gpu && live.was_ready.get());
+        let Some((live, at)) = ready.zip(seat.target()) else { return };
+        let (run, looks) = (live.run, Rc::clone(&live.looks));
+        let dir = previous::run_path(&self.run_dir, &seat.tier.name, run.number);
+        let (probe, sender) = (self.probe.clone(), self.sender.clone());
+        tokio::task::spawn_local(async move {
+            if let Some(event) = looks.look(run, dir, &probe, &at).await {
+                sender.event(event).await;
+            }
+        });
+    }
+}
+
+impl Looks {
+    /// The news, when there is any.
+    async fn look(&self, run: RunId, dir: PathBuf, probe: &Probe, at: &Target) -> Option<Event> {
+        if self.looking.replace(true) {
+            return None;
+        }
+        let device = self.device(dir, probe, at).await;
+        self.looking.set(false);
+        let on_cpu = match device {
+            Some(Device::Cpu { evidence }) => Some(evidence),
+            Some(Device::Gpu) | None => None,
+        };
+        let is_news = !self.has_told.replace(true) || *self.told.borrow() != on_cpu;
+        self.told.replace(on_cpu.clone());
+        is_news.then_some(Event::Engine(run, EngineEvent::OnCpu(on_cpu)))
+    }
+
+    async fn device(&self, dir: PathBuf, probe: &Probe, at: &Target) -> Option<Device> {
+        if self.reads.get() < READS {
+            self.reads.set(self.reads.get() + 1);
+            let found = diagnosis::device(dir, at.kind).await;
+            self.log.replace(found);
+        }
+        // Where a model lies now says more than what was found at the start.
+        let loaded = probe.loaded_on(at).await;
+        loaded.or_else(|| self.log.borrow().clone())
+    }
+}
