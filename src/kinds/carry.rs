@@ -2,7 +2,7 @@
 //! ([`ROWS`]) says who obeys what. How an answer is sampled (temperature, penalties, seed) is no such field: whoever ignores
 //! it answers all the same what was asked.
 use super::{Api, Endpoint, Kind, ollama};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A field, and who obeys it. A field may have several rows: each of them has to hold.
 struct Row {
@@ -159,19 +159,40 @@ const GUIDES: [(&str, &str); 5] = [
 pub fn adapt(kind: Kind, body: &mut Value) {
     let Some(fields) = body.as_object_mut() else { return };
     match kind {
-        Kind::Vllm if !fields.get("structured_outputs").is_some_and(is_given) => {
-            let given = |(old, new)| Some((new, fields.get(old).filter(|value| is_given(value))?.clone()));
-            let guides: Vec<(&str, Value)> = GUIDES.into_iter().filter_map(given).collect();
-            if guides.iter().any(|(name, _)| *name != "whitespace_pattern") {
-                fields.insert("structured_outputs".into(), json!({}));
-                guides.into_iter().for_each(|(name, value)| fields["structured_outputs"][name] = value);
-            }
+        Kind::Vllm => {
+            drop_what_asks_for_nothing(fields);
+            guide(fields);
         }
         // Some versions refuse these even where they ask for nothing.
         Kind::LlamaServer => ["best_of", "suffix"].iter().for_each(|name| {
             fields.shift_remove(*name);
         }),
-        Kind::Vllm | Kind::Ollama | Kind::Remote(_) => {}
+        Kind::Ollama | Kind::Remote(_) => {}
+    }
+}
+
+/// vLLM refuses an empty list of tools, the choice among none, and an empty suffix.
+fn drop_what_asks_for_nothing(fields: &mut Map<String, Value>) {
+    let given = |fields: &Map<String, Value>, name| fields.get(name).is_some_and(is_given);
+    for name in ["tools", "suffix"] {
+        if !given(fields, name) {
+            fields.shift_remove(name);
+        }
+    }
+    if !given(fields, "tools") && !fields.get("tool_choice").is_some_and(asks_for_a_tool) {
+        fields.shift_remove("tool_choice");
+    }
+}
+
+fn guide(fields: &mut Map<String, Value>) {
+    if fields.get("structured_outputs").is_some_and(is_given) {
+        return;
+    }
+    let given = |(old, new)| Some((new, fields.get(old).filter(|value| is_given(value))?.clone()));
+    let guides: Vec<(&str, Value)> = GUIDES.into_iter().filter_map(given).collect();
+    if guides.iter().any(|(name, _)| *name != "whitespace_pattern") {
+        fields.insert("structured_outputs".into(), json!({}));
+        guides.into_iter().for_each(|(name, value)| fields["structured_outputs"][name] = value);
     }
 }
 

@@ -95,7 +95,7 @@ const ROWS: &[Row] = {
         row(Vllm, 400..=400, &[
             "--enable-auto-tool-choice", "--tool-call-parser", "is not a multimodal model", "at most 0 ",
             "does not support", "default chat template is no longer allowed", "--trust-request-chat-template",
-            "suffix is only supported", "suffix is not currently supported",
+            "suffix is only supported", "suffix is not currently supported", "content part type",
         ], Capability),
         row(Llama, 400..=400, &[
             "is not supported", "does not support", "requires --jinja", "field 'n'", "unsupported content part type",

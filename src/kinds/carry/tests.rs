@@ -144,5 +144,20 @@ fn every_version_of_vllm_is_told_its_constraint() {
 fn llama_server_is_told_nothing_of_what_it_does_not_know() {
     let given = json!({ "a": 1, "best_of": 1, "suffix": null, "prompt": "x", "n": 1 });
     check_adapted(Kind::LlamaServer, given.clone(), json!({ "a": 1, "prompt": "x", "n": 1 }));
-    check_adapted(Kind::Vllm, given.clone(), given);
+}
+
+#[test]
+fn vllm_is_told_nothing_that_asks_for_nothing_and_is_refused() {
+    let tools = json!([{ "type": "function" }]);
+    for (given, expected) in [
+        (json!({ "tools": [], "n": 1, "suffix": "", "a": [] }), json!({ "n": 1, "a": [] })),
+        (json!({ "tools": null, "tool_choice": "auto", "suffix": null }), json!({})),
+        (json!({ "tool_choice": "none" }), json!({})),
+        // A client's mistake.
+        (json!({ "tools": [], "tool_choice": "required" }), json!({ "tool_choice": "required" })),
+        (json!({ "tools": tools, "tool_choice": "none" }), json!({ "tools": tools, "tool_choice": "none" })),
+        (json!({ "suffix": "x" }), json!({ "suffix": "x" })),
+    ] {
+        check_adapted(Kind::Vllm, given, expected);
+    }
 }

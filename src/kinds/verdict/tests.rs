@@ -283,6 +283,7 @@ fn what_is_certainly_the_clients_mistake_is_that_from_a_llama_server_too() {
     let of_another = "response_format type must be one of \"text\" or \"json_object\", but got: grammar";
     for (kind, words) in [
         (Kind::LlamaServer, "unsupported content[].type"),
+        (Kind::Vllm, "Unsupported chat content part type: 'file'. Supported types: image_url, input_audio"),
         (Kind::LlamaServer, of_another),
         (Kind::Vllm, "suffix is only supported for models with FIM completion rendering"),
         (Kind::Vllm, "Chat template is passed with request, but --trust-request-chat-template is not set."),
