@@ -351,8 +351,10 @@ impl Proof {
             }
             Kind::Down if looked(whole) => {
                 let counter = suspect.counter.describe();
-                let evidence =
-                    format!("its checks fail while its process lives, and {counter} for {}", spell(still));
+                let evidence = format!(
+                    "its checks or trials fail while its process lives, and {counter} for {}",
+                    spell(still)
+                );
                 self.stage = Stage::Proven { blame: Blame::hang(evidence), hang: false };
             }
             Kind::Replaced { at, .. }

@@ -75,7 +75,7 @@ pub(super) struct Tier {
     /// When to check next; `None` while an answer is awaited.
     next_check: Option<Moment>,
     checked_at: Moment,
-    /// Checks in a row that failed while it was DOWN.
+    /// Checks in a row after which it was DOWN.
     in_vain: u32,
     last_failure: Option<CheckFailure>,
     slow: bool,
@@ -225,8 +225,7 @@ impl Tier {
             Checked::Failed(failure) => self.failed(failure),
         }
         self.refresh(turn);
-        let in_vain = self.health == Health::Down && self.check.failures > 0;
-        self.in_vain = if in_vain { self.in_vain.saturating_add(1) } else { 0 };
+        self.in_vain = if self.health == Health::Down { self.in_vain.saturating_add(1) } else { 0 };
         self.next_check = Some(turn.now + self.pause(turn));
     }
 

@@ -96,7 +96,10 @@ impl Live {
         if in_flight > 0 && pulse.stalled.load(Relaxed) >= in_flight {
             pulse.begin();
         }
-        let row = self.history().row();
+        let (row, answered) = {
+            let history = self.history();
+            (history.row(), pulse.answered.load(Relaxed))
+        };
         Sample {
             in_flight,
             last_progress: Moment::from_nanos(pulse.last_progress.load(Relaxed)),
@@ -104,7 +107,7 @@ impl Live {
             failures_in_row: row.failures,
             repeats_in_row: row.repeats,
             turned_away_in_row: row.turned_away,
-            answered: pulse.answered.load(Relaxed),
+            answered,
         }
     }
 
@@ -173,7 +176,9 @@ impl Live {
 
     /// The tier had an answer for `request`; `good`: one that is no error of the client's.
     pub(super) fn succeeded(&self, request: Fingerprint, began: Moment, good: bool) {
-        self.history().answered(request, began, good);
+        let mut history = self.history();
+        history.answered(request, began, good);
+        // Counted while nobody looks: a sample that has the answer has the row after it.
         self.pulse.answered.fetch_add(1, Relaxed);
     }
 

@@ -1,5 +1,6 @@
 //! Health as a table: what is known of a tier, and what follows.
 mod device;
+mod trials;
 
 use super::*;
 use crate::policy::{Action, Check, Ticket, Tried as Trial};
@@ -212,10 +213,10 @@ fn failed_requests_in_a_row_are_doubted_until_a_trial_decides_and_no_check_does(
             (7, Wait, "check"),
             (7, Passed(20), ""),
             (15, Passed(20), ""),
-            (16, Wait, "check, try"),
+            (16, Wait, "try"),
             (16, Tried(true), "Healthy"),
             // The row that made it DOWN is forgiven; three more are not.
-            (18, Sampled(0, 5, 5, 0), ""),
+            (18, Sampled(0, 5, 5, 0), "check"),
             (19, Sampled(0, 5, 6, 0), "Degraded"),
             (20, Sampled(0, 5, 0, 1), "Healthy"),
         ],

@@ -12,7 +12,8 @@
 //! everybody away for a minute is doubted as well.
 //!
 //! A trial can be wrong, too: it is one short request. When different requests go on failing for a minute after it passed,
-//! and none is answered, the tier is Broken whatever its trial says, and the pause before the next one grows.
+//! and none is answered, the tier is Broken whatever its trial says, and the pause before the next one grows. Failures of
+//! another hour are not the same trouble: the trial is asked about them anew.
 use super::Tried;
 use crate::policy::{Cause, Moment, Sample};
 use std::time::Duration;
@@ -23,6 +24,8 @@ const TRY_EVERY: Duration = Duration::from_secs(10);
 const TRY_SELDOM: Duration = Duration::from_secs(5 * 60);
 /// So long a trial that passed outweighs requests that fail.
 const TRIAL_VOUCHES: Duration = Duration::from_secs(60);
+/// A trial that passed so long ago has nothing to do with requests that fail now.
+const FORGET: Duration = Duration::from_secs(10 * 60);
 /// So long a remote tier may turn everybody away and count as only busy.
 const CROWDED: Duration = Duration::from_secs(60);
 
@@ -36,7 +39,8 @@ pub(super) struct Traffic {
     forgiven: Row,
     /// Since when everybody is turned away, and nothing is delivered.
     crowded_since: Option<Moment>,
-    /// When a trial first passed after the last answer to a client.
+    /// When a trial first passed although different requests had failed, or all were turned away, and no client was answered
+    /// since.
     unconfirmed_since: Option<Moment>,
     passed_at: Option<Moment>,
     /// Trials that passed since clients were last answered for a while.
@@ -62,10 +66,13 @@ impl Row {
         }
     }
 
-    fn is_shorter_than(self, before: Self) -> bool {
-        self.failures < before.failures
-            || self.repeats < before.repeats
-            || self.turned_away < before.turned_away
+    /// What is left of it in a row that became shorter: a request was found to be at fault itself, or a new row began.
+    fn within(self, row: Self) -> Self {
+        Self {
+            failures: self.failures.min(row.failures),
+            repeats: self.repeats.min(row.repeats),
+            turned_away: self.turned_away.min(row.turned_away),
+        }
     }
 
     fn since(self, before: Self) -> Self {
@@ -130,9 +137,7 @@ impl Traffic {
             self.answered(now);
         }
         let row = Row::of(sample);
-        if row.is_shorter_than(self.forgiven) {
-            self.forgiven = Row::default();
-        }
+        self.forgiven = self.forgiven.within(row);
         let row = row.since(self.forgiven);
         if row.turned_away == 0 || sample.last_byte > before.last_byte {
             self.crowded_since = None;
@@ -148,6 +153,7 @@ impl Traffic {
     /// Clients get answers.
     fn answered(&mut self, now: Moment) {
         self.stage = Stage::Trusted;
+        self.forgiven = Row::default();
         (self.crowded_since, self.unconfirmed_since, self.relapsed) = (None, None, false);
         if self.passed_at.is_none_or(|at| now.since(at) >= TRIAL_VOUCHES) {
             self.passed = 0;
@@ -157,6 +163,9 @@ impl Traffic {
     fn judge(&mut self, row: Row, now: Moment) -> Stage {
         let long = |since: Option<Moment>, long: Duration| since.is_some_and(|at| now.since(at) >= long);
         if row.failures >= self.limit {
+            if long(self.passed_at, FORGET) {
+                (self.unconfirmed_since, self.relapsed, self.passed) = (None, false, 0);
+            }
             if self.relapsed || long(self.unconfirmed_since, TRIAL_VOUCHES) {
                 self.relapsed = true;
                 let why =
@@ -175,10 +184,15 @@ impl Traffic {
     pub(super) fn tried(&mut self, tried: &Tried, sent: Moment, now: Moment) {
         match (tried, &self.stage) {
             (Tried::Passed, stage) => {
-                if *stage != Stage::Trusted {
-                    self.passed = self.passed.saturating_add(1);
-                    self.passed_at = Some(now);
-                    self.unconfirmed_since.get_or_insert(now);
+                match stage {
+                    Stage::Trusted => {}
+                    Stage::Doubted(Doubt::Repeats) => self.passed_in_vain(now),
+                    Stage::Doubted(Doubt::Failures(_) | Doubt::TurnsAway) | Stage::Broken { .. } => {
+                        if self.unconfirmed_since.is_none() {
+                            (self.unconfirmed_since, self.passed) = (Some(now), 0);
+                        }
+                        self.passed_in_vain(now);
+                    }
                 }
                 self.forgiven = Row::of(self.sample);
                 self.crowded_since = None;
@@ -200,12 +214,18 @@ impl Traffic {
         }
     }
 
+    fn passed_in_vain(&mut self, now: Moment) {
+        self.passed = self.passed.saturating_add(1);
+        self.passed_at = Some(now);
+    }
+
     /// When a trial is wanted, if one is; `sent`: when the last one went out.
     pub(super) fn trial_at(&self, sent: Option<Moment>, now: Moment) -> Option<Moment> {
         let pause = match &self.stage {
             Stage::Trusted => return None,
-            Stage::Doubted(Doubt::Failures(_) | Doubt::TurnsAway) => TRY_EVERY,
-            Stage::Doubted(Doubt::Repeats) | Stage::Broken { .. } => self.pause(),
+            Stage::Doubted(Doubt::Failures(_) | Doubt::TurnsAway)
+            | Stage::Broken { verdict: Verdict::Failed | Verdict::Refused, .. } => TRY_EVERY,
+            Stage::Doubted(Doubt::Repeats) | Stage::Broken { verdict: Verdict::Requests, .. } => self.pause(),
         };
         Some(sent.map_or(now, |sent| sent + pause))
     }

@@ -209,6 +209,7 @@ impl Flow {
                     sample.answered += 1;
                     sample.in_flight -= 1;
                     (sample.last_progress, sample.last_byte) = (now, now);
+                    (sample.failures_in_row, sample.repeats_in_row) = (0, 0);
                 }
             }
             Mood::Refusing | Mood::Failing => {

@@ -1,0 +1,72 @@
+//! Which trials are asked for, and how long their word holds.
+use super::*;
+
+#[test]
+fn a_trial_of_another_hour_is_no_word_on_requests_that_fail_now() {
+    let begin = [(0, Wait, "check"), (0, Passed(20), "Healthy"), (6, Rows(3, 3, 0, 0), "Degraded, try")];
+    let passed = [(6, Tried(true), "Healthy")];
+    // Nobody asked for an hour.
+    let again = [(3_606, Rows(6, 6, 0, 0), "Degraded, check, try"), (3_606, Tried(true), "Healthy")];
+    check(false, &[&begin[..], &passed, &again].concat());
+}
+
+#[test]
+fn one_request_that_fails_again_says_nothing_of_the_trials_word_on_others() {
+    let begin = [(0, Wait, "check"), (0, Passed(20), "Healthy"), (6, Rows(1, 3, 0, 0), "try")];
+    let passed = [(6, Tried(true), ""), (70, Rows(4, 6, 0, 0), "Degraded, check, try")];
+    check(false, &[&begin[..], &passed].concat());
+}
+
+#[test]
+fn a_request_that_is_at_fault_itself_accuses_no_others_anew() {
+    let begin = [(0, Wait, "check"), (0, Passed(20), "Healthy"), (6, Rows(5, 5, 0, 0), "Degraded, try")];
+    let passed = [(6, Tried(true), "Healthy"), (8, Rows(4, 6, 0, 0), "check")];
+    check(false, &[&begin[..], &passed].concat());
+}
+
+#[test]
+fn failures_after_an_answer_are_not_those_that_were_forgiven() {
+    let begin = [(0, Wait, "check"), (0, Passed(20), "Healthy"), (6, Rows(3, 3, 0, 0), "Degraded, try")];
+    let passed = [(6, Tried(true), "Healthy"), (16, Rows(3, 3, 0, 1), "Degraded, check, try")];
+    check(false, &[&begin[..], &passed].concat());
+}
+
+#[test]
+fn a_trial_that_failed_is_repeated_soon_however_many_passed_before() {
+    let (mut tier, mut turn) = tier(false);
+    step(&mut tier, &mut turn, 0, Passed(20));
+    for second in 1..2_000 {
+        if step(&mut tier, &mut turn, second, Rows(1, 3 * second as u32, 0, 0)).contains("try") {
+            step(&mut tier, &mut turn, second, Tried(true));
+        }
+    }
+    let tries: Vec<u64> = (2_000..2_700)
+        .filter(|second| {
+            let row = *second as u32 * 3;
+            let tries = step(&mut tier, &mut turn, *second, Rows(1, row, 0, 0)).contains("try");
+            if tries {
+                step(&mut tier, &mut turn, *second, Tried(false));
+            }
+            tries
+        })
+        .collect();
+    assert!(tries.len() > 10 && tries.windows(2).all(|two| two[1] - two[0] == 10), "{tries:?}");
+}
+
+#[test]
+fn a_remote_tier_that_refuses_requests_is_not_checked_every_second_for_its_health_page() {
+    let (mut tier, mut turn) = tier(false);
+    let mut checked = 0;
+    for second in 0..600 {
+        let said = step(&mut tier, &mut turn, second, Rows(3, 3, 0, 0));
+        if said.contains("check") {
+            checked += 1;
+            step(&mut tier, &mut turn, second, Passed(5));
+        }
+        if said.contains("try") {
+            step(&mut tier, &mut turn, second, Forbidden);
+        }
+    }
+    assert_eq!(tier.health, Health::Down);
+    assert!(checked < 40, "{checked} checks in 600 s");
+}
