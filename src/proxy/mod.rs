@@ -6,8 +6,9 @@
 //! clocks, `attempt` and `upstream` are one tier at work, `answer` reads what an engine says.
 //!
 //! What always holds: a client gets at most one answer and no byte of it twice; a request goes to each tier at most
-//! once (and once more where a reused connection was stale); a stream that was cut never ends like a whole one; a
-//! client that hangs up ends its upstream request; nothing is read from an engine that its client does not take.
+//! once (and once more where a reused connection was stale, and after a reset, 500, 502 or 504); a stream that was cut
+//! never ends like a whole one; a client that hangs up ends its upstream request; nothing is read from an engine that its
+//! client does not take.
 mod accept;
 mod answer;
 mod attempt;
