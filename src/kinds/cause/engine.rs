@@ -14,7 +14,7 @@ pub(super) const BENIGN: &[Entry] = &[
         This can cause fd limit errors like `OSError: [Errno 24] Too many open files`."),
     benign(&[r"NCCL INFO"],
         "host:71:71 [0] NCCL INFO NET/Plugin: Could not find: libnccl-net.so. Using internal net plugin."),
-    benign(&[r"NCCL WARN .*(NET/Plugin|Plugin: )", r"libnccl-net\.so", r"libnccl-tuner"],
+    benign(&[r"NCCL WARN .*(NET/Plugin|Plugin: |Failed to find CUDA library)", r"libnccl-net\.so", r"libnccl-tuner"],
         "host:71:71 [0] NCCL WARN NET/Plugin: Failed to load libnccl-net.so"),
     benign(&[r"destroy_process_group"],
         "[rank0]:[W1122 ProcessGroupNCCL.cpp:1496] Warning: WARNING: destroy_process_group() was not \
@@ -62,6 +62,7 @@ pub(super) const BENIGN: &[Entry] = &[
         r"amdgpu version file missing", r"VRAM usage didn't recover", r"\[GIN\]",
         r"Failed to import Triton kernels", r"Failed to import version",
         r"Custom allreduce is disabled", r"invalid option provided", r"Unable to register cu\w+ factory",
+        r"^Failed to get device capability",
     ],
         "level=WARN source=amd_linux.go:61 msg=\"ollama recommends running the https://www.amd.com/... \
         driver\" error=\"amdgpu version file missing: /sys/module/amdgpu/version\""),
@@ -83,11 +84,16 @@ pub(super) const ENTRIES: &[Entry] = &[
     symptom(ALL, Hang, PASSES, &[r"blocked for more than \d+ seconds", r"soft lockup"],
         "kernel: INFO: task VLLM::EngineCor:4711 blocked for more than 122 seconds."),
 
+    // Ray lists what may have killed a worker, each signal by its name.
+    consequence(VLLM, KilledFromOutside, OPEN, &[r"unexpected system error"],
+        "(raylet) A worker died or was killed while executing a task by an unexpected system error. (1) The process is \
+        killed by SIGKILL. (3) The worker is crashed unexpectedly due to SIGSEGV"),
+
     specific(ALL, EngineBug, OPEN, &[r"GGML_ASSERT", r"GGML_ABORT", r"fatal error - ABORT",
-        r"\.(c|cpp|cu|cuh|h):\d+: fatal error"],
+        r"\.(c|cpp|cu|cuh|h):\d+: (fatal error|pre-allocated)"],
         "/src/ggml/src/ggml-backend.cpp:1723: GGML_ASSERT(n_inputs < GGML_SCHED_MAX_SPLIT_INPUTS) failed"),
     specific(ALL, EngineBug, OPEN, &[
-        r"Segmentation fault", r"Segfault encountered", r"SIGSEGV", r"Fatal Python error",
+        r"Segmentation fault", r"Segfault encountered", r"SIGSEGV", r"Fatal Python error: (Segm|Ille|Floa|Bus|[a-z_]+:)",
         r"double free or corruption", r"free\(\): invalid", r"corrupted size vs", r"stack smashing",
         r"munmap_chunk", r"malloc\(\): ", r"core dumped", r"floating point exception",
     ], "Fatal Python error: Segmentation fault"),
@@ -101,7 +107,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(OLLAMA, KilledFromOutside, OPEN, &[r"^SIGQUIT: quit"], "SIGQUIT: quit"),
     // Its own last words, without a reason.
     symptom(ALL, EngineBug, OPEN, &[
-        r"Worker failed with error", r"terminate called", r"^Aborted$",
+        r"Worker failed with error", r"terminate called", r"^Aborted$", r"Fatal Python error",
         r"Compute error", r"decode\(\) failed", r"Invalid input batch",
     ], "terminate called after throwing an instance of 'std::runtime_error'"),
     // That something went wrong; what, stands around it.
@@ -125,7 +131,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"died(, | unexpectedly \()exit code: -4\b", r"Failed core proc\(s\):.*: -4\b",
     ], "Worker proc VllmWorker-0 died unexpectedly (exit code: -4), shutting down executor."),
     consequence(VLLM, KilledFromOutside, OPEN, &[
-        r"died unexpectedly", r"died, exit code: -(9|15|2|1)\b", r"unexpected system error",
+        r"died unexpectedly", r"died, exit code: -(9|15|2|1)\b",
         r"Failed core proc\(s\):.*: -(9|15|2|1)\b",
         r"engine core exited unexpectedly", r"Engine core proc(ess)? \S+ .*died",
     ],

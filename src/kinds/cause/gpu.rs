@@ -6,8 +6,8 @@ use crate::policy::Cause::*;
 #[rustfmt::skip]
 pub(super) const FATES: &[Entry] = &[
     // What the hardware has put right by itself, or what stays within one link or channel.
-    benign(&[r"(Xid|SXid) .*\bnon-?fatal\b", r"severity=Corrected", r"AER: .*Corrected error",
-        r"Corrected error, no action required"],
+    benign(&[r"(Xid|SXid) .*\bnon-?fatal\b", r"severity=Correct(ed|able)", r"AER: .*Correct(ed|able) error",
+        r"Corrected error, no action required", r"AER: Error of this agent"],
         "NVRM: Xid (PCI:0018:01:00): 145, RLW_RXPIPE Nonfatal XC0 i0 Link 13 (0x0409a0c2 0x00000008)"),
     // A channel that was torn down says why.
     decisive(ALL, GpuHwFault, OPEN, &[
@@ -86,8 +86,10 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(ALL, NoGpu, OPEN, &[
         r"no CUDA-capable device", r"No CUDA GPUs are available", r"failed to infer device type",
         r"no HIP GPUs are available", r"no ROCm-capable device", r"invalid device ordinal",
+        r"device < num_gpus",
         r"NVMLError_NotFound", r"cudaErrorNoDevice", r"hipErrorNoDevice", r"(cuInit|init failure)\D+100\b",
-        r"CUDA_ERROR_NO_DEVICE", r"No devices? (were )?found", r"no devices with (CUDA|dedicated)",
+        r"CUDA_ERROR_NO_DEVICE", r"No devices? (were )?found", r"No NVIDIA (GPUs?|graphics adapter) found",
+        r"no devices with (CUDA|dedicated)",
         r"GPU support is disabled", r"you might not have a CUDA gpu", r"Can't initialize NVML",
         r"Failed to initialize NVML: Unknown Error", r"device error: .*unknown device",
         r"CUDA (is|was) not available", r"(has|have) no GPUs?( available)?\b", r"cannot (start|run) without (a )?GPU",
@@ -101,7 +103,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Unsupported gpu architecture", r"is not defined for option 'gpu-name'", r"for GPU arch\s*:",
         r"\x22\w+\x22 not implemented for '(Float8\w*|Float4\w*|BFloat16|Half)'",
         r"No compiled \w+ .*(capability|for (this|the current) GPU)", r"CUBLAS_STATUS_ARCH_MISMATCH",
-        r"unsupported (AMD |GPU )?arch", r"CUDA GPU is too old", r"out of resource: shared memory",
+        r"unsupported (AMD|GPU|CUDA) arch", r"CUDA GPU is too old", r"out of resource: shared memory",
     ], "RuntimeError: CUDA error: no kernel image is available for execution on the device"),
     specific(ALL, GpuUnsupported, AGAIN, &[
         r"only supported on GPUs with compute capability", r"not supported for the current GPU",
@@ -112,6 +114,9 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"fp8\w* .*(not supported|unsupported) .*(arch|GPU|device|sm_?\d+)",
         r"Unsupported compute capability", r"only supports? (GPUs|devices) with", r"requires? sm_?\d+",
         r"is not supported .*sm_?\d+",
+        // Any refusal that names a generation of GPUs.
+        concat!(r"Error: .*\b(not|no|un\w+|only|requires?|needs?|at least)\b.*",
+            r"\b(Blackwell|Hopper|Ampere|Turing|Volta|(cuda|compute|device) capability|sm_?\d{2,3}\w?|gfx\d{3,4}\w?)\b"),
     ],
         "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your \
         Tesla T4 GPU has compute capability 7.5."),
@@ -174,7 +179,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"CUDA_ERROR_(ILLEGAL|LAUNCH|ASSERT|MISALIGNED|HARDWARE_STACK)",
         r"CUBLAS_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED|MAPPING_ERROR|INVALID_VALUE|NOT_SUPPORTED)",
         r"CUDNN_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)", r"HSA_STATUS_ERROR",
-        r"Memory access fault by GPU", r"VK_ERROR_DEVICE_LOST", r"ErrorDeviceLost", r"DeviceLostError",
+        r"Memory access fault by GPU", r"VK_ERROR_DEVICE_LOST", r"\bdevice lost\b", r"ErrorDeviceLost", r"DeviceLostError",
     ], "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"),
     specific(ALL, CudaFault, PASSES, &[
         r"(CUDA|ROCm|HIP) error: (invalid|unknown|unspecified|operation|device|peer)",
@@ -192,7 +197,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(VLLM, Nccl, OPEN, &[
         r"NCCL (error|failure)", r"nccl(System|Remote|Internal|InvalidUsage|InvalidArgument)\w*",
         r"collective operation timeout", r"ProcessGroupNCCL.*(exception|terminat|timed? ?out|abort)",
-        r"DistBackendError", r"DistStoreError", r"gloo/(transport|rendezvous)",
+        r"DistBackendError", r"DistStoreError", r"store.based barrier", r"Timed out .*waiting for clients",
+        r"gloo/(transport|rendezvous)",
         r"Gloo .*(failed|timed out|timeout)", r"DistNetworkError",
         r"RCCL (error|WARN)", r"custom_all_reduce.*error",
     ],

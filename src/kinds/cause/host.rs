@@ -62,6 +62,9 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"contains custom code which must be executed",
         r"must be divisible by", r"is not divisible by",
         r"larger than the number of available GPUs", r"number of required GPUs exceeds",
+        r"Cannot provide a placement group", r"parser could not locate",
+        // What a flag switches on and this model does not have.
+        r"does not (yet )?support (LoRA|\w+ parallel\w*|prefix caching|chunked prefill|speculative|prompt embeds|cpu offload)",
         r"is smaller than max_model_len", r"not supported for quantization method",
         r"does not match the quantization method", r"invalid tool call parser", r"invalid reasoning parser",
         r"Unknown (dtype|backend|attention backend)", r"Invalid attention backend", r"Config override",
@@ -81,6 +84,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"requires? --flash-attn", r"invalid HF repo format", r"unknown buffer type",
         r"failed to initialize router models", r"what\(\):\s+failed to parse grammar",
     ], "error: invalid argument: --no-such-flag"),
+    symptom(GGML, BadArgument, OPEN, &[r"failed to initialize the context: "],
+        "llama_init_from_model: failed to initialize the context: dflash requires ctx_other to be set"),
     specific(OLLAMA, BadArgument, AGAIN, &[
         r"Error: unknown (flag|command|shorthand)", r"\$HOME is not defined",
         r"accepts \d+ arg", r"flag needs an argument", r"invalid argument \x22",
@@ -102,6 +107,9 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Ninja build failed", r"Command '\['\S*(gcc|g\+\+|cc|nvcc|ninja)'.* returned non-zero",
         r"fatal error: \S+\.h: No such file", r"detected CUDA version .*mismatches",
         r"flashinfer\S* version .*does not match", r"returned non-zero exit status 127\b",
+        // What asks to be installed, and libraries that do not know each other's classes.
+        r"Error: .*\bpip3? install\b", r"Error: .*\b(is|are) not installed\b",
+        r"'\w*(Processor|Tokenizer\w*)' object has no attribute", r"\b\w*(Processor|Tokenizer\w*)\.__init__\(\) (got|missing)",
     ],
         "RuntimeError: Failed to find C compiler. Please specify via CC environment variable or set \
         triton.knobs.build.impl."),
@@ -117,8 +125,11 @@ pub(super) const ENTRIES: &[Entry] = &[
         "llama-server: error while loading shared libraries: libcudart.so.12: cannot open shared object \
         file: No such file or directory"),
 
+    decisive(OLLAMA, Permission, AGAIN, &[r"fork/exec \S*(llama|runner)\S*: permission denied"],
+        "level=WARN source=server.go:160 msg=\"starting llama server failed\" error=\"fork/exec \
+        /tmp/ollama1/runners/cuda_v11/ollama_llama_server: permission denied\""),
     specific(ALL, Permission, AGAIN, &[
-        r"Permission denied", r"PermissionError", r"EACCES", r"Operation not permitted",
+        r"Permission denied", r"getpwuid\(\): uid not found", r"PermissionError", r"EACCES", r"Operation not permitted",
         r"path elements are traversable", r"could not create directory", r"Read-only file system",
         r"Insufficient Permissions",
         r"NoPermission\b", r"forbidden by its access permissions",
@@ -132,14 +143,15 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Name or service not known", r"no such host", r"couldn't connect to", r"could not connect to",
         r"Read timed out", r"ReadTimeout", r"ConnectTimeout", r"TLS handshake timeout",
         r"CERTIFICATE_VERIFY_FAILED", r"certificate signed by unknown authority", r"SSLError",
-        r"\bdial tcp\b", r"429 Client Error", r"50[0234] Server Error", r"HfHubHTTPError",
+        r"\bdial tcp\b", r"pull model manifest: (429|5\d\d)", r"429 Client Error", r"50[0234] Server Error", r"HfHubHTTPError",
         r"(Connection|ConnectError|ProtocolError).*(huggingface|hf\.co|modelscope)",
         r"(ConnectionError|ProtocolError)\b.*(aborted|reset|refused|timed out)",
         r"Network is unreachable", r"No route to host", r"registry\.ollama\.ai.*(timeout|refused|EOF)",
         r"failed to download model", r"part stalled", r"max retries exceeded",
         r"failed after \d+ (retries|attempts)", r"get_repo_commit: error",
         r"curl_easy_perform", r"Connection reset by peer.*(hub|hf)", r"\[Errno (110|111|113)\]",
-        r"could ?n[o']t resolve host", r"too many requests", r"rate limit", r"Tunnel connection failed",
+        r"could ?n[o']t resolve host", r"too many requests",
+        r"(exceeded|hit|reached) .*rate.?limit|rate.?limit(ed| exceeded| reached)", r"Tunnel connection failed",
         r"ProxyError",
         r"proxyconnect tcp", r"i/o timeout", r"RemoteDisconnected", r"failed to get model from hugging ?face",
     ],

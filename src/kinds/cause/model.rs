@@ -24,14 +24,14 @@ pub(super) const ENTRIES: &[Entry] = &[
 
     specific(ALL, ModelMissing, AGAIN, &[
         r"invalid repository ID or local directory", r"is not a local folder and is not a valid model",
-        r"HFValidationError", r"Repo id must", r"cannot find any model weights",
+        r"HFValidationError", r"Repo id must", r"cannot find any .*weights", r"Could not find checkpoint files",
         r"does not appear to have a file named", r"RevisionNotFoundError", r"EntryNotFoundError: 404",
         r"cannot find an appropriate cached snapshot", r"outgoing traffic has been disabled",
         r"404 Client Error", r"Incorrect path_or_model_id",
         r"Can't load (the configuration|tokenizer|image processor)",
         r"Couldn't instantiate the backend tokenizer", r"No supported config format found", r"Cannot find the config file for",
         r"Error no file named", r"Found 0 files matching", r"Make sure that a .*tokenizer is present",
-        r"OfflineModeIsEnabled", r"No such file or directory: '\S*(config\.json|tokenizer\S*)'",
+        r"OfflineModeIsEnabled", r"No such file or directory: ['\x22]\S*(config\.json|tokenizer\S*)['\x22]",
     ],
         "OSError: org/nope is not a local folder and is not a valid model identifier listed on \
         'https://huggingface.co/models'"),
@@ -67,7 +67,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"is not a valid JSON file", r"consistency check failed", r"JSONDecodeError",
         r"Unable to load weights from pytorch checkpoint", r"EOFError: Ran out of input",
         r"could not parse ModelProto", r"(expected|invalid|EOF while) .* at line \d+ column \d+$",
-        r"No such file or directory: '\S*\.(safetensors|bin|pt)\S*'",
+        r"(Error: |^\s*Value error, )(Expecting|Extra data|Unterminated|Invalid (control|\\escape)).*: line \d+ column \d+",
+        r"No such file or directory: ['\x22]\S*\.(safetensors|bin|pt)\S*['\x22]",
     ], "safetensors_rust.SafetensorError: Error while deserializing header: MetadataIncompleteBuffer"),
     specific(GGML, ModelCorrupt, AGAIN, &[
         r"invalid (magic characters|file magic)", r"bad magic", r"not within the file bounds",
@@ -94,7 +95,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "ValueError: Model architectures ['FooForCausalLM'] are not supported for now. Supported \
         architectures: dict_keys(["),
     specific(GGML, ModelUnsupported, AGAIN, &[
-        r"(unknown|unsupported) model architecture", r"unknown pre-tokenizer type", r"unknown tokenizer",
+        r"(unknown|unsupported) (model )?architecture", r"unknown pre-tokenizer type", r"unknown tokenizer",
         r"wrong number of tensors", r"missing tensor '", r"check_tensor_dims: tensor",
         r"only supports up to version", r"has wrong shape; expected",
         r"has invalid ggml type", r"is no longer supported", r"unsupported (GGUF|model|file type|vocab)",
@@ -116,12 +117,17 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"illegal split file: .*must be loaded with the first split", r"not compatible with the target model",
     ],
         "llama_model_load: error loading model: illegal split file: 3, model must be loaded with the first split"),
+    specific(GGML, ModelUnsupported, AGAIN, &[r"what\(\): .* at row \d+, column \d+"],
+        "  what():  Expected block keyword at row 152, column 17:"),
     // What the file says about itself was read, and this build cannot do with it.
     symptom(GGML, ModelUnsupported, AGAIN, &[r"error loading model (architecture|hyperparameters|vocabulary): "],
         "llama_model_load: error loading model: error loading model vocabulary: _Map_base::at"),
-    // The loader gave up, for a reason that it printed before.
-    symptom(GGML, ModelCorrupt, OPEN, &[r"error loading model: "],
+    // How a file is damaged stands above; what else a loader says is about what the file asks for.
+    symptom(GGML, ModelUnsupported, OPEN, &[r"error loading model: "],
         "llama_model_load: error loading model: something new"),
+    // The loader gave up, for a reason that it printed before. Ollama says it only of files that are there.
+    symptom(OLLAMA, ModelUnsupported, OPEN, &[r"unable to load model: \S*sha256-"],
+        "Error: 500 Internal Server Error: unable to load model: /m/blobs/sha256-ed12a4674d72"),
     symptom(GGML, ModelMissing, OPEN, &[
         r"failed to load model", r"unable to load model", r"exiting due to model loading error",
     ], "srv  llama_server: exiting due to model loading error"),

@@ -34,13 +34,17 @@ fn read(frames: &[Frame], code: &str, exception: &str) -> Option<Cause> {
     let any = |file: &'static Wording, function: &'static Wording| {
         frames.iter().any(|frame| is(file, frame.file) || is(function, frame.function))
     };
+    let inner = |place: &'static Wording| frames.first().is_some_and(|frame| is(place, frame.file));
+    let refused = is(&RAISE, code) && is(&REFUSAL, exception);
     if is(&SHARES, code) || (is(&VALUE, exception) && is(&OPTION, exception)) {
         Some(Cause::BadArgument)
+    } else if inner(&COLLECTIVE) {
+        Some(Cause::Nccl)
     } else if frames.first().is_some_and(|frame| frame.function == "<module>" || is(&IMPORT, frame.file)) {
         Some(Cause::BrokenInstall)
-    } else if any(&MODEL_FILES, &MODEL_FUNCTIONS) && is(&LOGIC, exception) {
+    } else if any(&MODEL_FILES, &MODEL_FUNCTIONS) && is(&LOGIC, exception) || refused && inner(&MODEL_CODE) {
         Some(Cause::ModelUnsupported)
-    } else if frames.first().is_some_and(|frame| is(&SETTINGS, frame.file)) && is(&VALUE, exception) {
+    } else if inner(&SETTINGS) && is(&VALUE, exception) || refused && inner(&BACKENDS) {
         Some(Cause::BadArgument)
     } else {
         None
@@ -88,6 +92,19 @@ static MODEL_FUNCTIONS: Wording = Wording::new(concat!(
     r"^_?load_(weights|w13|w2|module|param)|weight_loader$|^initialize_model$|^get_quant_(method|config)$",
     r"|^_get_and_verify_max_len$|^get_(hf_|tokenizer|rope)",
 ));
+/// Code that knows models and number formats, and code that knows ways to run them.
+static MODEL_CODE: Wording = Wording::new(concat!(
+    r"/vllm/model_executor/(models|model_loader|kernels|layers/(quantization|fused_moe))/|/vllm/models/",
+    r"|/(transformers|mistral_common|compressed_tensors)/",
+));
+static BACKENDS: Wording = Wording::new(concat!(
+    r"/vllm/(v1/)?(attention|worker|executor|lora|spec_decode|core|structured_output|engine)/",
+    r"|/vllm/(platforms|distributed|entrypoints|reasoning|tool_parsers|plugins)/",
+));
+static COLLECTIVE: Wording = Wording::new(r"/torch/distributed/\w+\.py$");
+/// Raised on purpose, as one refuses something.
+static RAISE: Wording = Wording::new(r"\braise \w");
+static REFUSAL: Wording = Wording::new(r"\b(Value|NotImplemented|Runtime)Error: ");
 static IMPORT: Wording = Wording::new(r"^<frozen importlib");
 static SETTINGS: Wording = Wording::new(r"/vllm/(engine/arg_utils|config(/\w+)?)\.py$");
 /// One count has to be a multiple of how many GPUs share the work.
@@ -101,6 +118,7 @@ static LOGIC: Wording = Wording::new(
 static OPTION: Wording = Wording::new(concat!(
     r"(^|[\s`'(])--[a-z][a-z-]+|(tensor|pipeline|data) parallel size|\b\w+_parallel_size\b|\blimit_mm_per_prompt\b",
     r"|\b(max_num_\w+|max_model_len|max_(lora_rank|loras|cpu_loras)|gpu_memory_utilization|block_size|kv_cache_dtype)\b",
+    r"|\b(VLLM|RAY|NCCL|CUDA)_[A-Z0-9_]{3,}\b|'(MIG|GPU)-[0-9a-f]",
 ));
 
 #[cfg(test)]
@@ -156,6 +174,17 @@ mod tests {
             "ValueError: max_num_seqs is too small",
             BadArgument,
         );
+        let unfit = "NotImplementedError: int3 is new";
+        check(
+            "/v/vllm/model_executor/layers/quantization/x.py",
+            "f",
+            "raise NotImplementedError(",
+            unfit,
+            ModelUnsupported,
+        );
+        check("/v/vllm/v1/attention/backends/x.py", "f", "raise NotImplementedError(", unfit, BadArgument);
+        check("/v/vllm/v1/attention/backends/x.py", "f", "self.kernel()", "RuntimeError: new", EngineBug);
+        check("/v/torch/distributed/store.py", "f", "raise RuntimeError(", "RuntimeError: new", Cause::Nccl);
         check("/v/x/y.py", "<module>", "torch.int1", "AttributeError: 'x' has no 'int1'", BrokenInstall);
         check("/v/l/layernorm.py", "forward", "x.activation", "AttributeError: 'X' has no 'y'", EngineBug);
     }
