@@ -76,11 +76,11 @@ const ROWS: &[Row] = {
         // The name that we put into the request ourselves.
         row(Vllm, 404..=404, &["` does not exist"], Misconfigured),
         row(Any, 404..=404, &["model_not_found"], Misconfigured),
-        row(Remote, 400..=404, &[
+        row(Remote, 400..=422, &[
             "model_not_found", "invalid_model", "invalid model:", "invalid model name", "model not exist", "unknown model",
             "not a valid model id", "deploymentnotfound",
         ], Misconfigured),
-        row(Remote, 404..=404, &["model"], Misconfigured),
+        row(Remote, 404..=404, &["model", "no endpoints found for"], Misconfigured),
         row(Ollama, 404..=404, &["model '", "model \""], Misconfigured),
         // Our account, our proxy, our address of it.
         row(Remote, 402..=402, &[], Misconfigured),
