@@ -133,6 +133,24 @@ pub(super) fn event_of(json: &[u8]) -> Bytes {
     Bytes::from_iter(b"data: ".iter().copied().chain(on_one_line).chain(*b"\n\n"))
 }
 
+/// The same event with a line feed at the end of each line: many clients know no other line end.
+pub(super) fn with_line_feeds(event: Bytes) -> Bytes {
+    if !event.contains(&b'\r') {
+        return event;
+    }
+    let mut plain = Vec::with_capacity(event.len());
+    // The second half of the line end before it.
+    let event = event.strip_prefix(b"\n").unwrap_or(&event);
+    for (at, &byte) in event.iter().enumerate() {
+        match byte {
+            b'\n' if at > 0 && event[at - 1] == b'\r' => {}
+            b'\r' => plain.push(b'\n'),
+            byte => plain.push(byte),
+        }
+    }
+    plain.into()
+}
+
 /// What one event of an OpenAI stream means for the request.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Meaning {

@@ -2,7 +2,7 @@
 use super::{NO_ROOM, Piece, Reading, Wants};
 use crate::kinds::{self, Assembly};
 use crate::proxy::limits::{EVENT_BYTES, HELD_ANSWER_BYTES};
-use crate::proxy::stream::{Choices, Cut, Meaning, Said, Splitter, data_of, event_of};
+use crate::proxy::stream::{Choices, Cut, Meaning, Said, Splitter, data_of, event_of, with_line_feeds};
 use bytes::Bytes;
 
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Events {
             let bytes = match mended {
                 Some(json) => event_of(&json),
                 None if meaning == Meaning::Done => event_of(b"[DONE]"),
-                None => event,
+                None => with_line_feeds(event),
             };
             return Piece { bytes, meaning };
         };

@@ -129,6 +129,15 @@ fn the_head_names_what_is_given() {
 }
 
 #[test]
+fn a_client_that_knows_only_line_feeds_can_read_every_stream() {
+    let begin = || answer(Endpoint::Chat, Kind::Vllm, true, "text/event-stream");
+    let plain = whole(begin, STREAM.as_bytes()).unwrap();
+    for line_end in ["\r\n", "\r"] {
+        assert_eq!(whole(begin, STREAM.replace('\n', line_end).as_bytes()).unwrap(), plain, "{line_end:?}");
+    }
+}
+
+#[test]
 fn a_stream_loses_its_end_only() {
     let certain = STREAM.split_once("data: [DONE]").unwrap().0;
     let begin = || answer(Endpoint::Chat, Kind::Vllm, true, "text/event-stream");
