@@ -206,7 +206,8 @@ impl Attempt {
         let input = match answer {
             Ok(response) => {
                 let (head, body) = response.into_parts();
-                self.phase = Phase::Reading(connection, body, Pings::default());
+                let pings = if head.status.is_success() { Pings::default() } else { Pings::Refusal };
+                self.phase = Phase::Reading(connection, body, pings);
                 Input::Head { status: head.status.as_u16(), headers: head.headers }
             }
             Err(lost) => self.lost(Input::Lost(lost)),

@@ -119,6 +119,11 @@ fn refusals_and_want_of_room_count_too() {
         }
         let sample = bed.live(0).sample();
         assert_eq!((sample.failures_in_row, sample.turned_away_in_row), expected, "{status}");
+        assert_eq!(
+            sample.last_byte,
+            mainstay::policy::Moment::default(),
+            "{status}: no byte of an answer came"
+        );
     }
 }
 
