@@ -118,6 +118,7 @@ pub fn start(
     metrics: Metrics,
     redactor: Arc<Redactor>,
 ) -> io::Result<Proxy> {
+    footprint::keep_little();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(*WORKERS.start(), *WORKERS.end()))
