@@ -70,7 +70,9 @@ pub(super) struct Driver {
     committed: bool,
     /// Since when the client has a piece of the answer to read.
     handed: Option<Moment>,
-    /// Connections to engines of ours that ended under it.
+    /// The connection to an engine of ours has ended under it; a run that ends closes its port as well.
+    reset: bool,
+    /// Tiers that were left for that.
     ends: u32,
 }
 
@@ -158,6 +160,7 @@ pub(super) async fn answer(shared: Arc<Shared>, arrived: Arrived) -> Response<Re
         out: VecDeque::new(),
         committed: false,
         handed: None,
+        reset: false,
         ends: 0,
     });
     let first = driver.exchange.begin(clock::now());
@@ -351,10 +354,13 @@ impl Driver {
         };
         let is_end = matches!(input, Input::Cut | Input::Broken | Input::Lost(Lost::Reset));
         let is_end = is_end && self.attempt.as_ref().is_some_and(|attempt| attempt.run.is_some());
+        // What goes on answering has not ended.
+        self.reset = is_end || (self.reset && !matches!(input, Input::Head { .. }));
         self.look_around(&input);
         let steps = self.exchange.on(now, input);
-        // A reset after which the same run is asked again is not its end yet.
-        self.ends += u32::from(is_end && !steps.contains(&Step::TryAgain));
+        if steps.contains(&Step::Leave) {
+            self.ends += u32::from(std::mem::take(&mut self.reset));
+        }
         if steps.iter().any(|step| matches!(step, Step::Tell(_, Outcome::MovedOn))) {
             self.lost_at.get_or_insert(known_lost);
         }

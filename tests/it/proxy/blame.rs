@@ -1,6 +1,8 @@
 //! Whose fault a failure is: what one request causes at two tiers that answer others is the request's own.
 use super::engine::{DEATH, Engine, Talk, good, good_engine};
 use super::*;
+use mainstay::policy::EngineId;
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 const WORDS: &str =
@@ -181,4 +183,35 @@ fn a_request_under_which_two_engines_died_goes_to_no_third() {
     assert_eq!((answer.status, answer.code().as_str()), (422, "poison_request"));
     assert_eq!(third.requests().len(), 0);
     assert_eq!(bed.tally(2).refused, 1);
+}
+
+#[test]
+fn two_deaths_count_although_the_port_is_closed_before_they_are_known() {
+    let engines = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = engines.each_ref().map(|engine| engine.local_addr().unwrap().port());
+    for engine in engines {
+        std::thread::spawn(move || {
+            let (mut client, _) = engine.accept().unwrap();
+            client.read_exact(&mut [0]).unwrap();
+            drop(engine);
+        });
+    }
+    let third = good_engine();
+    let tiers = [("first", ports[0]), ("second", ports[1]), ("third", third.port)];
+    let bed = Bed::new(tiers.map(|(name, port)| vllm(name, port)).into());
+    bed.change(|table| {
+        table.tiers.iter_mut().for_each(|tier| {
+            tier.run = Some(RunId { engine: EngineId(tier.tier.0), number: 1 });
+        });
+    });
+    let answer = std::thread::scope(|scope| {
+        let client = scope.spawn(|| bed.chat(false));
+        for rank in [0, 1] {
+            until("the tier is left", || bed.tally(rank).failed_over == 1);
+            bed.proxy.died(TierId(rank as u16), bed.live(rank));
+        }
+        client.join().unwrap()
+    });
+    assert_eq!((answer.status, answer.code().as_str()), (422, "poison_request"));
+    assert_eq!(third.requests().len(), 0);
 }
