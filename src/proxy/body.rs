@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 #[derive(Debug)]
 pub(super) struct ReplyBody {
     source: Source,
+    breaks: Breaks,
     gone: Option<Gone>,
     _open: Option<OpenRequest>,
 }
@@ -37,15 +38,19 @@ enum Source {
 
 impl ReplyBody {
     pub fn whole(bytes: Bytes) -> Self {
-        Self { source: Source::Whole(Some(bytes).filter(|b| !b.is_empty())), gone: None, _open: None }
+        Self::of(Source::Whole(Some(bytes).filter(|b| !b.is_empty())))
     }
 
     pub fn relay(driver: Box<Driver>) -> Self {
-        Self { source: Source::Relay(driver), gone: None, _open: None }
+        Self::of(Source::Relay(driver))
     }
 
     pub fn passage(passage: Passage) -> Self {
-        Self { source: Source::Passage(Box::new(passage)), gone: None, _open: None }
+        Self::of(Source::Passage(Box::new(passage)))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, breaks: Breaks::default(), gone: None, _open: None }
     }
 
     /// Keeps the request open until this body is gone.
@@ -53,6 +58,35 @@ impl ReplyBody {
         let waits = !matches!(self.source, Source::Whole(_));
         let gone = waits.then(|| Gone(Box::pin(open.gone())));
         Self { gone, _open: Some(open), ..self }
+    }
+}
+
+/// An answer that breaks does so behind all that there was of it: hyper writes when it has to wait for more, and drops what it
+/// has not written, even the head, when the body fails.
+#[derive(Debug, Default)]
+struct Breaks {
+    written: bool,
+    error: Option<io::Error>,
+}
+
+type Next = Poll<Option<io::Result<Bytes>>>;
+
+impl Breaks {
+    fn poll(&mut self, cx: &mut Context<'_>, source: impl FnOnce(&mut Context<'_>) -> Next) -> Next {
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let next = source(cx);
+        if let Poll::Ready(Some(Err(error))) = next {
+            if self.written {
+                return Poll::Ready(Some(Err(error)));
+            }
+            self.error = Some(error);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.written = next.is_pending();
+        next
     }
 }
 
@@ -67,11 +101,12 @@ impl Body for ReplyBody {
         if self.gone.as_mut().is_some_and(|gone| gone.0.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(Some(Err(io::ErrorKind::ConnectionReset.into())));
         }
-        let data = match &mut self.source {
+        let Self { source, breaks, .. } = &mut *self;
+        let data = breaks.poll(cx, |cx| match source {
             Source::Whole(bytes) => Poll::Ready(bytes.take().map(Ok)),
             Source::Relay(driver) => driver.poll_relay(cx),
             Source::Passage(passage) => passage.poll_relay(cx),
-        };
+        });
         data.map(|next| next.map(|data| data.map(Frame::data)))
     }
 
@@ -85,5 +120,31 @@ impl Body for ReplyBody {
             Source::Relay(_) => SizeHint::default(),
             Source::Passage(passage) => passage.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_breaks_after_what_came_before_was_written() {
+        let (mut breaks, mut cx) = (Breaks::default(), Context::from_waker(std::task::Waker::noop()));
+        let data = || Poll::Ready(Some(Ok(Bytes::from_static(b"a"))));
+        let broken = || Poll::Ready(Some(Err(io::ErrorKind::Other.into())));
+        let is_error = |next: Next| matches!(next, Poll::Ready(Some(Err(_))));
+        // The head is not written yet.
+        assert!(breaks.poll(&mut cx, |_| broken()).is_pending());
+        assert!(is_error(breaks.poll(&mut cx, |_| unreachable!("it has broken"))));
+        let mut breaks = Breaks::default();
+        assert!(breaks.poll(&mut cx, |_| Poll::Pending).is_pending());
+        assert!(breaks.poll(&mut cx, |_| data()).is_ready());
+        assert!(breaks.poll(&mut cx, |_| broken()).is_pending());
+        assert!(is_error(breaks.poll(&mut cx, |_| unreachable!("it has broken"))));
+        // Here it is.
+        let mut breaks = Breaks::default();
+        assert!(breaks.poll(&mut cx, |_| data()).is_ready());
+        assert!(breaks.poll(&mut cx, |_| Poll::Pending).is_pending());
+        assert!(is_error(breaks.poll(&mut cx, |_| broken())));
     }
 }
