@@ -107,8 +107,13 @@ impl Attempt {
         self.open(Duration::ZERO);
     }
 
-    /// Connects anew after `pause`, whatever was read so far. What becomes of the run is told meanwhile.
-    pub fn open(&mut self, pause: Duration) {
+    /// Asks the same run anew after `pause`, whatever was read so far. What becomes of the run is told meanwhile.
+    pub fn again(&mut self, pause: Duration) {
+        self.began = clock::now() + pause;
+        self.open(pause);
+    }
+
+    fn open(&mut self, pause: Duration) {
         let (upstream, live, limit) = (self.upstream.clone(), self.live.clone(), self.connect);
         self.phase = Phase::Connecting(Box::pin(async move {
             if pause > Duration::ZERO {

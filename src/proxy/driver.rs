@@ -397,7 +397,7 @@ impl Driver {
                 Step::Try { tier, fresh } => self.attempt_at(tier, fresh),
                 Step::TryAgain => {
                     self.wording = None;
-                    self.attempt.iter_mut().for_each(|attempt| attempt.open(AGAIN_AFTER));
+                    self.attempt.iter_mut().for_each(|attempt| attempt.again(AGAIN_AFTER));
                 }
                 Step::Leave => {
                     self.wording = None;

@@ -178,6 +178,27 @@ fn a_failure_that_may_pass_at_once_is_tried_again_at_the_same_tier() {
 }
 
 #[test]
+fn the_failover_time_has_nothing_of_the_first_try() {
+    const AGE: Duration = Duration::from_secs(1);
+    let engine = Engine::start(|talk| {
+        std::thread::sleep(AGE);
+        talk.reset();
+    });
+    let spare = good_engine();
+    let bed = Bed::new(vec![vllm("first", engine.port), vllm("second", spare.port)]);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| bed.chat(true));
+        until("it is asked", || engine.requests().len() == 1);
+        // Nobody listens when it is asked once more.
+        drop(engine);
+        client.join().unwrap().expect_good_by("second");
+    });
+    let failovers = bed.proxy.failovers();
+    assert_eq!(failovers.count, 1);
+    assert!(failovers.max < AGE.as_secs_f64(), "{failovers:?}");
+}
+
+#[test]
 fn a_refused_connection_moves_and_is_reported() {
     let fallback = good_engine();
     let mut bed = Bed::new(vec![vllm("first", dead_port()), vllm("second", fallback.port)]);
