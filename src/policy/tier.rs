@@ -259,20 +259,17 @@ impl Tier {
 
     fn failed(&mut self, failure: CheckFailure) {
         self.check.failures = self.check.failures.saturating_add(1);
-        let limit = self.check.failures >= self.settings.check.failures;
+        let is_down = self.fault.is_some() || self.check.failures >= self.settings.check.failures;
         let fault = match &failure {
             CheckFailure::Refused => Some(Fault::Refused),
             // Its own word: there is nothing that could pass by itself.
             CheckFailure::Itself | CheckFailure::DeadEnd => Some(Fault::Checks(failure.clone())),
             CheckFailure::TimedOut | CheckFailure::Reset | CheckFailure::Status(_) => {
-                (limit || self.fault == Some(Fault::Unchecked)).then(|| Fault::Checks(failure.clone()))
+                is_down.then(|| Fault::Checks(failure.clone()))
             }
         };
-        match self.fault {
-            None | Some(Fault::Unchecked | Fault::Checks(_)) => self.fault = fault.or(self.fault.take()),
-            // Only what found this fault can say that it is gone.
-            Some(Fault::Refused) => {}
-        }
+        // The newest check says why: a host that refused connections and answers now is down for what it answers.
+        self.fault = fault.or(self.fault.take());
         self.last_failure = Some(failure);
     }
 

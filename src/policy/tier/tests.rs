@@ -194,6 +194,28 @@ fn refused_is_down_at_once_by_a_check_or_a_request_and_old_answers_do_not_cure_i
 }
 
 #[test]
+fn the_reason_of_a_tier_that_is_down_follows_its_newest_check() {
+    let (mut tier, mut turn) = tier(false);
+    let newest = [
+        (CheckFailure::Refused, "connection refused", "connection refused"),
+        (CheckFailure::Status(401), "2 checks failed: status 401", "its health checks fail"),
+        (
+            CheckFailure::DeadEnd,
+            "a mainstay that reaches no engine without this one",
+            "leads back to this host",
+        ),
+        (CheckFailure::TimedOut, "4 checks failed: timed out", "its health checks fail"),
+        (CheckFailure::Refused, "connection refused", "connection refused"),
+        (CheckFailure::Status(503), "6 checks failed: status 503", "its health checks fail"),
+    ];
+    for (second, (failure, reason, brief)) in (0..).zip(newest) {
+        step(&mut tier, &mut turn, second, Failed(failure));
+        assert_eq!((tier.health, tier.reason(), tier.brief(None)), (Health::Down, reason, brief));
+    }
+    assert_eq!(step(&mut tier, &mut turn, 9, Passed(1)), "Healthy");
+}
+
+#[test]
 fn a_remote_tier_is_down_until_its_first_check_passed() {
     let (tier, _) = tier(false);
     assert_eq!((tier.health, tier.reason()), (Health::Down, "not checked yet"));

@@ -297,6 +297,19 @@ fn what_is_above_the_table_says_where_to_look() {
 }
 
 #[test]
+fn failed_checks_are_counted_once() {
+    let check = |reason: &str, expected: &str| {
+        let mut remote = tier("gpu2", Health::Down, reason, None);
+        remote.check.failures = 4;
+        let text = table(vec![remote]);
+        assert!(text.contains(expected), "{text}");
+    };
+    check("connection refused", "down for 5s: connection refused; 4 checks failed in a row\n");
+    check("4 checks failed: status 401", "down for 5s: 4 checks failed: status 401\n");
+    check("1 of 3 checks failed: timed out", "down for 5s: 1 of 3 checks failed: timed out\n");
+}
+
+#[test]
 fn a_start_that_is_due_is_not_said_to_be_in_no_time() {
     let due = Process { next_start: Some(at(-2)), ..process(ProcessState::Backoff, -3) };
     let text = table(vec![tier("a", Health::Down, "waiting", Some(due))]);
