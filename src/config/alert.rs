@@ -116,7 +116,7 @@ fn login(section: &mut Section<'_>) -> Option<Login> {
     let password = section.read("password", |given| secret::password(given, environment));
     match (section.has("username"), section.has("password")) {
         (true, false) if section.is_whole() => {
-            let remedy = "write password = { credential = \"…\" }, or remove `username`";
+            let remedy = "write `password` too, as { credential = \"…\" }, or remove `username`";
             section.report_at("username", "`username` is given without `password`", remedy);
         }
         (false, true) if section.is_whole() => {

@@ -1,5 +1,5 @@
 //! Which further header fields of clients may go to remote upstreams.
-use super::value::{Given, Wrong, text};
+use super::value::{Given, Wrong, clipped, text};
 use crate::kinds;
 
 /// The name of a field, in lower case.
@@ -13,8 +13,9 @@ pub(super) fn field(given: &Given<'_>) -> Result<String, Wrong> {
     }
     let name = text.to_ascii_lowercase();
     if kinds::fields::ends_here(&name) {
-        return Err(given.wrong(
-            "which never goes on: it belongs to one connection, names its sender or holds a credential",
+        let why = "it belongs to one connection, names its sender or holds a credential";
+        return Err(given.wrong_unshown(
+            format!("has a field that never goes on ({}): {why}", clipped(&text)),
             "remove it; a key for the upstream is the tier's `api_key`",
         ));
     }

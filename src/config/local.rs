@@ -3,7 +3,7 @@ use super::limits::{self, WAIT};
 use super::secret::{self, Secret};
 use super::section::Section;
 use super::value::{Given, Wrong, absolute_path, clipped, duration, one_of, text, whole};
-use crate::kinds::{self, Kind, owned_flags};
+use crate::kinds::{self, Kind};
 use crate::policy::{Restart, StartMode, Startup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -100,16 +100,19 @@ fn command(section: &mut Section<'_>, kind: Kind) -> Vec<String> {
     words
 }
 
-/// mainstay chooses where the engine listens and asks it there, without a key; what says otherwise in `args` would leave
-/// it deaf, or open to everybody.
+/// mainstay tells the engine where to listen and what its model is, and asks it there, without a key; what says otherwise
+/// in `args` would leave it deaf, or open to everybody. The value is not shown: it may be a secret.
 fn argument(kind: Kind) -> impl Fn(&Given<'_>) -> Result<String, Wrong> {
     move |given| {
         let text = text(given)?;
-        let flag = text.split('=').next().unwrap_or_default();
-        match owned_flags(kind).iter().find(|(owned, _)| *owned == flag) {
-            Some((_, remedy)) => Err(given.wrong("which is mainstay's to say", *remedy)),
-            None => Ok(text),
+        if let Some((flag, remedy)) = kinds::owned_flag(kind, &text) {
+            return Err(given.wrong_unshown(format!("has the flag {}", clipped(flag)), remedy));
         }
+        if let Some(flag) = kinds::flag_with_value(&text) {
+            let why = format!("has a flag and its value in one string, {}", clipped(flag));
+            return Err(given.wrong_unshown(why, "write two strings, the flag and the value"));
+        }
+        Ok(text)
     }
 }
 

@@ -2,6 +2,7 @@
 use super::*;
 use crate::kinds::{Api, Kind};
 use crate::policy::{Check, Restart, StartMode, Startup};
+use crate::redact::Redactor;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -26,6 +27,11 @@ fn unit() -> Environment {
 /// What is said, one problem per line, as `LINE:COLUMN: what; remedy`.
 fn said_in(text: &str, environment: &Environment) -> String {
     let problems = parse("", text, environment).err().unwrap_or_default();
+    for problem in &problems {
+        // Where it is shown, whatever looks like a secret is blacked out; our own words must not.
+        let said = problem.to_string();
+        assert_eq!(Redactor::of_forms().text(&said), said, "{text}");
+    }
     let lines: Vec<String> = problems.iter().map(|it| it.to_string()[1..].to_owned()).collect();
     lines.join("\n")
 }

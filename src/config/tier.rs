@@ -4,7 +4,7 @@ use super::local::{self, Local};
 use super::remote::{self, Remote};
 use super::section::Section;
 use super::value::{Given, Wrong, duration, one_of, text, whole, words};
-use crate::kinds::{Api, Degrade, Kind};
+use crate::kinds::{self, Api, Degrade, Kind};
 use crate::policy::Check;
 use std::time::Duration;
 
@@ -122,6 +122,7 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
         upstream: if kind.is_local() { Upstream::Local(local) } else { Upstream::Remote(remote) },
     };
     let place = |section: &mut Section<'_>, key| section.take(key).map_or(section.at, |given| given.at);
+    refuse_second_model(&mut section, &tier);
     let placed = Placed {
         at: section.at,
         name_at: place(&mut section, "name"),
@@ -175,6 +176,20 @@ fn require(section: &mut Section<'_>, kind: Kind) {
     };
     if !section.has(key) {
         section.report_missing(key, remedy);
+    }
+}
+
+/// A file that is never loaded, because `args` name another source, would only be the name of what is.
+fn refuse_second_model(section: &mut Section<'_>, tier: &Tier) {
+    let args = tier.local().map_or(&[][..], |local| &local.args);
+    let is_file = tier.model.starts_with('/') || tier.model.ends_with(".gguf");
+    if let Some(flag) = kinds::source_flag(tier.kind, args).filter(|_| is_file) {
+        let what = format!("`args` has the flag {flag}, and `model` names a file");
+        section.report_at(
+            "args",
+            what,
+            "leave the flag out, or let `model` be just a name for what it loads",
+        );
     }
 }
 

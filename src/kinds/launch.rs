@@ -40,29 +40,73 @@ pub const fn default_command(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// Flags of an engine that mainstay sets itself and could not work without. `args` that hold one are refused by the
-/// configuration; the second half of each pair is the remedy.
-pub const fn owned_flags(kind: Kind) -> &'static [(&'static str, &'static str)] {
-    const PORT: &str = "set `port` of the tier";
+/// The flag of this argument, and what to do instead, where mainstay itself says it to the engine or could not work with
+/// it. The configuration refuses such `args`: the last one would win.
+pub fn owned_flag(kind: Kind, argument: &str) -> Option<(&str, &'static str)> {
+    const PORT: &str = "set `port` of the tier instead";
     const HOST: &str = "leave it out: engines listen on 127.0.0.1 only";
     const KEY: &str = "leave it out: only mainstay reaches the engine, and asks it without a key";
-    const MODEL: &str = "set `model` of the tier";
-    match kind {
-        Kind::Vllm => {
-            &[("--port", PORT), ("--host", HOST), ("--uds", HOST), ("--api-key", KEY), ("--model", MODEL)]
-        }
-        Kind::LlamaServer => &[("--port", PORT), ("--host", HOST), ("--api-key", KEY)],
+    const TLS: &str = "leave it out: mainstay asks the engine without TLS, on 127.0.0.1";
+    const PREFIX: &str = "leave it out: mainstay asks for the engine's own paths";
+    const MODEL: &str = "set `model` of the tier instead";
+    const NAME: &str =
+        "leave it out: the engine is given `model` as its name; write names for clients into `aliases`";
+    let owned: &[(&[&str], &str)] = match kind {
+        Kind::Vllm => &[
+            (&["--port"], PORT),
+            (&["--host", "--uds"], HOST),
+            (&["--api-key"], KEY),
+            (&["--ssl-keyfile", "--ssl-certfile"], TLS),
+            (&["--model"], MODEL),
+            (&["--served-model-name"], NAME),
+        ],
+        Kind::LlamaServer => &[
+            (&["--port"], PORT),
+            (&["--host"], HOST),
+            (&["--api-key", "--api-key-file"], KEY),
+            (&["--ssl-key-file", "--ssl-cert-file"], TLS),
+            (&["--api-prefix"], PREFIX),
+            (&["-m", "--model"], MODEL),
+            (&["-a", "--alias"], NAME),
+        ],
         Kind::Ollama | Kind::Remote(_) => &[],
-    }
+    };
+    let flag = flag_of(argument);
+    // Both engines read a long flag with underscores as the one with dashes.
+    let spelled = if flag.starts_with("--") { flag.replace('_', "-") } else { flag.to_owned() };
+    owned.iter().find(|(flags, _)| flags.contains(&spelled.as_str())).map(|(_, remedy)| (flag, *remedy))
 }
 
-/// The name under which the engine knows its model, which every request to it must carry: the tier's `model`, unless
-/// the operator's arguments give another. (llama-server takes any name.)
-pub fn served_name<'a>(kind: Kind, model: &'a str, args: &'a [String]) -> &'a str {
-    match kind {
-        Kind::Vllm => value_of(args, &["--served-model-name", "--served_model_name"]).unwrap_or(model),
-        Kind::Ollama | Kind::LlamaServer | Kind::Remote(_) => model,
-    }
+/// The flag of an argument that holds a flag and, behind a blank, its value. No engine understands that.
+pub fn flag_with_value(argument: &str) -> Option<&str> {
+    let flag = flag_of(argument);
+    let is_flag = flag.trim_start_matches('-').starts_with(|first: char| first.is_ascii_alphabetic())
+        && flag.starts_with('-')
+        && argument[flag.len()..].starts_with(char::is_whitespace);
+    is_flag.then_some(flag)
+}
+
+/// Up to the first `=` or blank.
+fn flag_of(argument: &str) -> &str {
+    argument.split(|c: char| c == '=' || c.is_whitespace()).next().unwrap_or_default()
+}
+
+/// The flag among the operator's arguments that says where llama-server gets its model from, which is then not given the
+/// tier's `model` as a file.
+pub fn source_flag(kind: Kind, args: &[String]) -> Option<&str> {
+    const SOURCES: [&str; 9] = [
+        "-mu",
+        "--model-url",
+        "-hf",
+        "-hfr",
+        "--hf-repo",
+        "-dr",
+        "--docker-repo",
+        "--models-dir",
+        "--models-preset",
+    ];
+    let mut flags = args.iter().map(|arg| flag_of(arg)).filter(|_| kind == Kind::LlamaServer);
+    flags.find(|flag| SOURCES.contains(&flag.replace('_', "-").as_str()))
 }
 
 /// Do the operator's own arguments or variables keep the engine off every GPU? `words` are those of `command` and `args`, in
@@ -107,34 +151,17 @@ fn vllm_arguments(launch: &Launch, argv: &mut Vec<String>) {
         argv.push("--model".to_owned());
     }
     argv.push(launch.model.to_owned());
-    if served_name(launch.kind, launch.model, launch.args) == launch.model {
-        argv.extend(["--served-model-name".to_owned(), launch.model.to_owned()]);
-    }
+    argv.extend(["--served-model-name".to_owned(), launch.model.to_owned()]);
     argv.extend(address(launch.port));
 }
 
 fn llama_arguments(launch: &Launch, argv: &mut Vec<String>) {
     // An operator who names a source of the model means that one. With none at all llama-server would start without
     // a model, as a router, and look healthy.
-    const SOURCES: &[&str] = &[
-        "-m",
-        "--model",
-        "-mu",
-        "--model-url",
-        "-hf",
-        "-hfr",
-        "--hf-repo",
-        "-dr",
-        "--docker-repo",
-        "--models-dir",
-        "--models-preset",
-    ];
-    if value_of(launch.args, SOURCES).is_none() {
+    if source_flag(launch.kind, launch.args).is_none() {
         argv.extend(["-m".to_owned(), launch.model.to_owned()]);
     }
-    if value_of(launch.args, &["-a", "--alias"]).is_none() {
-        argv.extend(["--alias".to_owned(), launch.model.to_owned()]);
-    }
+    argv.extend(["--alias".to_owned(), launch.model.to_owned()]);
     argv.extend(address(launch.port));
 }
 

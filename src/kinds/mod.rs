@@ -29,7 +29,9 @@ pub use climb::{Climb, Height, PastStart};
 pub use content::{begins_answer, carries_content, finish_reason, holds_answer, says};
 pub use degrade::{DEFAULT_NOTICE, Degrade};
 pub use endpoint::Endpoint;
-pub use launch::{Launch, argv, asks_for_cpu, default_command, environment, owned_flags, served_name};
+pub use launch::{
+    Launch, argv, asks_for_cpu, default_command, environment, flag_with_value, owned_flag, source_flag,
+};
 pub use lenient::{Json, read_json, without_mark};
 pub use novelty::Novelty;
 pub use progress::{Done, Progress, fetching, progress};

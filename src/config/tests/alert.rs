@@ -137,7 +137,7 @@ fn what_is_needed_is_asked_for() {
 fn a_login_is_whole_and_its_password_is_kept_elsewhere() {
     mail(
         "username = 'me'",
-        "5:12: `username` is given without `password`; write password = { credential = \"…\" }, or remove `username`",
+        "5:12: `username` is given without `password`; write `password` too, as { credential = \"…\" }, or remove `username`",
     );
     let password = "`password` is written out; write { file = \"/…\" } or { credential = \"…\" }, this file is no place for secrets";
     mail("username = 'me'\npassword = 's3cret'", &format!("6:12: {password}"));

@@ -173,18 +173,6 @@ fn commands_leave_to_us_where_an_engine_listens_and_who_may_ask_it() {
         r#"4:11: `command` is a string; write a list, such as ["vllm", "serve"]"#,
     );
     tier("vllm", "args = ['-x', 3]", "4:15: `args` has an integer; write a string in quotes");
-    for (argument, remedy) in [
-        ("--port", "set `port` of the tier"),
-        ("--port=1", "set `port` of the tier"),
-        ("--host", "leave it out: engines listen on 127.0.0.1 only"),
-        ("--api-key=x", "leave it out: only mainstay reaches the engine, and asks it without a key"),
-    ] {
-        tier(
-            "vllm",
-            &format!("args = ['{argument}']"),
-            &format!("4:9: `args` has \"{argument}\", which is mainstay's to say; {remedy}"),
-        );
-    }
     tier(
         "vllm",
         "args = ['a\\u0000']".replace('\'', "\"").as_str(),
@@ -195,6 +183,77 @@ fn commands_leave_to_us_where_an_engine_listens_and_who_may_ask_it() {
         "dir = 'x'",
         "4:7: `dir` is \"x\", which is no absolute path; write a path that begins with /",
     );
+}
+
+/// The last one wins, so an argument of the operator's would replace what mainstay says by itself.
+#[test]
+fn arguments_that_mainstay_gives_by_itself_are_refused() {
+    let port = "set `port` of the tier instead";
+    let host = "leave it out: engines listen on 127.0.0.1 only";
+    let key = "leave it out: only mainstay reaches the engine, and asks it without a key";
+    let tls = "leave it out: mainstay asks the engine without TLS, on 127.0.0.1";
+    let model = "set `model` of the tier instead";
+    let name =
+        "leave it out: the engine is given `model` as its name; write names for clients into `aliases`";
+    for (engines, flag, remedy) in [
+        (&["vllm", "llama-server"][..], "--port", port),
+        (&["vllm", "llama-server"], "--host", host),
+        (&["vllm"], "--uds", host),
+        (&["vllm", "llama-server"], "--api-key", key),
+        (&["vllm", "llama-server"], "--api_key", key),
+        (&["llama-server"], "--api-key-file", key),
+        (&["vllm"], "--ssl-keyfile", tls),
+        (&["llama-server"], "--ssl-cert-file", tls),
+        (&["vllm", "llama-server"], "--model", model),
+        (&["llama-server"], "-m", model),
+        (&["vllm"], "--served-model-name", name),
+        (&["vllm"], "--served_model_name", name),
+        (&["llama-server"], "--alias", name),
+        (&["llama-server"], "-a", name),
+    ] {
+        for engine in engines {
+            for argument in [format!("'{flag}', 'x'"), format!("'{flag}=x'"), format!("'{flag} x'")] {
+                let expected = format!("4:9: `args` has the flag {flag}; {remedy}");
+                tier(engine, &format!("args = [{argument}]"), &expected);
+            }
+        }
+    }
+    tier("ollama", "args = ['--model', '--alias=x']", "");
+    tier("vllm", "args = ['-m', '-a', '--alias', '--ports']", "");
+}
+
+#[test]
+fn a_flag_and_its_value_are_two_arguments() {
+    for flag in ["--ctx-size", "-c", "--hf-token"] {
+        let expected = format!(
+            "4:9: `args` has a flag and its value in one string, {flag}; write two strings, the flag and the value"
+        );
+        for blank in [" ", "\\t"] {
+            tier("llama-server", &format!("args = [\"{flag}{blank}8192\"]"), &expected);
+        }
+    }
+    tier("vllm", "args = ['--x={\"a\": 1}', '-1 -2', 'a --b', '- a', '--', '--x', 'a b']", "");
+}
+
+/// A file that is given as `model` is loaded, or the configuration is refused.
+#[test]
+fn a_llama_server_has_one_source_of_its_model() {
+    let second = |flag: &str| {
+        format!(
+            "4:8: `args` has the flag {flag}, and `model` names a file; \
+             leave the flag out, or let `model` be just a name for what it loads"
+        )
+    };
+    let check = |model: &str, args: &str, expected: &str| {
+        let tier = format!("[[tier]]\nname = 'b'\nmodel = '{model}'\nargs = {args}\nengine = 'llama-server'");
+        let said = said_in(&format!("{tier}\n{FIRST}"), &unit());
+        assert_eq!(said, expected, "{args}");
+    };
+    check("/m.gguf", "['-hf', 'x/y']", &second("-hf"));
+    check("m.gguf", "['--hf-repo=x/y']", &second("--hf-repo"));
+    check("/srv/m", "['--model_url', 'http://x']", &second("--model_url"));
+    check("m", "['--hf-repo', 'x/y']", "");
+    check("/m.gguf", "['-c', '--hf-file']", "");
 }
 
 #[test]

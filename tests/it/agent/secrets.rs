@@ -193,6 +193,7 @@ fn check_shows_no_secret() {
     assert_eq!(output.status.code(), Some(78));
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(said.lines().count(), 6, "{said}");
+    assert!(said.contains("has the flag --api-key; leave it out"), "our own words are shown: {said}");
     let mut hay = Haystack::default();
     hay.add("the problems", said.as_bytes());
     let found = hay.finds(&ALL);
