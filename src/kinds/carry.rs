@@ -3,6 +3,7 @@
 //! it answers all the same what was asked.
 use super::{Api, Endpoint, Kind, ollama};
 use serde_json::{Map, Value, json};
+use std::fmt;
 
 /// A field, and who obeys it. A field may have several rows: each of them has to hold.
 struct Row {
@@ -82,19 +83,39 @@ const ROWS: &[Row] = &[
     Row { at: &[Endpoint::Embeddings], ..row("dimensions", is_given, VLLM) },
 ];
 
-/// Can a tier of this kind be asked for this? If not, why not: a short reason for `x-mainstay-skipped`.
-pub fn carries(kind: Kind, endpoint: Endpoint, body: &Value) -> Result<(), String> {
+/// Why a tier is not asked, in words for `x-mainstay-skipped`: nothing of the request is quoted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// It does not have what is asked for; another tier may.
+    Lacks(String),
+    /// The request is wrong whoever gets it: a field, and what is wrong with it.
+    Wrong { field: &'static str, what: String },
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lacks(what) | Self::Wrong { what, .. } => f.write_str(what),
+        }
+    }
+}
+
+/// Can a tier of this kind be asked for this? A mistake of the client is found only where the engine has no words for it.
+pub fn carries(kind: Kind, endpoint: Endpoint, body: &Value) -> Result<(), Misfit> {
     if kind == Kind::Remote(Api::OpenAi) {
         return Ok(());
     }
     if kind.api() == Api::Ollama {
-        ollama::translates(endpoint)?;
+        ollama::translates(endpoint).map_err(|why| Misfit::Lacks(why.to_owned()))?;
+        if let Some((field, what)) = ollama::mistake(body) {
+            return Err(Misfit::Wrong { field, what });
+        }
     }
     let asks = |row: &&Row| row.at.contains(&endpoint) && body.get(row.field).is_some_and(row.asks);
     if let Some(row) = ROWS.iter().filter(asks).find(|row| !row.obeyed_by.contains(&kind)) {
-        return Err(format!("does not obey {}", row.field));
+        return Err(Misfit::Lacks(format!("does not obey {}", row.field)));
     }
-    if kind.api() == Api::Ollama { ollama::understands(body) } else { Ok(()) }
+    if kind.api() == Api::Ollama { ollama::understands(body).map_err(Misfit::Lacks) } else { Ok(()) }
 }
 
 /// Is something asked for? `"tools": []`, `"echo": false` and `"suffix": ""` do not.

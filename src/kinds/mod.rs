@@ -19,7 +19,7 @@ pub mod probe;
 mod progress;
 mod verdict;
 
-pub use carry::{adapt, carries};
+pub use carry::{Misfit, adapt, carries};
 pub use cause::{
     Device, Diagnosis, Evidence, counsel, device, diagnose, guess, killed_by_kernel, kills_rose, signal_name,
     signal_number,

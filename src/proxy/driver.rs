@@ -191,11 +191,11 @@ impl Driver {
     fn refuse(&mut self, why: Refusal) -> Response<ReplyBody> {
         self.settle_left();
         let error = match (why, plan::why_none(&self.table, &self.ask)) {
-            // There is a tier that could answer, but not as this client wants it.
-            (Refusal::Failed(_), why @ NoTier::OnlyWeakened) => {
+            // There is a tier that could answer, but not this, or not as this client wants it.
+            (Refusal::Failed(_), why @ (NoTier::OnlyWeakened | NoTier::Wrong { .. })) => {
                 OwnError::no_tier(why, &self.table, &self.shared)
             }
-            (why, _) => OwnError::refusal(why, &self.table, &self.shared),
+            (why, _) => OwnError::refusal(why, &self.skipped, &self.table, &self.shared),
         };
         let mut response = error.into_response();
         let fields = response.headers_mut();

@@ -167,16 +167,18 @@ fn none_left(
     refuses: bool,
     shared: &Shared,
 ) -> OwnError {
-    let has_it = |route: &TierRoute| route.kind.api() == Api::OpenAi;
-    if !table.tiers.is_empty() && !table.tiers.iter().any(has_it) {
-        let reasons =
-            table.tiers.iter().map(|r| (r.tier, "this path is not translated".to_owned())).collect();
+    let lacks_it = |route: &&TierRoute| route.kind.api() != Api::OpenAi;
+    let reason = |route: &TierRoute| (route.tier, "this path is not translated".to_owned());
+    if !table.tiers.is_empty() && table.tiers.iter().all(|route| lacks_it(&route)) {
+        let reasons = table.tiers.iter().map(reason).collect();
         return OwnError::no_tier(NoTier::NobodyCarries(reasons), table, shared);
     }
     if refuses && losses.is_empty() && overload.is_none() && open(table).next().is_some() {
         return OwnError::no_tier(NoTier::OnlyWeakened, table, shared);
     }
-    OwnError::refusal(overload.unwrap_or(Refusal::Failed(losses)), table, shared)
+    let is_up = |route: &&TierRoute| route.standing_now() != Standing::Closed;
+    let skipped: Vec<_> = table.tiers.iter().filter(lacks_it).filter(is_up).map(reason).collect();
+    OwnError::refusal(overload.unwrap_or(Refusal::Failed(losses)), &skipped, table, shared)
 }
 
 type Head = (u16, http::HeaderMap);

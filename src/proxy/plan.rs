@@ -4,7 +4,7 @@ use super::history::Others;
 use super::marks::Marks;
 use super::numerals::Numerals;
 use super::route::{RouteTable, TierRoute};
-use crate::kinds::{self, Endpoint, Kind};
+use crate::kinds::{self, Endpoint, Kind, Misfit};
 use crate::policy::{Moment, Path, Standing, TierId};
 use serde_json::Value;
 use std::sync::Arc;
@@ -76,10 +76,12 @@ pub(super) enum NoTier {
     UnknownModel(String),
     /// No tier, up or down, could carry it: name and reason of each.
     NobodyCarries(Vec<(TierId, String)>),
+    /// The request is wrong whichever tier gets it: a field, and what is wrong with it.
+    Wrong { field: &'static str, what: String },
     /// Only weakened answers are to be had, and the client refuses them.
     OnlyWeakened,
-    /// `unfit`: those that are open, but would bring the request back to where it was, or answer with other vectors.
-    AllDown { unfit: Vec<(TierId, &'static str)> },
+    /// `skipped`: those that would have been asked if they could carry the request, with the reason.
+    AllDown { skipped: Vec<(TierId, String)> },
 }
 
 /// Why a tier is passed over that is a mainstay itself.
@@ -98,10 +100,7 @@ pub(super) fn plan(table: &RouteTable, ask: &Ask, now: Moment) -> Plan {
         if (is_shut && !route.wanted) || (ask.refuses_weakened && weakens(route, ask)) {
             continue;
         }
-        let fit = match unfit(route, ask, space) {
-            Some(reason) => Err(reason.to_owned()),
-            None => kinds::carries(route.kind, ask.endpoint, &ask.body),
-        };
+        let fit = fits(route, ask, space);
         if standing != Standing::Open && route.wanted && fit.is_ok() {
             plan.down.push(route.tier);
         }
@@ -109,7 +108,7 @@ pub(super) fn plan(table: &RouteTable, ask: &Ask, now: Moment) -> Plan {
             _ if is_shut => {}
             Ok(()) if route.live.is_busy(now) => busy.push(candidate(route, standing, ask)),
             Ok(()) => plan.chain.push(candidate(route, standing, ask)),
-            Err(reason) => plan.skipped.push((route.tier, reason)),
+            Err(misfit) => plan.skipped.push((route.tier, misfit.to_string())),
         }
     }
     // They are never left out: one of them may be the last that can answer.
@@ -117,12 +116,22 @@ pub(super) fn plan(table: &RouteTable, ask: &Ask, now: Moment) -> Plan {
     plan
 }
 
-/// Why an empty plan is empty.
+/// Why an empty plan is empty, or of no use any more.
 pub(super) fn why_none(table: &RouteTable, ask: &Ask) -> NoTier {
+    let is_shut = |route: &TierRoute| route.standing_now() == Standing::Closed;
     let cannot = |route: &TierRoute| kinds::carries(route.kind, ask.endpoint, &ask.body).err();
-    let reasons: Vec<_> = table.tiers.iter().filter_map(|route| Some((route.tier, cannot(route)?))).collect();
-    if !table.tiers.is_empty() && reasons.len() == table.tiers.len() {
-        return NoTier::NobodyCarries(reasons);
+    let misfits: Vec<_> = table.tiers.iter().filter_map(|route| Some((route, cannot(route)?))).collect();
+    let nobody_carries = !table.tiers.is_empty() && misfits.len() == table.tiers.len();
+    let wrong = misfits.iter().find_map(|(route, misfit)| match misfit {
+        Misfit::Wrong { field, what } if nobody_carries || !is_shut(route) => Some((*field, what.clone())),
+        Misfit::Wrong { .. } | Misfit::Lacks(_) => None,
+    });
+    if let Some((field, what)) = wrong {
+        return NoTier::Wrong { field, what };
+    }
+    if nobody_carries {
+        let reasons = misfits.into_iter().map(|(route, misfit)| (route.tier, misfit.to_string()));
+        return NoTier::NobodyCarries(reasons.collect());
     }
     let only_weakened = ask.refuses_weakened
         && table.tiers.iter().any(|route| {
@@ -132,9 +141,9 @@ pub(super) fn why_none(table: &RouteTable, ask: &Ask) -> NoTier {
         return NoTier::OnlyWeakened;
     }
     let space = vectors_of(table, ask);
-    let open = table.tiers.iter().filter(|route| route.standing_now() != Standing::Closed);
-    let unfit = open.filter_map(|route| Some((route.tier, unfit(route, ask, space)?))).collect();
-    NoTier::AllDown { unfit }
+    let open = table.tiers.iter().filter(|route| !is_shut(route));
+    let skipped = open.filter_map(|route| Some((route.tier, fits(route, ask, space).err()?.to_string())));
+    NoTier::AllDown { skipped: skipped.collect() }
 }
 
 /// The tiers that may be asked at all, up or down.
@@ -155,13 +164,15 @@ fn vectors_of<'a>(table: &'a RouteTable, ask: &Ask) -> Option<&'a str> {
     entry.map(|route| route.model.as_str())
 }
 
-/// Why this tier would not do, although it may be able to answer.
-fn unfit(route: &TierRoute, ask: &Ask, space: Option<&str>) -> Option<&'static str> {
+/// Is this tier one to ask, if it is up?
+fn fits(route: &TierRoute, ask: &Ask, space: Option<&str>) -> Result<(), Misfit> {
     if route.leads_back(&ask.via) {
-        return Some(LEADS_BACK);
+        return Err(Misfit::Lacks(LEADS_BACK.to_owned()));
     }
-    let other = space.is_some_and(|model| route.model != model);
-    other.then_some(OTHER_VECTORS)
+    if space.is_some_and(|model| route.model != model) {
+        return Err(Misfit::Lacks(OTHER_VECTORS.to_owned()));
+    }
+    kinds::carries(route.kind, ask.endpoint, &ask.body)
 }
 
 /// A name that leads nowhere, if the request has one.
@@ -299,10 +310,25 @@ mod tests {
         check(&both, &with_tools(), &[1], &[0]);
         let closed = table(vec![route(0, Kind::Ollama, Closed), route(1, Kind::Vllm, Closed)]);
         check(&closed, &with_tools(), &[], &[]);
-        assert_eq!(why_none(&closed, &with_tools()), NoTier::AllDown { unfit: vec![] });
+        assert_eq!(why_none(&closed, &with_tools()), NoTier::AllDown { skipped: vec![] });
         let nobody = table(vec![route(0, Kind::Ollama, Closed)]);
         assert!(matches!(why_none(&nobody, &with_tools()), NoTier::NobodyCarries(_)));
-        assert_eq!(why_none(&table(vec![]), &with_tools()), NoTier::AllDown { unfit: vec![] });
+        assert_eq!(why_none(&table(vec![]), &with_tools()), NoTier::AllDown { skipped: vec![] });
+    }
+
+    #[test]
+    fn a_clients_mistake_is_told_by_an_open_tier_or_where_nobody_could_carry_it() {
+        let wrong = ask(json!({"messages": "hi"}));
+        let told = NoTier::Wrong { field: "messages", what: "messages are not a list".into() };
+        let with = |remote, ollama| {
+            table(vec![route(0, Kind::Remote(Api::OpenAi), remote), route(1, Kind::Ollama, ollama)])
+        };
+        assert_eq!(why_none(&with(Closed, Open), &wrong), told);
+        assert_eq!(why_none(&with(Closed, Closed), &wrong), NoTier::AllDown { skipped: vec![] });
+        assert_eq!(why_none(&table(vec![route(0, Kind::Ollama, Closed)]), &wrong), told);
+        // The body went out with the first try: nothing can be said of it.
+        let skipped = vec![(TierId(1), "messages are empty".into())];
+        assert_eq!(why_none(&with(Closed, Open), &ask(Value::Null)), NoTier::AllDown { skipped });
     }
 
     #[test]
@@ -317,7 +343,7 @@ mod tests {
         check(&table, &Ask { via: came.clone(), ..plain() }, &[1], &[0]);
         let only = RouteTable { tiers: table.tiers[..1].to_vec(), ..RouteTable::default() };
         let none = why_none(&only, &Ask { via: came, ..plain() });
-        assert_eq!(none, NoTier::AllDown { unfit: vec![(TierId(0), LEADS_BACK)] });
+        assert_eq!(none, NoTier::AllDown { skipped: vec![(TierId(0), LEADS_BACK.into())] });
     }
 
     #[test]
@@ -384,8 +410,8 @@ mod tests {
         check(&table, &embeddings(None), &[2], &[1, 3]);
         table.tiers[2].standing = Closed;
         check(&table, &embeddings(None), &[], &[1, 3]);
-        let unfit = vec![(TierId(1), OTHER_VECTORS), (TierId(3), OTHER_VECTORS)];
-        assert_eq!(why_none(&table, &embeddings(None)), NoTier::AllDown { unfit });
+        let skipped = vec![(TierId(1), OTHER_VECTORS.into()), (TierId(3), OTHER_VECTORS.into())];
+        assert_eq!(why_none(&table, &embeddings(None)), NoTier::AllDown { skipped });
         // An engine that has no embeddings is not where they enter the chain.
         table.tiers[0].kind = Kind::Ollama;
         check(&table, &embeddings(None), &[1], &[3]);

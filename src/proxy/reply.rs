@@ -188,10 +188,10 @@ impl OwnError {
                 let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::OnlyDegradedTiers, message);
                 error.retry_after(shared.retry_after(table))
             }
-            NoTier::AllDown { unfit } => {
-                let losses: Vec<_> = unfit.into_iter().map(|(tier, reason)| (tier, reason.into())).collect();
-                Self::all_down(&losses, table, shared)
+            NoTier::Wrong { field, what } => {
+                Self::invalid(field, format!("The request is wrong whichever tier gets it: {what}"))
             }
+            NoTier::AllDown { skipped } => Self::all_down(&[], &skipped, table, shared),
         }
     }
 
@@ -202,10 +202,10 @@ impl OwnError {
         Self { param: Some("model"), ..error }
     }
 
-    /// Some were asked, and none answered.
-    pub fn refusal(why: Refusal, table: &RouteTable, shared: &Shared) -> Self {
+    /// Some were asked, and none answered. `skipped`: those that were not asked because they could not carry it.
+    pub fn refusal(why: Refusal, skipped: &[(TierId, String)], table: &RouteTable, shared: &Shared) -> Self {
         match why {
-            Refusal::Failed(losses) => Self::all_down(&losses, table, shared),
+            Refusal::Failed(losses) => Self::all_down(&losses, skipped, table, shared),
             Refusal::Full => Self::overloaded("Every tier is at its limit of concurrent requests"),
             Refusal::Shortage => Self::overloaded(
                 "No file descriptor or port is left on this host to reach a tier (LimitNOFILE of the unit)",
@@ -233,11 +233,19 @@ impl OwnError {
 
     /// Every tier with what became of the request there, or why it was not asked.
     /// The client is told the kinds only, the log the words too.
-    fn all_down(losses: &[(TierId, Why)], table: &RouteTable, shared: &Shared) -> Self {
+    fn all_down(
+        losses: &[(TierId, Why)],
+        skipped: &[(TierId, String)],
+        table: &RouteTable,
+        shared: &Shared,
+    ) -> Self {
         let told = |lost: &dyn Fn(&Why) -> String, unasked: &dyn Fn(&TierRoute) -> String| {
             let reason = |route: &TierRoute| {
-                let why = losses.iter().find(|(tier, _)| *tier == route.tier).map(|(_, why)| why);
-                let reason = why.map_or_else(|| unasked(route), lost);
+                let lost = losses.iter().find(|(tier, _)| *tier == route.tier).map(|(_, why)| lost(why));
+                let skipped = || skipped.iter().find(|(tier, _)| *tier == route.tier);
+                let reason = lost
+                    .or_else(|| skipped().map(|(_, reason)| format!("skipped ({reason})")))
+                    .unwrap_or_else(|| unasked(route));
                 (route.tier, if reason.is_empty() { "not asked".to_owned() } else { reason })
             };
             listed(table, &table.tiers.iter().map(reason).collect::<Vec<_>>())
@@ -359,7 +367,7 @@ pub(super) fn health(table: &RouteTable, shared: &Shared, via: &Path) -> Respons
             }
             json_response(StatusCode::OK, &body)
         }
-        Some(_) | None => OwnError::all_down(&[], table, shared).into_response(),
+        Some(_) | None => OwnError::all_down(&[], &[], table, shared).into_response(),
     }
 }
 

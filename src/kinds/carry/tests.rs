@@ -110,7 +110,61 @@ fn what_asks_for_nothing_keeps_nobody_away() {
 fn the_reason_names_the_field() {
     let body = json!({ "messages": [], "guided_choice": ["a"] });
     let reason = carries(Kind::LlamaServer, Endpoint::Chat, &body).unwrap_err();
-    assert_eq!(reason, "does not obey guided_choice");
+    assert_eq!(reason.to_string(), "does not obey guided_choice");
+}
+
+#[test]
+fn a_mistake_of_the_client_is_told_from_what_a_tier_lacks() {
+    let misfit = |fields: Value| {
+        let mut body = json!({ "messages": [{ "role": "user", "content": "x" }], "tools": [{}] });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        assert_eq!(carries(Kind::Remote(Api::OpenAi), Endpoint::Chat, &body), Ok(()), "{body}");
+        carries(Kind::Ollama, Endpoint::Chat, &body).unwrap_err()
+    };
+    for (fields, field, what) in [
+        (json!({ "max_tokens": "x" }), "max_tokens", "max_tokens is not a number"),
+        (
+            json!({ "max_completion_tokens": [] }),
+            "max_completion_tokens",
+            "max_completion_tokens is not a number",
+        ),
+        (json!({ "temperature": "hot" }), "temperature", "temperature is not a number"),
+        (json!({ "seed": {} }), "seed", "seed is not a number"),
+        (json!({ "n": -1 }), "n", "n is not a number of at least 1"),
+        (json!({ "n": "3" }), "n", "n is not a number of at least 1"),
+        (json!({ "stop": [1] }), "stop", "stop is not a string or a list of strings"),
+        (json!({ "stream": "yes" }), "stream", "stream is not true or false"),
+        (json!({ "tools": "x" }), "tools", "tools is not a list"),
+        (json!({ "response_format": 7 }), "response_format", "response_format is not an object"),
+        (json!({ "messages": null }), "messages", "messages are missing"),
+        (json!({ "messages": "hi" }), "messages", "messages are not a list"),
+        (json!({ "messages": [{ "role": "poet" }] }), "messages", "a message has an unknown role"),
+        (json!({ "messages": ["hi"] }), "messages", "a message has no role"),
+        (
+            json!({ "messages": [{ "role": "user", "content": 7 }] }),
+            "messages",
+            "a message's content is neither a string nor a list of parts",
+        ),
+        (
+            json!({ "messages": [{ "role": "user", "content": [{ "type": "text", "text": 7 }] }] }),
+            "messages",
+            "a part of a message is a text without text",
+        ),
+    ] {
+        let shown = fields.to_string();
+        assert_eq!(misfit(fields), Misfit::Wrong { field, what: what.into() }, "{shown}");
+    }
+    for fields in [
+        json!({}),
+        json!({ "tools": null, "max_tokens": -1 }),
+        json!({ "tools": [], "messages": [] }),
+        json!({ "messages": [{ "role": "tool", "content": "x" }], "tools": [], "temperature": null }),
+        json!({ "messages": [{ "role": "user", "content": [{ "image_url": "x" }, "x"] }], "tools": [] }),
+        json!({ "n": 2, "tools": [] }),
+    ] {
+        let shown = fields.to_string();
+        assert!(matches!(misfit(fields), Misfit::Lacks(_)), "{shown}");
+    }
 }
 
 #[track_caller]

@@ -1,8 +1,10 @@
 //! OpenAI's chat in Ollama's native dialect and back. Ollama's own `/v1` is not used: it ignores fields, and a stream
 //! whose runner died ends there cleanly and empty.
+mod mistakes;
 mod request;
 mod response;
 
+pub(super) use mistakes::mistake;
 pub use request::{option, request};
 pub(super) use request::{translates, understands};
 pub use response::{Broken, Naming, Stream, whole};

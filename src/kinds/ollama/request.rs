@@ -5,7 +5,7 @@ use crate::kinds::carry::is_given;
 use serde_json::{Map, Value, json};
 
 /// Options that have the same meaning on both sides. Any number will do.
-const NUMBERS: &[(&str, &str)] = &[
+pub(super) const NUMBERS: &[(&str, &str)] = &[
     ("temperature", "temperature"),
     ("top_p", "top_p"),
     ("frequency_penalty", "frequency_penalty"),
@@ -32,14 +32,8 @@ pub(in crate::kinds) fn translates(endpoint: Endpoint) -> Result<(), &'static st
     }
 }
 
-/// Is every part of a chat that is translated of the form that Ollama knows?
+/// Is every part of a chat [without mistakes](super::mistake) something that Ollama knows?
 pub(in crate::kinds) fn understands(body: &Value) -> Result<(), String> {
-    let numbers = NUMBERS.iter().map(|(name, _)| *name);
-    if let Some(name) =
-        numbers.into_iter().find(|name| body.get(name).is_some_and(|v| !v.is_null() && !v.is_number()))
-    {
-        return Err(format!("{name} is not a number"));
-    }
     for name in ["max_tokens", "max_completion_tokens"] {
         // Ollama takes a negative limit as none at all.
         if body
@@ -49,43 +43,28 @@ pub(in crate::kinds) fn understands(body: &Value) -> Result<(), String> {
             return Err(format!("{name} is not a positive whole number"));
         }
     }
-    if body.get("stop").is_some_and(|stop| !stop.is_null() && stops(stop).is_none()) {
-        return Err("stop is neither a string nor a list of strings".into());
-    }
-    if body.get("stream").is_some_and(|stream| !stream.is_null() && !stream.is_boolean()) {
-        return Err("stream is not true or false".into());
-    }
     match body.get("messages").and_then(Value::as_array) {
         // Without messages Ollama answers that it has loaded the model, and nothing else.
-        None => Err("messages are not a list".into()),
-        Some(messages) if messages.is_empty() => Err("messages are empty".into()),
-        Some(messages) => messages.iter().try_for_each(understands_message),
+        Some(messages) if !messages.is_empty() => messages.iter().try_for_each(understands_message),
+        Some(_) | None => Err("messages are empty".into()),
     }
 }
 
 fn understands_message(message: &Value) -> Result<(), String> {
-    let role = message.get("role").and_then(Value::as_str).unwrap_or_default();
-    if native_role(role).is_none() {
-        return Err(match role {
-            "tool" | "function" => "tool messages not translated".into(),
-            _ => "a message with an unknown role".into(),
-        });
+    if message.get("role").and_then(Value::as_str).and_then(native_role).is_none() {
+        return Err("tool messages not translated".into());
     }
     if ["tool_calls", "function_call"].iter().any(|name| message.get(name).is_some_and(is_given)) {
         return Err("tool calls not translated".into());
     }
-    match message.get("content") {
-        None | Some(Value::Null | Value::String(_)) => Ok(()),
-        Some(Value::Array(parts)) if parts.iter().all(|part| part_text(part).is_some()) => Ok(()),
-        Some(Value::Array(parts)) => {
-            let other = parts.iter().find(|part| part_text(part).is_none()).and_then(|part| part.get("type"));
-            match other.and_then(Value::as_str) {
-                Some("image_url" | "input_image") => Err("images not translated".into()),
-                Some("input_audio" | "audio_url") => Err("audio not translated".into()),
-                _ => Err("content other than text not translated".into()),
-            }
-        }
-        Some(_) => Err("content is neither a string nor a list of parts".into()),
+    let parts = message.get("content").and_then(Value::as_array).into_iter().flatten();
+    match parts.into_iter().find(|part| part_text(part).is_none()) {
+        None => Ok(()),
+        Some(other) => match other.get("type").and_then(Value::as_str) {
+            Some("image_url" | "input_image") => Err("images not translated".into()),
+            Some("input_audio" | "audio_url") => Err("audio not translated".into()),
+            _ => Err("content other than text not translated".into()),
+        },
     }
 }
 
@@ -164,7 +143,7 @@ fn options(body: &Value) -> Map<String, Value> {
 }
 
 /// Stop strings, given as one or as a list.
-fn stops(stop: &Value) -> Option<Vec<&str>> {
+pub(super) fn stops(stop: &Value) -> Option<Vec<&str>> {
     match stop {
         Value::String(one) => Some(vec![one]),
         Value::Array(list) => list.iter().map(Value::as_str).collect(),

@@ -67,7 +67,7 @@ fn what_would_be_silently_lost_is_not_carried() {
     let refused = |fields: Value| {
         let mut body = json!({ "messages": [{ "role": "user", "content": "x" }] });
         body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        carries(Kind::Ollama, Endpoint::Chat, &body).expect_err(&body.to_string())
+        carries(Kind::Ollama, Endpoint::Chat, &body).expect_err(&body.to_string()).to_string()
     };
     for fields in [
         json!({ "tools": [{ "type": "function" }] }),

@@ -11,6 +11,7 @@ mod fields;
 mod leaving;
 mod life;
 mod limits;
+mod mistakes;
 mod moving;
 mod overload;
 mod pages;

@@ -1,0 +1,102 @@
+//! Whose mistake a request is that no tier can do anything with, and what its client is told.
+use super::engine::good_engine;
+use super::*;
+use mainstay::kinds::Api;
+
+fn remote(name: &str, port: u16) -> TierRoute {
+    tier(name, Kind::Remote(Api::OpenAi), port)
+}
+
+fn post(bed: &Bed, fields: &Value) -> Answer {
+    let mut body = chat(false);
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    bed.post("/v1/chat/completions", &body)
+}
+
+fn message(answer: &Answer) -> String {
+    answer.json()["error"]["message"].as_str().unwrap().to_owned()
+}
+
+/// Seen to fail with every tier that was skipped as "not asked".
+#[test]
+fn a_dead_tier_that_could_carry_it_gives_503_and_the_skipped_ones_say_why() {
+    let (first, third) = (good_engine(), good_engine());
+    let bed = Bed::new(vec![
+        tier("first", Kind::LlamaServer, first.port),
+        remote("second", dead_port()),
+        tier("third", Kind::Ollama, third.port),
+    ]);
+    for (field, value) in [("guided_json", json!({"type": "object"})), ("stop_token_ids", json!([3]))] {
+        for (standing, dead) in
+            [(Standing::Open, "second: connection refused"), (Standing::Closed, "second: down")]
+        {
+            bed.change(|table| {
+                table.tiers[1].standing = standing;
+                table.tiers[1].brief = "down";
+            });
+            let answer = post(&bed, &json!({ field: value }));
+            assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"), "{answer:?}");
+            let skipped = format!("skipped (does not obey {field})");
+            let expected = format!("first: {skipped}; {dead}; third: {skipped}");
+            assert!(message(&answer).ends_with(&expected), "{answer:?}");
+        }
+    }
+    // Stopped for good, or not there at all: then it can never be carried.
+    bed.change(|table| drop(table.tiers.remove(1)));
+    let answer = post(&bed, &json!({"stop_token_ids": [3]}));
+    assert_eq!((answer.status, answer.code().as_str()), (400, "not_supported"));
+    assert_eq!(first.requests().len() + third.requests().len(), 0);
+}
+
+/// Seen to fail with 503 and Retry-After for each of them.
+#[test]
+fn a_clients_mistake_is_told_though_a_better_tier_is_down() {
+    let small = good_engine();
+    let bed = Bed::new(vec![remote("first", dead_port()), tier("second", Kind::Ollama, small.port)]);
+    for standing in [Standing::Open, Standing::Closed] {
+        bed.change(|table| table.tiers[0].standing = standing);
+        for (param, fields) in [
+            ("max_tokens", json!({"max_tokens": "x"})),
+            ("temperature", json!({"temperature": "hot"})),
+            ("n", json!({"n": -1})),
+            ("messages", json!({"messages": "hi"})),
+            ("messages", json!({"messages": [{"role": "poet", "content": "hi"}]})),
+        ] {
+            let answer = post(&bed, &fields);
+            assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_value"), "{answer:?}");
+            let error = &answer.json()["error"];
+            assert_eq!((&error["type"], &error["param"]), (&json!("invalid_request_error"), &json!(param)));
+            assert_eq!(answer.field("retry-after"), None);
+            let skipped = answer.field("x-mainstay-skipped").unwrap();
+            assert!(
+                skipped.starts_with("second; ") && skipped.contains(param.trim_end_matches('s')),
+                "{skipped}"
+            );
+        }
+        // What Ollama alone cannot do is no mistake.
+        let answer = post(&bed, &json!({"n": 2}));
+        assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"), "{answer:?}");
+    }
+    assert_eq!(small.requests().len(), 0);
+    // An engine with OpenAI's API has words of its own for it.
+    let spare = good_engine();
+    let bed = Bed::new(vec![tier("first", Kind::Ollama, small.port), vllm("second", spare.port)]);
+    post(&bed, &json!({"max_tokens": "x"})).expect_good_by("second");
+}
+
+/// Seen to fail with the Ollama tier as "not asked".
+#[test]
+fn a_path_that_a_tier_does_not_have_is_named() {
+    let small = good_engine();
+    let bed = Bed::new(vec![vllm("first", dead_port()), tier("second", Kind::Ollama, small.port)]);
+    bed.change(|table| {
+        table.tiers[0].standing = Standing::Closed;
+        table.tiers[0].brief = "down";
+    });
+    let answer = bed.post("/tokenize", &json!({"prompt": "x"}));
+    assert_eq!(answer.code(), "all_tiers_down");
+    assert!(
+        message(&answer).ends_with("first: down; second: skipped (this path is not translated)"),
+        "{answer:?}"
+    );
+}
