@@ -115,6 +115,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Unsupported compute capability", r"only supports? (GPUs|devices) with", r"requires? sm_?\d+",
         r"is not supported .*sm_?\d+",
         // Any refusal that names a generation of GPUs.
+        r"Error: .*\b(cuda|compute|device) capability\b.*\bnot (yet )?supported",
         concat!(r"Error: .*\b(not|no|un\w+|only|requires?|needs?|at least)\b.*",
             r"\b(Blackwell|Hopper|Ampere|Turing|Volta|(cuda|compute|device) capability|sm_?\d{2,3}\w?|gfx\d{3,4}\w?)\b"),
     ],
@@ -187,7 +188,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Cuda failure .*'(invalid|unknown|unspecified)",
     ], "CUDA error: invalid argument"),
 
-    specific(ALL, CudaFault, PASSES, &[r"amdgpu.* ring \S+ timeout", r"amdgpu.*GPU reset begin"],
+    specific(ALL, CudaFault, PASSES, &[r"amdgpu.* ring \S+ timeout", r"amdgpu.*GPU reset begin",
+        r"amdgpu.*\[(gfx|mm)hub\d*\] .*page fault"],
         "amdgpu 0000:03:00.0: amdgpu: GPU reset begin!"),
 
     // The collective library. "unhandled" says that the real reason is printed elsewhere.

@@ -88,7 +88,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         "llama_init_from_model: failed to initialize the context: dflash requires ctx_other to be set"),
     specific(OLLAMA, BadArgument, AGAIN, &[
         r"Error: unknown (flag|command|shorthand)", r"\$HOME is not defined",
-        r"accepts \d+ arg", r"flag needs an argument", r"invalid argument \x22",
+        r"accepts \d+ arg", r"flag needs an argument",
+        r"command must be one of", r"neither 'from' or 'files'", r"invalid argument \x22",
     ], "Error: unknown flag: --nope"),
 
     // Installation. Compilers are found missing only when something is compiled.

@@ -29,14 +29,17 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"cannot find an appropriate cached snapshot", r"outgoing traffic has been disabled",
         r"404 Client Error", r"Incorrect path_or_model_id",
         r"Can't load (the configuration|tokenizer|image processor)",
-        r"Couldn't instantiate the backend tokenizer", r"No supported config format found", r"Cannot find the config file for",
+        r"Couldn't instantiate the backend tokenizer", r"No adapter found for",
+        // How sentencepiece says that there is no file.
+        r"TypeError: not a string$",
+         r"No supported config format found", r"Cannot find the config file for",
         r"Error no file named", r"Found 0 files matching", r"Make sure that a .*tokenizer is present",
         r"OfflineModeIsEnabled", r"No such file or directory: ['\x22]\S*(config\.json|tokenizer\S*)['\x22]",
     ],
         "OSError: org/nope is not a local folder and is not a valid model identifier listed on \
         'https://huggingface.co/models'"),
     specific(VLLM, Network, PASSES, &[
-        r"error happened while trying to locate the file on the Hub",
+        r"error happened while trying to locate the files? on the Hub",
         r"couldn't find (it|them) in the cached files",
     ],
         "huggingface_hub.errors.LocalEntryNotFoundError: An error happened while trying to locate the \
@@ -58,7 +61,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ], "gguf_init_from_file: failed to open GGUF file 'models/nope.gguf' (No such file or directory)"),
     specific(OLLAMA, ModelMissing, AGAIN, &[
         r"model \\?['\x22]\S+['\x22] not found", r"pull model manifest: file does not exist", r"try pulling it",
-        r"model not found", r"manifest unknown",
+        r"model not found", r"manifest unknown", r"^Error: (file does not exist|open \S+: no such file)",
     ], "{\"error\":\"model 'nope' not found\"}"),
 
     specific(ALL, ModelCorrupt, AGAIN, &[
@@ -80,6 +83,10 @@ pub(super) const ENTRIES: &[Entry] = &[
     ],
         "llama_model_load: error loading model: tensor 'blk.0.ffn_down.weight' data is not within the \
         file bounds, model is corrupted or incomplete"),
+
+    // A file that Git keeps elsewhere begins with a word where JSON has none.
+    specific(OLLAMA, ModelCorrupt, AGAIN, &[r"^Error: invalid character .* looking for beginning of value"],
+        "Error: invalid character 'v' looking for beginning of value"),
 
     specific(VLLM, ModelUnsupported, AGAIN, &[
         r"Model architectures? .*(not supported|failed to be inspected)",
@@ -109,6 +116,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(OLLAMA, ModelUnsupported, AGAIN, &[
         r"may be incompatible with your version of Ollama", r"requires a newer version of Ollama",
         r"not supported by your version of Ollama", r"this model is not supported",
+        r"^Error: (unknown|unsupported|invalid) (type|content type|version|architecture)\b",
     ],
         "pull model manifest: 412: The model you are attempting to pull requires a newer version of \
         Ollama."),

@@ -40,6 +40,8 @@ fn read(frames: &[Frame], code: &str, exception: &str) -> Option<Cause> {
         Some(Cause::BadArgument)
     } else if inner(&COLLECTIVE) {
         Some(Cause::Nccl)
+    } else if is(&CAPABILITY, code) {
+        Some(Cause::GpuUnsupported)
     } else if frames.first().is_some_and(|frame| frame.function == "<module>" || is(&IMPORT, frame.file)) {
         Some(Cause::BrokenInstall)
     } else if any(&MODEL_FILES, &MODEL_FUNCTIONS) && is(&LOGIC, exception) || refused && inner(&MODEL_CODE) {
@@ -94,14 +96,16 @@ static MODEL_FUNCTIONS: Wording = Wording::new(concat!(
 ));
 /// Code that knows models and number formats, and code that knows ways to run them.
 static MODEL_CODE: Wording = Wording::new(concat!(
-    r"/vllm/model_executor/(models|model_loader|kernels|layers/(quantization|fused_moe))/|/vllm/models/",
+    r"/vllm/model_executor/(models|model_loader|kernels|layers/(quantization|fused_moe))/|/vllm/(models|lora)/",
     r"|/(transformers|mistral_common|compressed_tensors)/",
 ));
 static BACKENDS: Wording = Wording::new(concat!(
-    r"/vllm/(v1/)?(attention|worker|executor|lora|spec_decode|core|structured_output|engine)/",
+    r"/vllm/(v1/)?(attention|worker|executor|spec_decode|core|structured_output|engine)/",
     r"|/vllm/(platforms|distributed|entrypoints|reasoning|tool_parsers|plugins)/",
 ));
 static COLLECTIVE: Wording = Wording::new(r"/torch/distributed/\w+\.py$");
+/// What asks whether this GPU can do something.
+static CAPABILITY: Wording = Wording::new(r"assert .*(capability|is_fa_version_supported)");
 /// Raised on purpose, as one refuses something.
 static RAISE: Wording = Wording::new(r"\braise \w");
 static REFUSAL: Wording = Wording::new(r"\b(Value|NotImplemented|Runtime)Error: ");
@@ -174,6 +178,7 @@ mod tests {
             "ValueError: max_num_seqs is too small",
             BadArgument,
         );
+        check("/v/fa.py", "f", "assert has_device_capability(90)", "AssertionError", Cause::GpuUnsupported);
         let unfit = "NotImplementedError: int3 is new";
         check(
             "/v/vllm/model_executor/layers/quantization/x.py",
