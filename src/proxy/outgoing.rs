@@ -1,4 +1,5 @@
 //! Request bodies on their way to an upstream.
+use super::budget::Lease;
 use super::intake::Unread;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -46,7 +47,26 @@ impl Stall {
     }
 }
 
+/// Bytes with the memory that they take.
+struct Paid {
+    bytes: Bytes,
+    _lease: Lease,
+}
+
+impl AsRef<[u8]> for Paid {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Outgoing {
+    /// Has the memory of a whole body given back once the body was written: an engine may read it slowly, or never.
+    pub fn take_up(&mut self, lease: Lease) {
+        if let Self::Whole(Some(bytes)) = self {
+            *bytes = Bytes::from_owner(Paid { bytes: std::mem::take(bytes), _lease: lease });
+        }
+    }
+
     pub fn stream(begun: Bytes, body: Incoming, left: usize, stall: Duration, fault: ClientFault) -> Self {
         Self::Stream { begun, body, left, stall: Stall { limit: stall, timer: None }, fault }
     }

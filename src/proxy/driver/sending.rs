@@ -55,7 +55,8 @@ impl Driver {
         };
         if is_heavy {
             self.wording = Some(self.shared.budget.heavy().begin(word));
-            return None;
+            // Without replay the body is nowhere else from now on: no other tier can get it.
+            return (!self.keeps()).then_some(Input::Sent);
         }
         let request = word();
         Some(self.send(request))
@@ -68,14 +69,15 @@ impl Driver {
 
     /// Hands the request to the upstream that is connected.
     pub(super) fn send(&mut self, request: Option<Request<Outgoing>>) -> Input {
+        let given_away = if self.keeps() { None } else { self.lease.take() };
         let Some(attempt) = &mut self.attempt else { return Input::Lost(Lost::Reset) };
-        let Some(request) = request else {
+        let Some(mut request) = request else {
             return Input::Lost(Lost::Untranslatable("its address makes no URL".into()));
         };
-        attempt.send(request);
-        if !self.keeps() {
-            self.lease = None;
+        if let Some(lease) = given_away {
+            request.body_mut().take_up(lease);
         }
+        attempt.send(request);
         Input::Sent
     }
 }

@@ -91,6 +91,57 @@ fn without_room_for_replay_a_request_is_sent_once() {
 }
 
 #[test]
+fn a_large_body_that_is_not_kept_goes_to_no_second_tier() {
+    let (leaving, spare) = (good_engine(), good_engine());
+    let limits = Limits { max_body: 32 << 20, replay_memory: 0, ..limits() };
+    let bed = Bed::with(limits, vec![vllm("first", leaving.port), vllm("second", spare.port)]);
+    // It takes its time to be put into words, and the tier begins to leave meanwhile.
+    let mut body = chat(false);
+    body["messages"] = vec![json!({"role": "user", "content": "hi"}); 150_000].into();
+    let answer = std::thread::scope(|scope| {
+        let client = scope.spawn(|| bed.post("/v1/chat/completions", &body));
+        until("the first tier is connected", || leaving.seen.connections.load(SeqCst) == 1);
+        bed.live(0).set_standing(Standing::Leaving);
+        client.join().unwrap()
+    });
+    answer.expect_good_by("first");
+    assert_eq!(spare.requests().len(), 0, "{:?}", spare.requests().first().map(|request| request.json()));
+    let came = leaving.requests()[0].json();
+    assert_eq!(came["messages"].as_array().map(Vec::len), Some(150_000));
+}
+
+#[test]
+fn a_body_that_an_engine_does_not_read_keeps_its_memory() {
+    let engine = TcpListener::bind("127.0.0.1:0").unwrap();
+    let limits = Limits { max_body: 8 << 20, replay_memory: 0, ..limits() };
+    let bed = Bed::with(limits, vec![vllm("first", engine.local_addr().unwrap().port())]);
+    // More than the sockets in between take.
+    let body = json!({"messages": [{"role": "user", "content": "x".repeat(7 << 20)}]});
+    let ask = || bed.post("/v1/chat/completions", &body);
+    std::thread::scope(|scope| {
+        let mut unread = Vec::new();
+        for _ in 0..3 {
+            scope.spawn(ask);
+            let (stream, _) = engine.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            assert_eq!(stream.peek(&mut [0]).unwrap(), 1, "it is being sent");
+            unread.push(stream);
+        }
+        let fourth = scope.spawn(ask);
+        until("the fourth is answered or sent", || {
+            fourth.is_finished() || bed.live(0).sample().in_flight > 3
+        });
+        let in_flight = bed.live(0).sample().in_flight;
+        engine.set_nonblocking(true).unwrap();
+        drop((unread, engine.accept()));
+        drop(engine);
+        let answer = fourth.join().unwrap();
+        assert_eq!((in_flight, answer.status, answer.code().as_str()), (3, 503, "overloaded"));
+    });
+    assert_eq!(ask().code(), "all_tiers_down", "what was given up is free again");
+}
+
+#[test]
 fn a_body_of_too_many_values_is_refused() {
     let engine = good_engine();
     let limits = Limits { replay_memory: 1 << 20, ..limits() };
