@@ -27,6 +27,14 @@ impl Fingerprint {
     pub fn of_path(keys: &impl BuildHasher, path: &str) -> Self {
         Self(keys.hash_one(path))
     }
+
+    /// Of a request whose body is not read for what it says.
+    pub fn of_bytes(keys: &impl BuildHasher, path: &str, body: &[u8]) -> Self {
+        let mut hasher = keys.build_hasher();
+        path.hash(&mut hasher);
+        read_bytes(body, &mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 fn read(value: &Value, left: &mut usize, hasher: &mut impl Hasher) {
@@ -56,7 +64,10 @@ fn read(value: &Value, left: &mut usize, hasher: &mut impl Hasher) {
 }
 
 fn read_text(text: &str, hasher: &mut impl Hasher) {
-    let bytes = text.as_bytes();
+    read_bytes(text.as_bytes(), hasher);
+}
+
+fn read_bytes(bytes: &[u8], hasher: &mut impl Hasher) {
     bytes.len().hash(hasher);
     if bytes.len() <= READ_WHOLE {
         return bytes.hash(hasher);

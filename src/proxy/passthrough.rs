@@ -34,8 +34,12 @@ use tokio::time::{Instant, Sleep};
 /// An answer on its way through.
 #[derive(Debug)]
 pub(super) struct Passage {
+    shared: Arc<Shared>,
     attempt: Attempt,
+    /// By its path, for what becomes of the tier's requests.
     request: Fingerprint,
+    /// By its body, where that was read: for what is at an engine when it dies.
+    present: Option<Fingerprint>,
     /// The answer's status speaks for the tier.
     good: bool,
     /// How it counts when it is whole.
@@ -102,11 +106,16 @@ pub(super) async fn answer(
         Ok(upload) => Box::new(Unsent { head, upload }),
         Err(unread) => return OwnError::unread(unread, max).into_response(),
     };
+    let present = unsent.upload.fingerprint(&shared.keys, unsent.head.uri.path());
+    let refused = present.and_then(|request| shared.suspects().refused_until(request, clock::now()));
+    if let Some(until) = refused {
+        return OwnError::poison(until).into_response();
+    }
     let mut losses: Vec<(TierId, Why)> = Vec::new();
     let mut overload = None;
     let mut left: Option<Account> = None;
     for route in candidates(&table, refuses, via) {
-        let Some(mut attempt) = Attempt::begin(route, None, true, None) else {
+        let Some(mut attempt) = Attempt::begin(route, present, true, None) else {
             overload.get_or_insert(Refusal::Full);
             continue;
         };
@@ -122,7 +131,9 @@ pub(super) async fn answer(
             }
         };
         match asked {
-            Ok(head) => return reply(shared, route, (attempt, fingerprint), head, fault, deadline),
+            Ok(head) => {
+                return reply(shared, route, (attempt, fingerprint, present), head, fault, deadline);
+            }
             Err(Unanswered::Sent(error)) => {
                 attempt.account.settle(End::Refused);
                 return error.into_response();
@@ -280,9 +291,9 @@ fn rewritten(
 }
 
 fn reply(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     route: &TierRoute,
-    (attempt, request): (Attempt, Fingerprint),
+    (attempt, request, present): (Attempt, Fingerprint, Option<Fingerprint>),
     (status, upstream): Head,
     fault: ClientFault,
     deadline: Pin<Box<Sleep>>,
@@ -301,9 +312,21 @@ fn reply(
     let veil = Veil::new(shared.redactor.clone());
     let streams = origin::media_type(&upstream).eq_ignore_ascii_case(b"text/event-stream");
     let silence = shared.limits.request_timeout.filter(|_| streams);
-    let (handed, over) = (false, false);
-    let mut passage =
-        Passage { attempt, request, good, end, fault, size, veil, deadline, silence, handed, over };
+    let mut passage = Passage {
+        shared: shared.clone(),
+        attempt,
+        request,
+        present,
+        good,
+        end,
+        fault,
+        size,
+        veil,
+        deadline,
+        silence,
+        handed: false,
+        over: false,
+    };
     passage.note_end();
     let mut response = Response::new(ReplyBody::passage(passage));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
@@ -327,7 +350,9 @@ impl Passage {
     fn end(&mut self) {
         self.over = true;
         if self.good {
-            self.attempt.live.succeeded(self.request, self.attempt.began, self.end == End::Answered);
+            let Attempt { live, tier, began, .. } = &self.attempt;
+            live.succeeded(self.request, *began, self.end == End::Answered);
+            self.present.iter().for_each(|of| self.shared.suspects().answered(*of, *tier, *began));
         }
         self.attempt.account.settle(self.end);
     }

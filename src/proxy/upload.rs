@@ -1,6 +1,7 @@
 //! What the client of a pass-through sends: handed on as it comes, but for JSON of a moderate size. That is read whole,
 //! because an engine knows one model by one name, and the client may have asked by any name of the chain.
 use super::budget::{Budget, Lease};
+use super::fingerprint::Fingerprint;
 use super::heavy::Heavy;
 use super::intake::{self, Reading, Receiving, Unread};
 use super::limits::{Limits, NAMED_BODY_BYTES};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use http::header::HeaderMap;
 use hyper::body::{Body, Incoming};
 use serde_json::Value;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +51,14 @@ pub(super) async fn read(
 }
 
 impl Upload {
+    /// Tells the request from others, if all of it is there.
+    pub fn fingerprint(&self, keys: &impl BuildHasher, path: &str) -> Option<Fingerprint> {
+        match self {
+            Self::Whole { bytes, .. } => Some(Fingerprint::of_bytes(keys, path, bytes)),
+            Self::Stream { .. } => None,
+        }
+    }
+
     /// Reads the object that it is, if the model named in it leads into the chain: by one of the chain's names, or by any
     /// (`any_model`). Everything else is the engine's to judge, and goes out byte by byte as it came.
     pub async fn named(self, table: &RouteTable, any_model: bool, budget: &Budget) -> Result<Self, Unread> {

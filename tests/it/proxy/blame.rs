@@ -158,6 +158,35 @@ fn what_was_there_at_two_deaths_is_refused_unless_it_was_answered_in_between() {
 }
 
 #[test]
+fn a_pass_through_that_was_there_at_two_deaths_is_refused_too() {
+    let dies = Arc::new(AtomicBool::new(true));
+    let seen = dies.clone();
+    let engine = Engine::start(move |talk| {
+        if seen.load(SeqCst) {
+            return talk.reset();
+        }
+        talk.whole("200 OK", "", "{}");
+    });
+    let bed = Bed::new(vec![vllm("first", engine.port)]);
+    let post = |prompt: &str| bed.post("/tokenize", &json!({ "prompt": prompt }));
+    let die_over = |prompt: &str| {
+        dies.store(true, SeqCst);
+        assert_eq!(post(prompt).status, 502);
+        let refused = bed.proxy.died(TierId(0), bed.live(0));
+        dies.store(false, SeqCst);
+        refused
+    };
+    assert_eq!(die_over("weird"), 0);
+    assert_eq!(post("weird").status, 200);
+    assert_eq!(die_over("weird"), 0, "it was answered in between");
+    assert_eq!(die_over("weird"), 1);
+    let asked = engine.requests().len();
+    assert_eq!((post("weird").status, post("weird").code().as_str()), (422, "poison_request"));
+    assert_eq!(engine.requests().len(), asked, "nobody is asked");
+    assert_eq!(post("other").status, 200);
+}
+
+#[test]
 fn a_request_under_which_two_engines_died_goes_to_no_third() {
     let known = Arc::new(AtomicBool::new(false));
     let engines = [0, 1].map(|_| {
