@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Bytes of a client's header field in a message.
+/// Bytes of what a client sent in a message.
 const LONGEST_QUOTE: usize = 200;
 
 /// An error of our own.
@@ -197,7 +197,7 @@ impl OwnError {
 
     fn unknown_model(name: &str, table: &RouteTable) -> Self {
         let names = table.names().join(", ");
-        let message = format!("The model `{name}` does not exist. Known names: {names}");
+        let message = format!("The model `{}` does not exist. Known names: {names}", clipped(name));
         let error = Self::new(StatusCode::NOT_FOUND, Code::ModelNotFound, message);
         Self { param: Some("model"), ..error }
     }
@@ -331,7 +331,7 @@ pub(super) fn in_our_words(said: &[u8], shared: &Shared) -> Bytes {
 
 /// What a client sent, not longer than a message can bear.
 fn clipped(text: &str) -> &str {
-    text.get(..LONGEST_QUOTE).unwrap_or(text)
+    &text[..text.floor_char_boundary(LONGEST_QUOTE)]
 }
 
 fn listed(table: &RouteTable, reasons: &[(TierId, String)]) -> String {

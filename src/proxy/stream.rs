@@ -119,10 +119,15 @@ pub(super) fn data_of(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     for line in event.split(|&b| b == b'\n' || b == b'\r') {
         let Some(value) = line.strip_prefix(b"data:") else { continue };
         let value = value.strip_prefix(b" ").unwrap_or(value);
-        data = Some(match data {
-            None => Cow::Borrowed(value),
-            Some(before) => Cow::Owned([&before, &b"\n"[..], value].concat()),
-        });
+        match &mut data {
+            None => data = Some(Cow::Borrowed(value)),
+            // In place: an event may have a million lines.
+            Some(data) => {
+                let data = data.to_mut();
+                data.push(b'\n');
+                data.extend_from_slice(value);
+            }
+        }
     }
     data
 }

@@ -55,6 +55,11 @@ fn an_unknown_model_is_told_the_known_ones() {
     let answer = bed.post("/v1/chat/completions", &json!({"model": "gpt-9", "messages": []}));
     assert_eq!((answer.status, answer.code().as_str()), (404, "model_not_found"));
     assert!(answer.json()["error"]["message"].as_str().unwrap().contains("first-model"));
+    for long in ["x", "ä", "漢"] {
+        let body = json!({"model": format!("x{}", long.repeat(100_000)), "messages": []});
+        let answer = bed.post("/v1/chat/completions", &body);
+        assert_eq!((answer.status, answer.body.len() < 1000), (404, true), "{}", answer.body.len());
+    }
     let bed = Bed::with(Limits { any_model: true, ..limits() }, vec![vllm("first", engine.port)]);
     bed.post("/v1/chat/completions", &json!({"model": "gpt-9", "messages": []})).expect_good_by("first");
 }
