@@ -463,7 +463,9 @@ impl Driver {
             }
             Outcome::MovedOn => account.settle(End::FailedOver),
             Outcome::Answered => {
-                live.succeeded(request, began, good);
+                if good {
+                    live.succeeded(request, began);
+                }
                 account.settle(answered);
                 self.shared.suspects().answered(request, tier, began);
             }

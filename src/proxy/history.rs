@@ -95,14 +95,12 @@ impl History {
         self.row.turned_away = self.row.turned_away.saturating_add(1);
     }
 
-    /// The tier had an answer: the row is over. Only one that is no error of the client's shows that others are served.
-    pub fn answered(&mut self, request: Fingerprint, began: Moment, good: bool) {
+    /// The tier had an answer: the row is over.
+    pub fn answered(&mut self, request: Fingerprint, began: Moment) {
         self.row = Row::default();
+        self.failed.retain(|failed| failed.request != request);
         self.failed.iter_mut().for_each(|failed| failed.counts = false);
-        if good {
-            self.failed.retain(|failed| failed.request != request);
-            self.note(Some(request), began);
-        }
+        self.note(Some(request), began);
     }
 
     /// A trial that began at `began` was answered.
@@ -154,7 +152,7 @@ mod tests {
         history.acquitted(B);
         assert_eq!(history.row().failures, 1);
         history.turned_away();
-        history.answered(C, at(13), false);
+        history.answered(C, at(13));
         assert_eq!(history.row(), Row::default());
         history.failed(A, at(14), false);
         assert_eq!(history.row().failures, 1, "in a new row it counts anew");
@@ -163,12 +161,10 @@ mod tests {
     #[test]
     fn what_others_get_meanwhile_tells_whose_fault_it_is() {
         let mut history = History::default();
-        history.answered(B, at(1), true);
+        history.answered(B, at(1));
         assert!(!history.others_than(A).answered_since(at(2)), "that was before");
         history.failed(A, at(2), false);
-        history.answered(B, at(3), false);
-        assert!(!history.others_than(A).answered_since(at(4)), "an error of another client is no answer");
-        history.answered(B, at(3), true);
+        history.answered(B, at(3));
         assert!(history.others_than(A).answered_since(at(4)), "it failed at 2, another was answered at 3");
         assert!(!history.others_than(B).answered_since(at(4)), "of itself that says nothing");
         history.trial_passed(at(5));
@@ -182,7 +178,7 @@ mod tests {
         let mut history = History::default();
         for request in 0..10_000 {
             history.failed(Fingerprint(request), at(request), false);
-            history.answered(Fingerprint(request + 1), at(request), true);
+            history.answered(Fingerprint(request + 1), at(request));
         }
         assert!(history.failed.len() <= REMEMBERED && history.answered.len() <= 2);
     }

@@ -174,10 +174,10 @@ impl Live {
         self.history().trial_passed(sent);
     }
 
-    /// The tier had an answer for `request`; `good`: one that is no error of the client's.
-    pub(super) fn succeeded(&self, request: Fingerprint, began: Moment, good: bool) {
+    /// The tier had an answer for `request`. An error of the client's is none: who refuses need not be able to compute.
+    pub(super) fn succeeded(&self, request: Fingerprint, began: Moment) {
         let mut history = self.history();
-        history.answered(request, began, good);
+        history.answered(request, began);
         // Counted while nobody looks: a sample that has the answer has the row after it.
         self.pulse.answered.fetch_add(1, Relaxed);
     }
@@ -304,7 +304,7 @@ mod tests {
         live.turned_away();
         let sample = live.sample();
         assert_eq!((sample.failures_in_row, sample.repeats_in_row, sample.turned_away_in_row), (3, 3, 1));
-        live.succeeded(Fingerprint(9), clock::now(), true);
+        live.succeeded(Fingerprint(9), clock::now());
         let sample = live.sample();
         assert_eq!((sample.failures_in_row, sample.answered), (0, 1));
     }

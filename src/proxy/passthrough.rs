@@ -4,6 +4,7 @@ use super::attempt::{Attempt, Progress};
 use super::body::ReplyBody;
 use super::exchange::{Input, Lost, Refusal, Why};
 use super::fingerprint::Fingerprint;
+use super::intake::Unread;
 use super::outgoing::{ClientFault, Outgoing};
 use super::overload;
 use super::plan::NoTier;
@@ -40,8 +41,6 @@ pub(super) struct Passage {
     request: Fingerprint,
     /// By its body, where that was read: for what is at an engine when it dies.
     present: Option<Fingerprint>,
-    /// The answer's status speaks for the tier.
-    good: bool,
     /// How it counts when it is whole.
     end: End,
     /// Of the request, which may still be on its way while its answer comes.
@@ -85,7 +84,6 @@ pub(super) async fn answer(
     at: Moment,
     via: &Path,
 ) -> Response<ReplyBody> {
-    let max = shared.limits.max_body;
     let (head, body) = request.into_parts();
     let fingerprint = Fingerprint::of_path(&shared.keys, head.uri.path());
     let Some(refuses) = headers::refuses_weakened(&head.headers) else {
@@ -98,13 +96,9 @@ pub(super) async fn answer(
     };
     let mut deadline = Box::pin(tokio::time::sleep(shared.limits.time_left(at)));
     let table = shared.routes.load_full();
-    let named = match read {
-        Ok(upload) => upload.named(&table, shared.limits.any_model, &shared.budget).await,
-        Err(unread) => Err(unread),
-    };
-    let mut unsent = match named {
+    let mut unsent = match named(shared, &table, read).await {
         Ok(upload) => Box::new(Unsent { head, upload }),
-        Err(unread) => return OwnError::unread(unread, max).into_response(),
+        Err(error) => return error.into_response(),
     };
     let present = unsent.upload.fingerprint(&shared.keys, unsent.head.uri.path());
     let refused = present.and_then(|request| shared.suspects().refused_until(request, clock::now()));
@@ -152,6 +146,17 @@ pub(super) async fn answer(
         account.settle(End::Refused);
     }
     none_left(&table, losses, overload, refuses, shared).into_response()
+}
+
+/// What the client sends, with the model's name found in it.
+async fn named(
+    shared: &Shared,
+    table: &RouteTable,
+    read: Result<Upload, Unread>,
+) -> Result<Upload, OwnError> {
+    let refuse = |unread| OwnError::unread(unread, shared.limits.max_body);
+    let upload = read.map_err(refuse)?;
+    upload.named(table, shared.limits.any_model, &shared.budget).await.map_err(refuse)
 }
 
 /// The tiers that may have the path and are open, best first, those last that asked to be left alone for now. One that is
@@ -298,7 +303,6 @@ fn reply(
     fault: ClientFault,
     deadline: Pin<Box<Sleep>>,
 ) -> Response<ReplyBody> {
-    let good = status < 500;
     let end = match status {
         500.. => End::Refused,
         400.. => End::ClientError,
@@ -317,7 +321,6 @@ fn reply(
         attempt,
         request,
         present,
-        good,
         end,
         fault,
         size,
@@ -349,9 +352,11 @@ impl Passage {
 
     fn end(&mut self) {
         self.over = true;
-        if self.good {
-            let Attempt { live, tier, began, .. } = &self.attempt;
-            live.succeeded(self.request, *began, self.end == End::Answered);
+        let Attempt { live, tier, began, .. } = &self.attempt;
+        if self.end == End::Answered {
+            live.succeeded(self.request, *began);
+        }
+        if self.end != End::Refused {
             self.present.iter().for_each(|of| self.shared.suspects().answered(*of, *tier, *began));
         }
         self.attempt.account.settle(self.end);

@@ -130,6 +130,24 @@ fn refusals_and_want_of_room_count_too() {
 }
 
 #[test]
+fn a_refusal_that_is_one_clients_own_fault_hides_no_failure_of_others() {
+    let no = r#"{"error":{"message":"temperature must not be negative","code":400}}"#;
+    let engine = Engine::start(move |talk| match talk.request.json().get("temperature") {
+        Some(_) => talk.whole("400 Bad Request", "", no),
+        None => talk.whole("500 Internal Server Error", "", WORDS),
+    });
+    let bed = Bed::new(vec![vllm("only", engine.port)]);
+    for n in 0..3 {
+        assert_eq!(bed.post("/v1/chat/completions", &json!({"messages": [], "seed": n})).status, 503);
+        let wrong = json!({"messages": [], "temperature": -1});
+        assert_eq!(bed.post("/v1/chat/completions", &wrong).status, 400);
+    }
+    let sample = bed.live(0).sample();
+    let seen = (sample.failures_in_row, sample.answered);
+    assert_eq!(seen, (3, 0), "only its HTTP half was heard");
+}
+
+#[test]
 fn what_was_there_at_two_deaths_is_refused_unless_it_was_answered_in_between() {
     let dies = Arc::new(AtomicBool::new(true));
     let seen = dies.clone();
