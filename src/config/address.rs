@@ -194,7 +194,14 @@ pub(super) fn origin(given: &Given<'_>) -> Result<String, Wrong> {
                 && !host.is_empty()
                 && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
         });
-    if is_origin { Ok(text) } else { Err(given.wrong("which is no origin", form)) }
+    if !is_origin {
+        return Err(given.wrong("which is no origin", form));
+    }
+    // Browsers write names in lower case, and leave out the port that the scheme means anyway.
+    let text = text.to_ascii_lowercase();
+    let usual = [("http://", ":80"), ("https://", ":443")];
+    let short = usual.iter().find(|(scheme, _)| text.starts_with(scheme));
+    Ok(short.and_then(|(_, port)| text.strip_suffix(port)).unwrap_or(&text).to_owned())
 }
 
 /// A name as it stands in `Host`, without a port.

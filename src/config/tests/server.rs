@@ -133,6 +133,18 @@ fn origins_are_scheme_and_host() {
 }
 
 #[test]
+fn origins_are_kept_as_browsers_send_them() {
+    let text =
+        "server.cors_origins = ['HTTPS://A.example:443', 'http://b:80', 'https://c:80', 'http://[::1]:80']";
+    let config = config(&format!("{text}\n{FIRST}"));
+    assert_eq!(config.server.cors_origins, ["https://a.example", "http://b", "https://c:80", "http://[::1]"]);
+    server(
+        "cors_origins = ['https://a', 'https://A:443']",
+        "1:37: `cors_origins` has \"https://a\" twice; remove one of them",
+    );
+}
+
+#[test]
 fn server_figures_have_ranges() {
     for (line, column, expected) in [
         ("max_body = '100B'", 19, r#"is "100B", which is out of range; write a size from "1KiB" to "4GiB""#),
