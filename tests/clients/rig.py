@@ -4,6 +4,7 @@ Used as a context manager. Whatever happens inside, at its end the agent is stop
 (processes, listening ports, files in /dev/shm) has been killed or removed and is in `left`.
 """
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -37,6 +39,7 @@ def engines():
     return {name: os.environ.get(name, value) for name, _, value in words}
 
 
+@functools.cache
 def binary():
     """The release build of the product. MAINSTAY_BIN names another one."""
     if given := os.environ.get("MAINSTAY_BIN"):
@@ -146,6 +149,23 @@ def shared_memory(pid):
     return set()
 
 
+# Where no system takes ports for connections, so that nobody has one before the agent listens there.
+PORTS = random.sample(range(30000, 32768), 2768)
+
+
+def free_port():
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port := PORTS.pop()))
+            return port
+
+
+def memory(pid):
+    """RssAnon in MiB: what a process has taken for itself and not given back."""
+    rows = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(row.split()[1]) for row in rows if row.startswith("RssAnon")) / 1024
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("localhost", timeout=10)
@@ -158,9 +178,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Rig:
-    """`tiers` are dicts as the functions above make them; `server` adds keys to [server], `mail` is [alert.mail]."""
+    """`tiers` are dicts as the functions above make them; `server` adds keys to [server], `mail` is [alert.mail]. `port` is
+    the endpoint's, where it has to be known beforehand."""
 
-    def __init__(self, tiers, server=None, keep=False, quiet=False, mail=None):
+    def __init__(self, tiers, server=None, keep=False, quiet=False, mail=None, port=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="mainstay-"))
         self.run_dir = self.folder / "run"
         self.mark = self.folder.name
@@ -171,9 +192,8 @@ class Rig:
         self.shm = set()                               # every file of /dev/shm that one of them was seen to use
         self._shm_read = 0.0
         self.engine_ports = self._free_range()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = ("127.0.0.1", probe.getsockname()[1])
+        self.address = ("127.0.0.1", port or free_port())
+        self.errors = None                             # a descriptor for the agent's standard error, else its log
         self.config = self.folder / "mainstay.toml"
         self.config.write_text(self._config_text(tiers, server or {}, mail))
 
@@ -199,7 +219,7 @@ class Rig:
     @staticmethod
     def _free_range():
         for _ in range(100):
-            low = random.randrange(20000, 30000, 100)
+            low = random.randrange(21000, 30000, 100)          # not where other agents start theirs
             if not listening(low, low + 99):
                 return low, low + 99
         raise Failed("no free range of ports for engines")
@@ -207,8 +227,9 @@ class Rig:
     # ---- life ----------------------------------------------------------------------------------------------------------
 
     def __enter__(self):
-        # A kill by a driver's time-out becomes an exception, so that __exit__ runs.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        if threading.current_thread() is threading.main_thread():
+            # A kill by a driver's time-out becomes an exception, so that __exit__ runs.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             self.start()
         except BaseException:          # without a rig there is no __exit__ either
@@ -219,8 +240,9 @@ class Rig:
     def start(self):
         self.log = open(self.folder / "agent.log", "ab")
         self.agent = subprocess.Popen(
-            [binary(), "run", "--config", str(self.config)], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            start_new_session=True, env={**os.environ, MARK: self.mark, "MAINSTAY_TEST_FAULTS": "1"})
+            [binary(), "run", "--config", str(self.config)], stdin=subprocess.DEVNULL, stdout=self.log,
+            stderr=self.errors or self.log, start_new_session=True,
+            env={**os.environ, MARK: self.mark, "MAINSTAY_TEST_FAULTS": "1"})
         self.until("the agent answers at its status socket", lambda: self.status() is not None, 15)
 
     def __exit__(self, kind, problem, _):
@@ -312,6 +334,14 @@ class Rig:
         """The main process of a tier's engine."""
         return self.tier(name)["process"]["pid"]
 
+    def words(self, *words):
+        """One command of the command line, for this agent."""
+        return [binary(), "--run-dir", str(self.run_dir), *words]
+
+    def command(self, *words, timeout=20):
+        """What such a command says, and its exit status in `returncode`."""
+        return subprocess.run(self.words(*words), capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+
     def post(self, path):
         code, body = self._call("control.sock", "POST", path)
         if code >= 300:
@@ -356,10 +386,12 @@ class Checks:
 
     def __init__(self):
         self.passed = self.failed = 0
+        self._lock = threading.Lock()
 
     def that(self, right, what):
-        self.passed, self.failed = self.passed + bool(right), self.failed + (not right)
-        print(("ok    " if right else "WRONG ") + what, flush=True)
+        with self._lock:
+            self.passed, self.failed = self.passed + bool(right), self.failed + (not right)
+            print(("ok    " if right else "WRONG ") + what, flush=True)
 
     def nothing_left(self, rig):
         self.that(not rig.left, "nothing is left: processes, ports, /dev/shm")

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import dataclasses
 import json
+import re
 import time
 
 LINE_LIMIT = 1 << 20
@@ -84,14 +85,21 @@ async def exactly(reader, count):
 
 
 async def stream_events(pieces):
-    """The `data:` of each server-sent event."""
-    rest = b""
+    """The data of each server-sent event. Its lines end in LF, CR LF or CR, and a blank one ends it."""
+    rest, data = b"", []
     async for piece in pieces:
         rest += piece
-        *lines, rest = rest.split(b"\n")
+        # A CR at the end may be half of a line end.
+        lines = re.split(rb"\r\n|\n|\r(?!\Z)", rest)
+        rest = lines.pop()
         for line in lines:
             if line.startswith(b"data:"):
-                yield line[5:].strip()
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                yield b"\n".join(data)
+                data = []
+    if data and rest == b"\r":
+        yield b"\n".join(data)
 
 
 def error_of(value):
