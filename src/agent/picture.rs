@@ -239,6 +239,7 @@ impl TierPicture {
             health: known.health.into(),
             routable: known.routable,
             reason: known.reason.clone(),
+            cause: known.cause.map(|cause| cause.name().to_owned()),
             since: clock::rfc3339_of(known.since),
             check: (&known.check).into(),
             traffic: wire::Traffic {

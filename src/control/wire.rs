@@ -105,6 +105,9 @@ pub struct Tier {
     pub routable: bool,
     /// For people: "answered in 12 ms", "connection refused", "starting", …
     pub reason: String,
+    /// A name of the closed list (contract "Causes"): why it cannot answer, or not well, where that is known.
+    #[serde(default)]
+    pub cause: Option<String>,
     /// Since when it has this health.
     pub since: String,
     pub check: Check,

@@ -38,6 +38,8 @@ pub struct TierStatus {
     pub reason: String,
     pub since: Moment,
     pub check: CheckStatus,
+    /// Why it cannot answer, or not well, where that is known.
+    pub cause: Option<Cause>,
     /// Does the ready run compute on the CPU although it was to use a GPU? `None` where there is none, or as long as nobody
     /// has looked.
     pub cpu_fallback: Option<bool>,

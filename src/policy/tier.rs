@@ -173,6 +173,7 @@ impl Tier {
             reason: self.reason.clone(),
             since: self.since,
             check: self.check,
+            cause: self.cause(),
             cpu_fallback: self.cpu_fallback(),
             engine,
         }
@@ -425,18 +426,18 @@ impl Tier {
             let fallback = (self.device == Device::Cpu && !doubted).then_some(Cause::CpuFallback);
             return self.traffic.broken().map(|(cause, _)| cause).or(fallback);
         };
+        let remote = self.settings.place == Place::Remote;
         match fault {
             Fault::Unchecked => None,
-            // Nobody else's process could be at fault than a remote one, or what is between.
-            Fault::Refused if self.settings.place == Place::Remote => Some(Cause::Network),
             Fault::Checks(CheckFailure::TimedOut) => Some(Cause::Hang),
+            Fault::Checks(CheckFailure::Itself) => Some(Cause::BadArgument),
+            // Nobody else's process could be at fault than a remote one, or what is between.
+            Fault::Refused | Fault::Checks(CheckFailure::Reset) if remote => Some(Cause::Network),
+            Fault::Checks(CheckFailure::Status(401..=403 | 407)) if remote => Some(Cause::AuthGated),
+            Fault::Checks(CheckFailure::Status(404)) if remote => Some(Cause::BadArgument),
             Fault::Refused
             | Fault::Checks(
-                CheckFailure::Refused
-                | CheckFailure::Reset
-                | CheckFailure::Status(_)
-                | CheckFailure::Itself
-                | CheckFailure::DeadEnd,
+                CheckFailure::Refused | CheckFailure::Reset | CheckFailure::Status(_) | CheckFailure::DeadEnd,
             ) => Some(Cause::Unknown),
         }
     }

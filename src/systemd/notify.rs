@@ -139,6 +139,7 @@ mod tests {
             reason: reason.to_owned(),
             since,
             check: CheckStatus::default(),
+            cause: None,
             cpu_fallback: None,
             engine: state.map(|state| EngineStatus {
                 run: None,

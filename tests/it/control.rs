@@ -32,6 +32,7 @@ pub fn status(serving: Option<&str>) -> wire::Status {
         health: wire::Health::Healthy,
         routable: true,
         reason: "answered in 1 ms".to_owned(),
+        cause: None,
         since: now.clone(),
         check: wire::Check::default(),
         traffic: wire::Traffic::default(),

@@ -32,6 +32,7 @@ fn host(best: bool) -> HostStatus {
         reason: String::new(),
         since: at(0),
         check: CheckStatus::default(),
+        cause: None,
         cpu_fallback: None,
         engine: None,
     };

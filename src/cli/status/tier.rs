@@ -2,6 +2,7 @@
 //! happens next and when.
 use super::paint::{Colour, bytes, fit, instant, paint, span, time_of_day};
 use crate::control::wire::{Health, LastExit, Process, ProcessState, Progress, Tier, Traffic};
+use crate::policy::Cause;
 
 /// The cells of a tier's line.
 pub(super) struct Row<'s> {
@@ -68,8 +69,7 @@ pub(super) fn details(tier: &Tier, now_ms: i64) -> Vec<(String, Colour)> {
         lines.push((why(tier, now_ms), Colour::Plain));
     }
     let Some(process) = &tier.process else {
-        let asked = tier.url.as_ref().filter(|_| tier.health == Health::Down);
-        lines.extend(asked.map(|url| (format!("→ does this host reach it? curl -v {url}"), Colour::Plain)));
+        lines.extend(advice_on_remote(tier).map(|line| (line, Colour::Plain)));
         return lines;
     };
     lines.extend(what_runs(process).map(|line| (line, Colour::Dim)));
@@ -112,6 +112,21 @@ fn advice(tier: &Tier, process: &Process) -> Option<String> {
         }
         ProcessState::Ready | ProcessState::Stopping => None,
     }
+}
+
+/// What helps with a remote tier that is down: not the way there, when it answers.
+fn advice_on_remote(tier: &Tier) -> Option<String> {
+    let url = tier.url.as_ref().filter(|_| tier.health == Health::Down)?;
+    let cause = Cause::ALL.iter().find(|cause| Some(cause.name()) == tier.cause.as_deref())?;
+    Some(match cause {
+        Cause::Network => format!("→ does this host reach it? curl -v {url}"),
+        Cause::Hang => format!("→ does it answer? curl -v {url}"),
+        Cause::AuthGated => "→ check `api_key` of this tier, and the account at that server".to_owned(),
+        Cause::ModelMissing => "→ check `model` of this tier: that server does not know the name".to_owned(),
+        Cause::BadArgument => "→ check `url`, `health_path` and `model` of this tier".to_owned(),
+        _ if tier.mainstay => "→ that host says why: run `mainstay status` there".to_owned(),
+        _ => format!("→ its own log says why; what it answers: curl -v {url}"),
+    })
 }
 
 fn what_it_is(tier: &Tier) -> String {

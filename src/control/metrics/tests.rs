@@ -41,6 +41,7 @@ fn tier(name: &str, rank: u16, process: Option<Process>) -> Tier {
         health: Health::Healthy,
         routable: true,
         reason: String::new(),
+        cause: None,
         since: AT.into(),
         check: Check { last: Some(AT.into()), latency_ms: Some(12.0), failures: 1 },
         traffic: Traffic {

@@ -47,6 +47,7 @@ fn host(able: [bool; 2]) -> HostStatus {
         reason: String::new(),
         since: at(0),
         check: CheckStatus::default(),
+        cause: None,
         cpu_fallback: None,
         engine: None,
     };

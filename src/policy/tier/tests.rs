@@ -216,6 +216,23 @@ fn the_reason_of_a_tier_that_is_down_follows_its_newest_check() {
 }
 
 #[test]
+fn the_cause_of_a_remote_tiers_failure_tells_the_way_there_from_what_it_answers() {
+    let check = |failure: CheckFailure, expected: Cause| {
+        let (mut tier, mut turn) = tier(false);
+        step(&mut tier, &mut turn, 0, Failed(failure.clone()));
+        assert_eq!(tier.status(None).cause, Some(expected), "{failure:?}");
+    };
+    check(CheckFailure::Refused, Cause::Network);
+    check(CheckFailure::Reset, Cause::Network);
+    check(CheckFailure::TimedOut, Cause::Hang);
+    check(CheckFailure::Status(401), Cause::AuthGated);
+    check(CheckFailure::Status(404), Cause::BadArgument);
+    check(CheckFailure::Status(503), Cause::Unknown);
+    check(CheckFailure::DeadEnd, Cause::Unknown);
+    check(CheckFailure::Itself, Cause::BadArgument);
+}
+
+#[test]
 fn a_remote_tier_is_down_until_its_first_check_passed() {
     let (tier, _) = tier(false);
     assert_eq!((tier.health, tier.reason()), (Health::Down, "not checked yet"));

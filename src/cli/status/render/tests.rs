@@ -40,6 +40,7 @@ fn tier(name: &str, health: Health, reason: &str, process: Option<Process>) -> T
         health,
         routable: health != Health::Down,
         reason: reason.to_owned(),
+        cause: None,
         since: at(-5),
         check: Check::default(),
         traffic: Traffic {
@@ -144,6 +145,7 @@ fn what_is_wrong_says_why_and_what_comes_next() {
     };
     let mut remote = tier("gpu2", Health::Down, "connection refused", None);
     remote.check.failures = 3;
+    remote.cause = Some("network".to_owned());
     remote.url = Some("http://10.0.0.2:8000".to_owned());
     insta::assert_snapshot!(
         table(vec![
@@ -294,6 +296,29 @@ fn what_is_above_the_table_says_where_to_look() {
         ),
         "{text}"
     );
+}
+
+#[test]
+fn the_advice_on_a_remote_tier_fits_what_is_wrong_with_it() {
+    let check = |cause: Option<&str>, mainstay: bool, expected: &str| {
+        let mut remote = tier("gpu2", Health::Down, "because", None);
+        (remote.cause, remote.mainstay) = (cause.map(str::to_owned), mainstay);
+        remote.url = Some("http://10.0.0.2:8000".to_owned());
+        let text = table(vec![remote]);
+        assert_eq!(
+            text.lines().find_map(|line| line.trim_start().strip_prefix("→ ")).unwrap_or(""),
+            expected,
+            "{text}"
+        );
+    };
+    check(None, false, "");
+    check(Some("network"), true, "does this host reach it? curl -v http://10.0.0.2:8000");
+    check(Some("hang"), false, "does it answer? curl -v http://10.0.0.2:8000");
+    check(Some("auth-gated"), false, "check `api_key` of this tier, and the account at that server");
+    check(Some("model-missing"), false, "check `model` of this tier: that server does not know the name");
+    check(Some("bad-argument"), false, "check `url`, `health_path` and `model` of this tier");
+    check(Some("unknown"), true, "that host says why: run `mainstay status` there");
+    check(Some("unknown"), false, "its own log says why; what it answers: curl -v http://10.0.0.2:8000");
 }
 
 #[test]
