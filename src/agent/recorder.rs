@@ -299,7 +299,7 @@ impl OpenRecord {
                     record.cause = ending.cause.name().to_owned();
                     record.evidence = ending.evidence.clone();
                     record.deterministic = ending.deterministic;
-                    record.advice = Some(kinds::counsel(ending.cause).1.to_owned());
+                    record.advice = Some(advice(record, ending.cause));
                 }
                 self.look = Some(Some(*run));
             }
@@ -336,10 +336,14 @@ impl OpenRecord {
             Notice::Health { cause, why, .. } => {
                 if let (true, Some(cause)) = (record.evidence.is_none(), cause) {
                     blame(record, *cause, why);
-                    if *cause == Cause::Hang && record.action.is_none() {
-                        let next = "it gets no new requests; it is restarted if it stays so for tier.suspect";
-                        record.action = Some(next.to_owned());
-                    }
+                    let next = if record.is_of_remote() {
+                        Some("it gets no requests until it passes its checks again, which go on")
+                    } else {
+                        (*cause == Cause::Hang).then_some(
+                            "it gets no new requests; it is restarted if it stays so for tier.suspect",
+                        )
+                    };
+                    record.action = record.action.take().or(next.map(str::to_owned));
                 }
             }
             Notice::Exit { .. } => {}
@@ -347,10 +351,14 @@ impl OpenRecord {
     }
 }
 
+fn advice(record: &Record, cause: Cause) -> String {
+    kinds::advice(cause, &record.tier, record.is_of_remote())
+}
+
 fn blame(record: &mut Record, cause: Cause, evidence: &str) {
     record.cause = cause.name().to_owned();
     record.evidence = Some(evidence.to_owned());
-    record.advice = Some(kinds::counsel(cause).1.to_owned());
+    record.advice = Some(advice(record, cause));
 }
 
 /// What is not over; of one tier only the newest, should the end of an older one have been lost.

@@ -270,7 +270,7 @@ fn timeline(page: &mut Page, record: &Record) {
 fn look_further(page: &mut Page, record: &Record) {
     page.title("To look further");
     let incident = format!("mainstay incident {}", record.id);
-    if record.engine == "remote" {
+    if record.is_of_remote() {
         return page.commands(&[&incident, "mainstay status"]);
     }
     let logs = format!("mainstay logs {} -n 200", record.tier);

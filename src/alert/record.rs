@@ -137,6 +137,11 @@ impl Record {
     pub const FIRST_LINES: usize = 60;
     const LAST_LINES: usize = 140;
 
+    /// Of a tier whose process, log and model are another server's.
+    pub fn is_of_remote(&self) -> bool {
+        self.engine == "remote"
+    }
+
     pub fn is_open(&self) -> bool {
         self.closed.is_none()
     }

@@ -3,6 +3,8 @@
 use super::exit::Exit;
 use super::screen::{self, Screen, complain, wait_for_reader_to_go};
 use crate::clock;
+use crate::control::client::Client;
+use crate::control::wire::Tier;
 use crate::printable;
 use crate::shim::LOG;
 use crate::shim::ring::{Follow, Line, Reader, Stream};
@@ -14,6 +16,8 @@ use std::time::Duration;
 
 /// Between two looks at what is new.
 const LOOK: Duration = Duration::from_millis(200);
+/// For an agent that may not be there.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The log of one run, as far as it was printed.
 struct Open {
@@ -68,11 +72,7 @@ fn print(run_dir: &Path, wanted: Wanted<'_>, out: Out) -> Result<(), Exit> {
     let Wanted { tier, count, follow, .. } = wanted;
     let runs = run_dir.join("runs");
     let Some(number) = newest(&runs, tier)? else {
-        complain(format_args!(
-            "no run of a tier {tier:?} has a log in {}; `mainstay status` lists the tiers, and --run-dir names another \
-             runtime directory",
-            runs.display()
-        ));
+        complain(why_none(run_dir, tier));
         return Err(Exit::Failed);
     };
     let path = log_of(&runs, tier, number);
@@ -86,6 +86,27 @@ fn print(run_dir: &Path, wanted: Wanted<'_>, out: Out) -> Result<(), Exit> {
     out.show(part(&tail))?;
     let Follow { next, so_far, .. } = tail;
     if follow { go_on(&runs, tier, Open { number, reader, next, so_far }, out) } else { Ok(()) }
+}
+
+/// Why a tier has no log. Only an agent knows its tiers; where there is none, less is said.
+fn why_none(run_dir: &Path, tier: &str) -> String {
+    let tiers =
+        Client::new(run_dir).status_within(PATIENCE).map(|(status, _)| status.tiers).unwrap_or_default();
+    match tiers.iter().find(|known| known.name == tier) {
+        Some(Tier { process: None, url, .. }) => {
+            let at = url.as_ref().map_or_else(String::new, |url| format!(" at {url}"));
+            format!("tier {tier:?} is remote: its log is on the server{at}; `mainstay status` says how it is")
+        }
+        None if !tiers.is_empty() => {
+            let names: Vec<&str> = tiers.iter().map(|known| known.name.as_str()).collect();
+            format!("there is no tier {tier:?}; there is: {}", names.join(", "))
+        }
+        Some(_) | None => format!(
+            "no run of a tier {tier:?} has a log in {}; `mainstay status` lists the tiers, and --run-dir names another \
+             runtime directory",
+            run_dir.join("runs").display()
+        ),
+    }
 }
 
 /// The last `count` lines of the runs before `number`, each run behind its heading: the one that is wanted after a crash

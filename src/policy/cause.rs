@@ -72,14 +72,14 @@ causes! {
     DiskFull = "disk-full", "disk or file descriptors ran out";
     KvCacheTooSmall = "kv-cache-too-small", "the weights fit, the KV cache for the asked context does not";
     ContextTooSmall = "context-too-small", "one request is too long; the engine lives";
-    ModelMissing = "model-missing", "no such file or repository";
+    ModelMissing = "model-missing", "no such file, repository or model name";
     ModelCorrupt = "model-corrupt", "the model is damaged or incomplete";
     ModelUnsupported = "model-unsupported", "this build does not know the architecture, tokenizer or layout";
-    AuthGated = "auth-gated", "the hub refuses";
+    AuthGated = "auth-gated", "the hub, or a remote server, refuses access";
     BadArgument = "bad-argument", "a flag, value or combination was refused";
     PortInUse = "port-in-use", "the address is taken";
     Permission = "permission", "a file or device may not be opened";
-    Network = "network", "hub or peer cannot be reached";
+    Network = "network", "the hub, or a remote server, cannot be reached";
     BrokenInstall = "broken-install", "a module, library or compiler is missing or mismatched";
     DriverMissing = "driver-missing", "the GPU driver is not there";
     DriverTooOld = "driver-too-old", "the GPU driver is too old, or not of one version";
@@ -94,5 +94,5 @@ causes! {
     EngineBug = "engine-bug", "an assertion, segfault or traceback of the engine";
     Hang = "hang", "no progress, or time-outs";
     None = "none", "nothing is wrong in these lines";
-    Unknown = "unknown", "they do not tell";
+    Unknown = "unknown", "nothing that is known tells the cause";
 }

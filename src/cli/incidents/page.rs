@@ -42,7 +42,7 @@ pub fn page(record: &Record, screen: Screen) -> String {
     page.timeline(record);
     page.scene(&record.scene);
     page.line("\nLook further: mainstay status; mainstay events; mainstay help causes");
-    if record.engine != "remote" {
+    if !record.is_of_remote() {
         page.line(&format!("              mainstay logs {} -n 200", record.tier));
     }
     page.text

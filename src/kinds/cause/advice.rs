@@ -101,3 +101,23 @@ pub(super) const fn on(cause: Cause) -> Counsel {
     };
     Counsel { action, advice }
 }
+
+/// What an operator can do about a remote tier: process, log and model are another server's affair, the way there and the
+/// keys of the tier are ours.
+pub(super) const fn on_remote(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Network => {
+            "see whether this host reaches the tier's `url` (curl -v): the server there, name resolution, proxy, firewall"
+        }
+        Cause::Hang => {
+            "see whether the server at the tier's `url` answers at all (curl -v); if not, its own log says why"
+        }
+        Cause::AuthGated => "check `api_key` of the tier, and the account at that server",
+        Cause::ModelMissing => "check `model` of the tier: the server does not know the name",
+        Cause::BadArgument => {
+            "check `url`, `health_path` and `model` of the tier; the evidence says what was refused"
+        }
+        Cause::Asked | Cause::None => on(cause).advice,
+        _ => "look at that server: its own log, or `mainstay status` there if it is a mainstay",
+    }
+}

@@ -133,6 +133,15 @@ pub fn counsel(cause: Cause) -> (&'static str, &'static str) {
     (counsel.action, counsel.advice)
 }
 
+/// What an operator can do about a tier of this name.
+pub fn advice(cause: Cause, tier: &str, is_remote: bool) -> String {
+    if is_remote {
+        advice::on_remote(cause).to_owned()
+    } else {
+        advice::on(cause).advice.replace("`mainstay logs TIER`", &format!("`mainstay logs {tier}`"))
+    }
+}
+
 fn told(
     cause: Cause,
     evidence: Option<String>,

@@ -8,8 +8,12 @@ use mainstay::control::wire::ProcessState;
 use mainstay::policy::Command as Order;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 const QUICK: &str = "restart = { base = \"100ms\", max = \"200ms\" }\nstop_grace = \"1s\"";
 
@@ -85,9 +89,52 @@ fn an_incident_counts_what_clients_felt() {
     let rig = Rig::start(&[tier("only", "\"exit_code\": 3", QUICK)]);
     let down = record_where(&rig, "nothing can answer", |record| record.kind == "all-down");
     assert_eq!(down.cause, "unknown");
+    assert_eq!(down.advice.as_deref(), Some("read the log: `mainstay logs only`"));
     assert_eq!(rig.chat().0, 503);
     let felt = record_where(&rig, "a client was refused", |record| record.clients.refused > 0);
     assert_eq!((felt.id, felt.is_open()), (down.id, true));
+}
+
+/// A server of somebody else that answers every request with this status.
+fn elsewhere(status: &Arc<AtomicU16>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let status = Arc::clone(status);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let status = status.load(Relaxed);
+            let _ = write!(stream, "HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    port
+}
+
+#[test]
+fn the_incident_of_a_remote_tier_tells_what_to_do_about_a_remote() {
+    let status = Arc::new(AtomicU16::new(200));
+    let url = format!("http://127.0.0.1:{}", elsewhere(&status));
+    let far = format!("[[tier]]\nname = \"far\"\nengine = \"remote\"\nmodel = \"m\"\nurl = \"{url}\"\n");
+    let rig = Rig::start(&[format!("{far}health = {{ interval = \"100ms\", timeout = \"5s\" }}\n")]);
+    rig.until_serving("far");
+    status.store(401, Relaxed);
+    let record = record_where(&rig, "it refuses", |record| record.kind == "all-down");
+    assert_eq!(record.cause, "auth-gated", "{record:?}");
+    assert_eq!(record.advice.as_deref(), Some("check `api_key` of the tier, and the account at that server"));
+    let action = record.action.unwrap_or_default();
+    assert!(action.contains("passes its checks again"), "{action}");
+    assert_eq!(rig.tier("far").cause.as_deref(), Some("auth-gated"));
+    for (tier, expected) in
+        [("far", format!("is remote: its log is on the server at {url}")), ("fat", "there is: far".into())]
+    {
+        let output = Command::new(mainstay())
+            .args(["logs", tier])
+            .env("MAINSTAY_RUN_DIR", rig.run_dir())
+            .output()
+            .expect("the product runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains(&expected), "{said}");
+    }
 }
 
 #[test]
