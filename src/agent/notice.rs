@@ -95,7 +95,7 @@ fn exit(ending: &Ending) -> Event {
     let (code, signal, how) = match ending.exit {
         Exit::Code(code) => (Some(code), None, format!("exit status {code}")),
         Exit::Signal(number) => (None, Some(signal_name(number)), signal_name(number)),
-        Exit::Unknown => (None, None, "nobody knows how".to_owned()),
+        Exit::Unknown => (None, None, "it is not known how".to_owned()),
     };
     Event {
         kind: "exit".to_owned(),
@@ -121,7 +121,7 @@ fn moved(kind: &str, from: Option<TierId>, to: Option<TierId>, why: &str, names:
     }
 }
 
-/// Where something is known to have gone wrong, "unknown" says that nobody knows why.
+/// Where something is known to have gone wrong, "unknown" says that it is not known why.
 fn blame(cause: Option<Cause>) -> Option<String> {
     Some(cause.unwrap_or(Cause::Unknown).name().to_owned())
 }

@@ -280,7 +280,7 @@ impl Proof {
         if self.sampled_at < asking.began || now.since(asking.began) < asking.at_least {
             return;
         }
-        let why = format!("no byte for {} and {}", spell(self.mute), asking.counter.describe());
+        let why = format!("it has sent no byte for {}; {}", spell(self.mute), asking.counter.describe());
         let counter = std::mem::replace(&mut asking.counter, Counter::new(now));
         self.suspect(Kind::Hang, counter, why, now);
     }
@@ -346,13 +346,13 @@ impl Proof {
                 }
             }
             Kind::Hang if looked(whole) => {
-                let evidence = format!("{}, unchanged for {}", suspect.why, spell(still));
+                let evidence = format!("{}; nothing changed for {}", suspect.why, spell(still));
                 self.stage = Stage::Proven { blame: Blame::hang(evidence), hang: true };
             }
             Kind::Down if looked(whole) => {
                 let counter = suspect.counter.describe();
                 let evidence = format!(
-                    "its checks or trials fail while its process lives, and {counter} for {}",
+                    "its checks or trials fail while its process lives; {counter}; nothing changed for {}",
                     spell(still)
                 );
                 self.stage = Stage::Proven { blame: Blame::hang(evidence), hang: false };

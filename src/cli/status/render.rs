@@ -77,7 +77,8 @@ fn agent_facts(status: &Status, now_ms: i64) -> Vec<(&'static str, String, Colou
     facts.extend(status.incidents.iter().map(|open| ("Incident", incident(open, now_ms), Colour::Yellow)));
     facts.extend(mail(status, now_ms).map(|fact| ("Mail", fact, Colour::Red)));
     if agent.poison_refused > 0 {
-        let fact = format!("{} requests refused (422); → mainstay help clients", agent.poison_refused);
+        let refused = tier::counted(agent.poison_refused, "request").unwrap_or_default();
+        let fact = format!("{refused} refused (422); → mainstay help clients");
         facts.push(("Poison", fact, Colour::Yellow));
     }
     facts.extend(failovers(&status.failover_seconds).map(|fact| ("Failover", fact, Colour::Plain)));
@@ -104,7 +105,7 @@ fn mail(status: &Status, now_ms: i64) -> Option<String> {
     let why = mail.trouble.as_ref()?;
     let since = mail.trouble_since.as_deref().and_then(instant);
     let age = since.map_or_else(String::new, |at| format!(" for {}", span(now_ms - at)));
-    Some(format!("none gets through{age}, {} waiting; → mainstay alert test: {why}", mail.waiting))
+    Some(format!("no mail was sent{age}, {} waiting; → mainstay alert test: {why}", mail.waiting))
 }
 
 /// Nothing where nobody looks, or where there is nothing to see yet.
@@ -134,7 +135,8 @@ fn graphics(status: &Status, now_ms: i64) -> Option<(String, Colour)> {
 fn failovers(seconds: &Distribution) -> Option<String> {
     let ms = |figure: Option<f64>| figure.map(|s| format!("{:.1} ms", s * 1e3));
     let (p50, p99, max) = (ms(seconds.p50)?, ms(seconds.p99)?, ms(seconds.max)?);
-    Some(format!("{} requests moved on; p50 {p50}, p99 {p99}, longest {max}", seconds.count))
+    let moved = tier::counted(seconds.count, "request")?;
+    Some(format!("{moved} moved; p50 {p50}, p99 {p99}, longest {max}"))
 }
 
 fn host(host: &Host) -> Option<String> {

@@ -100,7 +100,7 @@ fn advice(tier: &Tier, process: &Process) -> Option<String> {
         }
         ProcessState::Stopped => Some(format!("→ to start it: mainstay start {name}")),
         ProcessState::Backoff => {
-            Some(format!("→ its last words: mainstay logs {name}; at once: mainstay start {name}"))
+            Some(format!("→ its last lines: mainstay logs {name}; at once: mainstay start {name}"))
         }
         ProcessState::Starting => Some(format!("→ to see how it comes up: mainstay logs {name} -f")),
         ProcessState::Wedged => {
@@ -161,7 +161,7 @@ fn what_runs(process: &Process) -> Option<String> {
     Some(facts.join(", "))
 }
 
-fn counted(count: u64, noun: &str) -> Option<String> {
+pub(super) fn counted(count: u64, noun: &str) -> Option<String> {
     match count {
         0 => None,
         1 => Some(format!("1 {noun}")),
@@ -208,7 +208,7 @@ pub fn progress(known: &Progress) -> String {
     let percent = known.percent.map_or_else(String::new, |percent| format!(", {percent} %"));
     let left = match known.eta_s {
         None => String::new(),
-        Some(0) => ", any moment now".to_owned(),
+        Some(0) => ", less than 1s left".to_owned(),
         Some(seconds) => {
             format!(", about {} left", span(i64::try_from(seconds).unwrap_or(i64::MAX / 1000) * 1000))
         }

@@ -70,10 +70,10 @@ impl Counter {
     pub(super) fn describe(&self) -> String {
         match self.last {
             Some(figure) if self.equal >= 2 && is_stand_in(figure) => {
-                "its counter does not answer and it uses no CPU time".to_owned()
+                "its progress counter cannot be read, and it uses no CPU time".to_owned()
             }
-            Some(figure) if self.equal >= 2 => format!("its counter stands at {figure}"),
-            Some(_) | None => "its counter does not answer".to_owned(),
+            Some(figure) if self.equal >= 2 => format!("its progress counter stays at {figure}"),
+            Some(_) | None => "its progress counter cannot be read".to_owned(),
         }
     }
 }
@@ -123,6 +123,6 @@ mod tests {
         for _ in 0..2 {
             counter.read(Some(STAND_IN | 7), Moment::default());
         }
-        assert_eq!(counter.describe(), "its counter does not answer and it uses no CPU time");
+        assert_eq!(counter.describe(), "its progress counter cannot be read, and it uses no CPU time");
     }
 }

@@ -70,20 +70,29 @@ fn a_frozen_counter_is_suspect_after_two_looks_and_proven_after_the_patience() {
     hung.run(0..12, |_| Some(706), false);
     assert_eq!(hung.proof.suspicion(), None);
     hung.run(12..14, |_| Some(706), false);
-    assert_eq!(hung.proof.suspicion(), Some("no byte for 12 s and its counter stands at 706"));
+    assert_eq!(
+        hung.proof.suspicion(),
+        Some("it has sent no byte for 12 s; its progress counter stays at 706")
+    );
     hung.run(14..72, |_| Some(706), false);
     assert_eq!(hung.proven_as(), None);
     hung.run(72..76, |_| Some(706), false);
     let (cause, evidence) = hung.proven_as().expect("proven by now");
     assert_eq!(cause, Cause::Hang);
-    assert_eq!(evidence, "no byte for 12 s and its counter stands at 706, unchanged for 60 s");
+    assert_eq!(
+        evidence,
+        "it has sent no byte for 12 s; its progress counter stays at 706; nothing changed for 60 s"
+    );
 }
 
 #[test]
 fn no_answer_is_as_good_as_a_frozen_counter() {
     let mut hung = silent(false);
     hung.run(0..14, |_| None, false);
-    assert_eq!(hung.proof.suspicion(), Some("no byte for 12 s and its counter does not answer"));
+    assert_eq!(
+        hung.proof.suspicion(),
+        Some("it has sent no byte for 12 s; its progress counter cannot be read")
+    );
     hung.run(14..76, |_| None, false);
     assert!(hung.proven_as().is_some());
 }
@@ -110,8 +119,11 @@ fn cpu_time_vouches_for_six_silences_and_then_is_no_answer() {
     assert_eq!(spinning.proof.suspicion(), None);
     spinning.run(60..75, stands_in_from(0), false);
     let why = spinning.proof.suspicion().unwrap_or_default().to_owned();
-    assert!(why.starts_with("no byte for 6") || why.starts_with("no byte for 7"), "{why}");
-    assert!(why.ends_with(" and its counter does not answer"), "{why}");
+    assert!(
+        why.starts_with("it has sent no byte for 6") || why.starts_with("it has sent no byte for 7"),
+        "{why}"
+    );
+    assert!(why.ends_with("; its progress counter cannot be read"), "{why}");
     spinning.run(75..140, stands_in_from(0), false);
     assert!(spinning.proven_as().is_some());
 }
@@ -202,7 +214,7 @@ fn a_change_of_kind_is_no_movement() {
     hung.run(12..15, |_| Some(STAND_IN | 9), false);
     assert_eq!(
         hung.proof.suspicion(),
-        Some("no byte for 14 s and its counter does not answer and it uses no CPU time")
+        Some("it has sent no byte for 14 s; its progress counter cannot be read, and it uses no CPU time")
     );
 }
 

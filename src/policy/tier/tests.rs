@@ -201,7 +201,7 @@ fn the_reason_of_a_tier_that_is_down_follows_its_newest_check() {
         (CheckFailure::Status(401), "2 checks failed: status 401", "its health checks fail"),
         (
             CheckFailure::DeadEnd,
-            "a mainstay that reaches no engine without this one",
+            "it is a mainstay that reaches no engine without this one",
             "leads back to this host",
         ),
         (CheckFailure::TimedOut, "4 checks failed: timed out", "its health checks fail"),
@@ -439,7 +439,7 @@ fn a_suspected_hang_is_down_tried_at_once_and_back_when_the_trial_passes() {
         (17, Counted(Some(706)), "Down, try"),
     ];
     let tier = check(true, &steps);
-    assert_eq!(tier.reason(), "hang proven: no byte for 12 s and its counter stands at 706");
+    assert_eq!(tier.reason(), "hang proven: it has sent no byte for 12 s; its progress counter stays at 706");
     let mut steps = steps.to_vec();
     // Health pages do not know.
     steps.extend([(18, Passed(1), ""), (19, Wait, "check, count"), (19, Tried(true), "Healthy")]);

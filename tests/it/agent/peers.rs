@@ -75,7 +75,7 @@ fn until_reason(rig: &Rig, tier: &str, part: &str) {
     });
 }
 
-const NO_WAY: &str = "a mainstay that reaches no engine without this one";
+const NO_WAY: &str = "it is a mainstay that reaches no engine without this one";
 
 /// One request at each of these hosts, none of which has an engine: refused at once, without a flood.
 #[track_caller]

@@ -107,7 +107,7 @@ fn a_host_on_which_all_is_well() {
         Agent: serving, pid 4711, up 2h 3min, watchdog 30s
        Listen: 127.0.0.1:8000, [::1]:8000
        Config: /etc/mainstay/mainstay.toml
-     Failover: 2 requests moved on; p50 1.0 ms, p99 2.0 ms, longest 12.5 ms
+     Failover: 2 requests moved; p50 1.0 ms, p99 2.0 ms, longest 12.5 ms
          Host: 12.0 GiB of 64.0 GiB memory available, load 0.50
 
       TIER     HEALTH    STATE     FOR       OPEN  ANSWERED  MOVED  CUT
@@ -161,7 +161,7 @@ fn what_is_wrong_says_why_and_what_comes_next() {
         starts again in 4s (21:47:04 UTC) after 2 strikes
         run 2 ended 3s ago: SIGKILL, gpu-oom; restart in 4 s
           torch.OutOfMemoryError: CUDA out of memory.\x1b[0m
-        → its last words: mainstay logs primary; at once: mainstay start primary
+        → its last lines: mainstay logs primary; at once: mainstay start primary
     × small    down      held      1min         3       118      1    1
         llama-server small.gguf
         down for 5s: held
@@ -245,7 +245,7 @@ fn every_state_of_an_engine_has_its_sentence() {
         llama-server small.gguf
         down for 5s: not ready
         starts again as soon as it may
-        → its last words: mainstay logs g; at once: mainstay start g
+        → its last lines: mainstay logs g; at once: mainstay start g
     ● h     degraded  ready     1d 1h        3       118      1    1
         llama-server small.gguf
         degraded for 5s: answered in 3.1 s
@@ -319,6 +319,18 @@ fn the_advice_on_a_remote_tier_fits_what_is_wrong_with_it() {
     check(Some("bad-argument"), false, "check `url`, `health_path` and `model` of this tier");
     check(Some("unknown"), true, "that host says why: run `mainstay status` there");
     check(Some("unknown"), false, "its own log says why; what it answers: curl -v http://10.0.0.2:8000");
+}
+
+#[test]
+fn one_is_no_plural_and_what_is_nearly_ready_has_a_time() {
+    let mut picture = status(Some("best"), Vec::new());
+    (picture.failover_seconds.count, picture.agent.poison_refused) = (1, 1);
+    let text = render(&picture, NOW, 120, false);
+    assert!(text.contains(" 1 request moved;"), "{text}");
+    assert!(text.contains(" 1 request refused (422);"), "{text}");
+    let known =
+        Progress { stage: "loading".to_owned(), percent: Some(18), eta_s: Some(0), ..Progress::default() };
+    assert_eq!(tier::progress(&known), "loading, 18 %, less than 1s left");
 }
 
 #[test]
@@ -431,7 +443,7 @@ fn mail_is_shown_only_when_it_does_not_get_through() {
         status.mail = Some(Mail { waiting: 2, sent: 5, lost: 0, trouble, trouble_since });
         render(&status, NOW, 120, false)
     };
-    let line = "     Mail: none gets through for 1h, 2 waiting; → mainstay alert test: connection refused\n";
+    let line = "     Mail: no mail was sent for 1h, 2 waiting; → mainstay alert test: connection refused\n";
     let text = said(Some("connection refused"));
     assert!(text.contains(line), "{text}");
     assert!(!said(None).contains("Mail"));
