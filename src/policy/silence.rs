@@ -146,6 +146,26 @@ impl Proof {
         }
     }
 
+    /// What is done about a suspicion, and when; empty where there is none.
+    pub(super) fn outlook(&self) -> String {
+        let patience = spell(self.patience.suspect);
+        match &self.stage {
+            Stage::Suspect(Suspect { kind: Kind::Hang, .. }) if self.patience.replaceable_worker => {
+                format!("; its worker is replaced if nothing changes for {patience}")
+            }
+            Stage::Suspect(Suspect { kind: Kind::Hang, .. }) => {
+                format!("; it is restarted if nothing changes for {patience}")
+            }
+            Stage::Suspect(Suspect { kind: Kind::Replaced { .. }, .. }) => {
+                "; it is restarted if that does not help".to_owned()
+            }
+            Stage::Suspect(Suspect { kind: Kind::Down, .. })
+            | Stage::Calm
+            | Stage::Asking(_)
+            | Stage::Proven { .. } => String::new(),
+        }
+    }
+
     /// The engine is to be stopped for this.
     pub(super) fn proven(&self) -> Option<&Blame> {
         match &self.stage {

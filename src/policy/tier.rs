@@ -446,8 +446,8 @@ impl Tier {
         if !self.present {
             return (Health::Down, self.absence.clone());
         }
-        if let Some(why) = self.proof.as_ref().and_then(Proof::suspicion) {
-            return (Health::Down, format!("hang proven: {why}"));
+        if let Some((proof, why)) = self.proof.as_ref().and_then(|proof| Some((proof, proof.suspicion()?))) {
+            return (Health::Down, format!("hang proven: {why}{}", proof.outlook()));
         }
         if let Some(fault) = &self.fault {
             let reason = match fault {

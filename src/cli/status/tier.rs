@@ -78,7 +78,7 @@ pub(super) fn details(tier: &Tier, now_ms: i64) -> Vec<(String, Colour)> {
         ProcessState::Starting | ProcessState::Stopping | ProcessState::Backoff => Colour::Yellow,
         ProcessState::Stopped | ProcessState::Ready => Colour::Plain,
     };
-    lines.extend(what_next(process, now_ms).map(|line| (line, in_trouble)));
+    lines.extend(what_next(process, tier.traffic.in_flight, now_ms).map(|line| (line, in_trouble)));
     if let Some(exit) = &process.last_exit
         && (exit.cause != "asked" || process.state != ProcessState::Ready)
     {
@@ -170,7 +170,7 @@ pub(super) fn counted(count: u64, noun: &str) -> Option<String> {
 }
 
 /// What happens next, and when; nothing for a process that is as it should be.
-fn what_next(process: &Process, now_ms: i64) -> Option<String> {
+fn what_next(process: &Process, open: u64, now_ms: i64) -> Option<String> {
     let start = process.next_start.as_deref().and_then(instant);
     let when = start.map(|at| next_try(at, now_ms));
     let strikes = counted(process.strikes.into(), "strike");
@@ -188,7 +188,10 @@ fn what_next(process: &Process, now_ms: i64) -> Option<String> {
             let next = when.map_or_else(String::new, |when| format!("; next try {when}"));
             Some(format!("held{after}{next}"))
         }
-        ProcessState::Stopping => Some("stopping: what is open may finish first".to_owned()),
+        ProcessState::Stopping => Some(match counted(open, "open request") {
+            Some(requests) => format!("stopping: {requests} may finish first"),
+            None => "stopping: its processes are being ended".to_owned(),
+        }),
         ProcessState::Stopped => Some(match when {
             Some(when) => format!("not running; starts {when}"),
             None => "not running".to_owned(),

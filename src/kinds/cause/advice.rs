@@ -93,9 +93,10 @@ pub(super) const fn on(cause: Cause) -> Counsel {
         Cause::EngineBug => {
             (BACKOFF, "the evidence and the lines around it are for the engine's issue tracker")
         }
-        Cause::Hang => {
-            (BACKOFF, "when it comes back, look at the GPU and its links; the engine made no progress")
-        }
+        Cause::Hang => (
+            BACKOFF,
+            "when it happens again, read its log; of an engine on a GPU look at `mainstay gpus` and for Xids in `journalctl -k`",
+        ),
         Cause::None => (NOTHING, "nothing to do"),
         Cause::Unknown => (BACKOFF, "read the log: `mainstay logs TIER`"),
     };

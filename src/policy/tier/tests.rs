@@ -439,7 +439,11 @@ fn a_suspected_hang_is_down_tried_at_once_and_back_when_the_trial_passes() {
         (17, Counted(Some(706)), "Down, try"),
     ];
     let tier = check(true, &steps);
-    assert_eq!(tier.reason(), "hang proven: it has sent no byte for 12 s; its progress counter stays at 706");
+    assert_eq!(
+        tier.reason(),
+        "hang proven: it has sent no byte for 12 s; its progress counter stays at 706; \
+         it is restarted if nothing changes for 60 s"
+    );
     let mut steps = steps.to_vec();
     // Health pages do not know.
     steps.extend([(18, Passed(1), ""), (19, Wait, "check, count"), (19, Tried(true), "Healthy")]);

@@ -230,7 +230,7 @@ fn every_state_of_an_engine_has_its_sentence() {
     ↻ d     down      stopping  1s           3       118      1    1
         llama-server small.gguf
         down for 5s: not ready
-        stopping: what is open may finish first
+        stopping: 3 open requests may finish first
     × e     down      wedged    1s           3       118      1    1
         llama-server small.gguf
         down for 5s: not ready
@@ -331,6 +331,14 @@ fn one_is_no_plural_and_what_is_nearly_ready_has_a_time() {
     let known =
         Progress { stage: "loading".to_owned(), percent: Some(18), eta_s: Some(0), ..Progress::default() };
     assert_eq!(tier::progress(&known), "loading, 18 %, less than 1s left");
+}
+
+#[test]
+fn where_nothing_is_open_nothing_is_waited_for() {
+    let mut stopping = tier("a", Health::Down, "hang", Some(process(ProcessState::Stopping, -1)));
+    stopping.traffic.in_flight = 0;
+    let text = table(vec![stopping]);
+    assert!(text.contains("    stopping: its processes are being ended\n"), "{text}");
 }
 
 #[test]
