@@ -316,7 +316,13 @@ impl OpenRecord {
                 record.to = Some(names.tier(*to));
             }
             Notice::Failover { .. } => {}
-            Notice::AllDown { .. } => record.to = None,
+            Notice::AllDown { cause, why, .. } => {
+                record.to = None;
+                // A remote tier that never answered had no fall to be told of.
+                if let (true, true, Some(cause)) = (record.is_of_remote(), record.evidence.is_none(), cause) {
+                    blame(record, *cause, why);
+                }
+            }
             Notice::Serving { to: Some(to), .. } if self.moved && names.tier(*to) != record.tier => {
                 record.to = Some(names.tier(*to));
             }

@@ -388,7 +388,7 @@ impl Host {
         }
     }
 
-    /// Every engine was tried in vain: at a first start, too, that is something to be told.
+    /// Every engine was tried in vain, or every remote tier checked: at a first start, too, that is something to be told.
     fn is_hopeless(&self) -> bool {
         let given_up = |engine: &Engine| match engine.state() {
             EngineState::Held | EngineState::Wedged => true,
@@ -399,7 +399,9 @@ impl Host {
             | EngineState::Backoff => false,
         };
         let resting = |engine: &Engine| engine.state() == EngineState::Stopped || given_up(engine);
-        self.engines.iter().any(given_up) && self.engines.iter().all(resting)
+        let mut remotes = self.tiers.iter().filter(|tier| tier.place() == Place::Remote).peekable();
+        let in_vain = remotes.peek().is_some() && remotes.all(Tier::is_checked_in_vain);
+        (in_vain || self.engines.iter().any(given_up)) && self.engines.iter().all(resting)
     }
 
     /// Until when open answers of remote tiers are waited for at the latest; `None` when there is nothing to wait for.

@@ -148,6 +148,11 @@ impl Tier {
         self.health != Health::Down
     }
 
+    /// So many checks have failed as make a tier DOWN.
+    pub(super) fn is_checked_in_vain(&self) -> bool {
+        self.health == Health::Down && self.check.failures >= self.settings.check.failures
+    }
+
     pub(super) fn reason(&self) -> &str {
         &self.reason
     }

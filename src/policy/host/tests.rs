@@ -152,6 +152,28 @@ fn what_an_operator_stopped_is_not_wanted_and_what_died_is() {
     assert_eq!(wanted(&host), [true, false, true]);
 }
 
+#[test]
+fn an_outage_from_the_very_start_is_told_when_every_remote_tier_was_checked_in_vain() {
+    let (mut host, mut actions) = host_with_remotes(&[], 2, S);
+    let mut told = Vec::new();
+    for second in 1..60 {
+        let ticket =
+            |action: &Action| if let Action::Check { ticket, .. } = action { Some(*ticket) } else { None };
+        let tickets: Vec<Ticket> = actions.iter().filter_map(ticket).collect();
+        told.extend(notices(std::mem::take(&mut actions)));
+        for ticket in tickets {
+            let failed = Outcome::Checked(Checked::Failed(CheckFailure::DeadEnd));
+            actions.extend(host.step(at(f64::from(second)), Event::Done(ticket, failed)));
+        }
+        actions.extend(host.step(at(f64::from(second)), Event::Deadline));
+    }
+    let cause = Some(Cause::Unknown);
+    assert!(
+        matches!(told.as_slice(), [Notice::AllDown { from: None, cause: seen, .. }] if *seen == cause),
+        "{told:?}"
+    );
+}
+
 /// When clients are told to try again, in seconds from then; `None` when nothing is known.
 fn retry(host: &Host, seconds: f64) -> Option<(Duration, bool)> {
     host.status().retry.map(|Retry { at: again, unforeseen }| (again.since(at(seconds)), unforeseen))

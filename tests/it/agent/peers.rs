@@ -2,6 +2,7 @@
 //! circle.
 use super::rig::{Rig, tier};
 use crate::support::until;
+use mainstay::alert::Store;
 use mainstay::control::wire::{Health, ProcessState};
 use mainstay::policy::Command as Order;
 use std::io::{Read, Write, copy};
@@ -102,6 +103,10 @@ fn two_hosts_without_engines_are_not_each_others_health() {
     until_reason(&a, "other", NO_WAY);
     until_reason(&b, "other", NO_WAY);
     assert!(a.tier("other").mainstay, "it is shown as what it is");
+    // Nothing has ever answered here: that is an outage all the same.
+    let outage = until("the outage is told", || Store::at(&a.state_dir()).load_all().ok()?.pop());
+    assert_eq!((outage.kind.as_str(), outage.cause.as_str()), ("all-down", "unknown"), "{outage:?}");
+    assert!(outage.advice.is_some_and(|advice| advice.contains("`mainstay status` there")));
     refused_at_once(&[&a, &b], &[&to_a, &to_b]);
 }
 
