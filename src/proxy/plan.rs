@@ -119,7 +119,8 @@ pub(super) fn plan(table: &RouteTable, ask: &Ask, now: Moment) -> Plan {
 /// Why an empty plan is empty, or of no use any more.
 pub(super) fn why_none(table: &RouteTable, ask: &Ask) -> NoTier {
     let is_shut = |route: &TierRoute| route.standing_now() == Standing::Closed;
-    let cannot = |route: &TierRoute| kinds::carries(route.kind, ask.endpoint, &ask.body).err();
+    let space = vectors_of(table, ask);
+    let cannot = |route: &TierRoute| carries(route, ask, space).err();
     let misfits: Vec<_> = table.tiers.iter().filter_map(|route| Some((route, cannot(route)?))).collect();
     let nobody_carries = !table.tiers.is_empty() && misfits.len() == table.tiers.len();
     let wrong = misfits.iter().find_map(|(route, misfit)| match misfit {
@@ -140,7 +141,6 @@ pub(super) fn why_none(table: &RouteTable, ask: &Ask) -> NoTier {
     if only_weakened {
         return NoTier::OnlyWeakened;
     }
-    let space = vectors_of(table, ask);
     let open = table.tiers.iter().filter(|route| !is_shut(route));
     let skipped = open.filter_map(|route| Some((route.tier, fits(route, ask, space).err()?.to_string())));
     NoTier::AllDown { skipped: skipped.collect() }
@@ -160,7 +160,8 @@ fn vectors_of<'a>(table: &'a RouteTable, ask: &Ask) -> Option<&'a str> {
     }
     let carries = |route: &&TierRoute| kinds::carries(route.kind, ask.endpoint, &ask.body).is_ok();
     let named = asked(table).find(|route| ask.model.as_deref() == Some(route.model.as_str()));
-    let entry = named.filter(carries).or_else(|| asked(table).find(carries));
+    // A model that was named is the one, also where none of its tiers has embeddings.
+    let entry = named.or_else(|| asked(table).find(carries));
     entry.map(|route| route.model.as_str())
 }
 
@@ -169,6 +170,11 @@ fn fits(route: &TierRoute, ask: &Ask, space: Option<&str>) -> Result<(), Misfit>
     if route.leads_back(&ask.via) {
         return Err(Misfit::Lacks(LEADS_BACK.to_owned()));
     }
+    carries(route, ask, space)
+}
+
+/// Could this tier ever answer? `space`: of [`vectors_of`].
+fn carries(route: &TierRoute, ask: &Ask, space: Option<&str>) -> Result<(), Misfit> {
     if space.is_some_and(|model| route.model != model) {
         return Err(Misfit::Lacks(OTHER_VECTORS.to_owned()));
     }
@@ -415,6 +421,12 @@ mod tests {
         // An engine that has no embeddings is not where they enter the chain.
         table.tiers[0].kind = Kind::Ollama;
         check(&table, &embeddings(None), &[1], &[3]);
+        // But the one that is named is.
+        table.tiers[2].standing = Open;
+        check(&table, &embeddings(Some("m0")), &[2], &[1, 3]);
+        table.tiers[2].kind = Kind::Ollama;
+        check(&table, &embeddings(Some("m0")), &[], &[1, 2, 3]);
+        assert!(matches!(why_none(&table, &embeddings(Some("m0"))), NoTier::NobodyCarries(_)));
     }
 
     #[test]

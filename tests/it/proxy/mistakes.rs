@@ -100,3 +100,24 @@ fn a_path_that_a_tier_does_not_have_is_named() {
         "{answer:?}"
     );
 }
+
+/// Seen to fail with vectors of the first tier's model.
+#[test]
+fn embeddings_of_a_model_whose_tier_has_none_are_refused() {
+    let (first, second) = (good_engine(), good_engine());
+    let named = TierRoute { model: "tiny".into(), ..tier("second", Kind::Ollama, second.port) };
+    let bed = Bed::new(vec![tier("first", Kind::LlamaServer, first.port), named]);
+    for standing in [Standing::Open, Standing::Closed] {
+        bed.change(|table| table.tiers[0].standing = standing);
+        let answer = bed.post("/v1/embeddings", &json!({"model": "tiny", "input": "x"}));
+        assert_eq!((answer.status, answer.code().as_str()), (400, "not_supported"), "{answer:?}");
+        let reasons = "first: its vectors would be of another model; second: embeddings are not translated";
+        assert!(message(&answer).ends_with(reasons), "{answer:?}");
+    }
+    assert_eq!(first.requests().len() + second.requests().len(), 0);
+    // Another tier has the same model, but is down.
+    bed.change(|table| table.tiers[0].model = "tiny".into());
+    let answer = bed.post("/v1/embeddings", &json!({"model": "tiny", "input": "x"}));
+    assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"), "{answer:?}");
+    assert_eq!(answer.field("x-mainstay-skipped"), Some("second; embeddings are not translated"));
+}
