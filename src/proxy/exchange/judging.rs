@@ -111,8 +111,7 @@ impl Exchange {
     /// try it again without end.
     fn pass_on(&mut self, own: PassOn) -> Vec<Step> {
         self.state = State::Over;
-        let status = if own.status < 500 { own.status } else { 400 };
-        let own = PassOn { status, ..own };
+        let own = own.into_client_error();
         let told = Step::Tell(own.tier, Outcome::Answered);
         [Step::Leave].into_iter().chain(own.steps(self.attempts)).chain([told]).collect()
     }

@@ -27,6 +27,32 @@ impl PassOn {
         };
         vec![head, Step::Body(self.body), Step::End]
     }
+
+    /// As the client's own error, which a client does not try again: where the engine calls it a failure of its own, status
+    /// and body say 400. The message stays.
+    pub fn into_client_error(self) -> Self {
+        if self.status < 500 {
+            return self;
+        }
+        let body = match serde_json::from_slice::<Value>(&self.body) {
+            Ok(said) => Bytes::from(into_client_error(said).to_string()),
+            Err(_) => self.body,
+        };
+        Self { status: 400, body, ..self }
+    }
+}
+
+/// Of OpenAI's form, `{"error": {…}}`, and of the flat one of old versions of vLLM.
+fn into_client_error(mut said: Value) -> Value {
+    let is_nested = said.get("error").is_some_and(Value::is_object);
+    let error = if is_nested { &mut said["error"] } else { &mut said };
+    if let Some(kind) = error.get_mut("type").filter(|kind| kind.is_string()) {
+        *kind = "invalid_request_error".into();
+    }
+    if let Some(code) = error.get_mut("code").filter(|code| code.is_number()) {
+        *code = 400.into();
+    }
+    said
 }
 
 /// The status that an error inside a 200 stands for: its own code, else what its verdict means.
@@ -109,7 +135,7 @@ impl Kept {
         let first = &witnesses().next()?.answer;
         witnesses().find(|other| other.answer.tier != first.tier)?;
         let struck = witnesses().filter(|blamed| !blamed.says_so).map(|blamed| blamed.answer.tier);
-        Some((PassOn { status: 400, ..first.clone() }, struck.collect()))
+        Some((first.clone().into_client_error(), struck.collect()))
     }
 
     /// What to pass on when no tier is left, with its accounting. `best_failed`: the best tier that was lost to
