@@ -95,7 +95,7 @@ fn exit(ending: &Ending) -> Event {
     let (code, signal, how) = match ending.exit {
         Exit::Code(code) => (Some(code), None, format!("exit status {code}")),
         Exit::Signal(number) => (None, Some(signal_name(number)), signal_name(number)),
-        Exit::Unknown => (None, None, "it is not known how".to_owned()),
+        Exit::Unknown => (None, None, "no exit status".to_owned()),
     };
     Event {
         kind: "exit".to_owned(),

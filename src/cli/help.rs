@@ -89,12 +89,16 @@ fn index() -> String {
     text
 }
 
+fn is_page(name: &str) -> bool {
+    PAGES.iter().any(|(page, _, _)| *page == name)
+}
+
 /// Everything that can stand after `mainstay help`.
 fn names(program: &Command) -> impl Iterator<Item = &str> {
     let pages = PAGES.iter().map(|(name, _, _)| *name);
     pages
         .chain(FOR_PROGRAMS.iter().map(|(name, _)| *name))
-        .chain(program.get_subcommands().map(Command::get_name))
+        .chain(program.get_subcommands().map(Command::get_name).filter(|name| !is_page(name)))
 }
 
 /// A remedy for a typo, or the list.

@@ -92,7 +92,7 @@ enum Verb {
         #[arg(short, long)]
         follow: bool,
         /// How many of the last lines to begin with
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 100, value_parser = count)]
         lines: usize,
         /// Print each byte as the engine wrote it, also on a terminal; into a file or a pipe that is so anyway
         #[arg(long)]
@@ -168,6 +168,10 @@ enum AlertVerb {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+}
+
+fn count(text: &str) -> Result<usize, &'static str> {
+    text.parse().map_err(|_| "write a whole number, such as 100")
 }
 
 /// Runs what the command line asks for.

@@ -11,7 +11,7 @@ pub fn main(file: &Path, run_dir: Option<&Path>) -> Exit {
     let mut config = match config::read(file, &environment) {
         Ok(config) => config,
         Err(Refusal::Unreadable(why)) => {
-            complain(format_args!("{why}; --config names a file that this account may read"));
+            complain(format_args!("{why}; give --config a file that this account may read"));
             return Exit::Unreadable;
         }
         Err(wrong @ Refusal::Wrong(_)) => {

@@ -4,10 +4,16 @@ use http::Uri;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-const LISTEN_FORM: &str = r#"write ADDRESS:PORT, such as "127.0.0.1:8000", "0.0.0.0:8000" or "[::1]:8000""#;
+pub(super) const LISTEN_FORM: &str =
+    r#"write ADDRESS:PORT, such as "127.0.0.1:8000", "0.0.0.0:8000" or "[::1]:8000""#;
 const RELAY_FORM: &str =
     r#"write "smtp://HOST:PORT" (TLS when offered), "smtp+starttls://HOST:PORT" or "smtps://HOST:PORT""#;
 const URL_FORM: &str = r#"write http://HOST:PORT, such as "http://gpu2:8000""#;
+
+/// Of a port to connect to.
+const NO_PORT: &str = "whose port is not a number from 1 to 65535";
+/// Of a port to listen on, where 0 lets the kernel choose.
+const PORT_RANGE: &str = "whose port is not a number from 0 to 65535";
 
 /// The server that takes the mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +66,9 @@ pub(super) fn listen(given: &Given<'_>) -> Result<SocketAddr, Wrong> {
     let text = text(given)?;
     text.parse().map_err(|_| {
         let why = match text.rsplit_once(':') {
+            _ if text.contains("://") => "a URL, where an address and a port are wanted",
             None => "which has no port",
+            Some((host, port)) if host.parse::<IpAddr>().is_ok() && is_number(port) => PORT_RANGE,
             Some((host, _)) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
                 "an IPv6 address without brackets"
             }
@@ -71,6 +79,10 @@ pub(super) fn listen(given: &Given<'_>) -> Result<SocketAddr, Wrong> {
         };
         given.wrong(why, LISTEN_FORM)
     })
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Would binding both fail? The same address, or the same port on every address of the family.
@@ -137,7 +149,7 @@ pub(super) fn url(given: &Given<'_>) -> Result<Url, Wrong> {
     let port = match (authority.as_str().len() > host.len(), uri.port_u16()) {
         (false, _) => 80,
         (true, Some(port)) if port > 0 => port,
-        (true, _) => return Err(given.wrong("whose port is none", URL_FORM)),
+        (true, _) => return Err(given.wrong(NO_PORT, URL_FORM)),
     };
     let base_path = uri.path().trim_end_matches('/');
     if base_path == "/v1" || base_path.ends_with("/v1") {
@@ -171,7 +183,7 @@ pub(super) fn relay(given: &Given<'_>) -> Result<Relay, Wrong> {
     let port = match (place.len() > authority.host().len(), authority.port_u16()) {
         (false, _) => usual_port,
         (true, Some(port)) if port > 0 => port,
-        (true, _) => return Err(given.wrong("whose port is none", RELAY_FORM)),
+        (true, _) => return Err(given.wrong(NO_PORT, RELAY_FORM)),
     };
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() {

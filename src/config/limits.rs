@@ -9,6 +9,8 @@ use std::time::Duration;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Any time that is waited for something; zero would be no time at all.
 pub(super) const WAIT: RangeInclusive<Duration> = RangeInclusive::new(Duration::from_millis(1), DAY);
+/// An engine that is asked more often has less time for clients.
+const CHECK_INTERVAL: RangeInclusive<Duration> = RangeInclusive::new(Duration::from_millis(100), DAY);
 /// Any time that may be skipped.
 pub(super) const WAIT_OR_NOT: RangeInclusive<Duration> = RangeInclusive::new(Duration::ZERO, DAY);
 
@@ -29,7 +31,7 @@ const fn seconds(seconds: u64) -> Duration {
 
 pub(super) fn check(mut table: Section<'_>) -> Check {
     let check = Check {
-        interval: table.read("interval", duration(WAIT)).unwrap_or(seconds(10)),
+        interval: table.read("interval", duration(CHECK_INTERVAL)).unwrap_or(seconds(10)),
         timeout: table.read("timeout", duration(WAIT)).unwrap_or(seconds(5)),
         slow: table.read("slow", duration(WAIT)).unwrap_or(seconds(2)),
         failures: table.read("failures", whole(1..=1000)).unwrap_or(3),

@@ -105,6 +105,10 @@ fn listen(section: &mut Section<'_>) -> Vec<SocketAddr> {
     if section.take("listen").is_some_and(|given| given.value.is_str()) {
         return section.read("listen", address::listen).into_iter().collect();
     }
+    if let Some(given) = section.take("listen").filter(|given| given.value.as_array().is_none()) {
+        section.report(&given, given.of_wrong_type(&format!("{}, or a list of such", address::LISTEN_FORM)));
+        return Vec::new();
+    }
     let Some(addresses) = section.places("listen", r#"["127.0.0.1:8000"]"#, address::listen) else {
         return Vec::new();
     };
@@ -118,7 +122,11 @@ fn listen(section: &mut Section<'_>) -> Vec<SocketAddr> {
     for (index, (at, address)) in addresses.iter().enumerate() {
         if let Some((_, earlier)) = addresses[..index].iter().find(|(_, it)| address::overlap(*it, *address))
         {
-            let what = format!("`listen` has \"{address}\", which \"{earlier}\" covers already");
+            let what = if address.ip().is_unspecified() && address != earlier {
+                format!("`listen` has \"{address}\", which covers \"{earlier}\" too")
+            } else {
+                format!("`listen` has \"{address}\", which \"{earlier}\" covers already")
+            };
             section.context.problems.add(*at, what, "remove one of them");
         }
     }

@@ -14,6 +14,8 @@ use std::net::IpAddr;
 pub(super) enum Objection {
     /// It does not say in one way which host it asks.
     Host,
+    /// Its first line is a URL of another host than `Host` says.
+    TwoHosts,
     /// It comes from a page to which the endpoint is not open.
     Page { origin: String },
     /// It comes from a page of the host that it asks, and the host has a name that is not known to be ours.
@@ -52,7 +54,7 @@ fn host<B>(request: &Request<B>) -> Result<Option<&str>, Objection> {
         _ => return Err(Objection::Host),
     };
     let agree = |authority: &Authority| authority.as_str().eq_ignore_ascii_case(host);
-    if request.uri().authority().is_none_or(agree) { Ok(Some(host)) } else { Err(Objection::Host) }
+    if request.uri().authority().is_none_or(agree) { Ok(Some(host)) } else { Err(Objection::TwoHosts) }
 }
 
 fn page(fields: &HeaderMap, host: Option<&str>, doors: &Doors<'_>) -> Result<Option<HeaderValue>, Objection> {

@@ -72,7 +72,12 @@ impl OwnError {
     }
 
     pub fn not_found(path: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, Code::NotFound, format!("There is nothing at {path}"))
+        let twice = if path.starts_with("/v1/v1/") {
+            ": /v1 is there twice. A client's base_url ends in /v1 once, and for some clients without it"
+        } else {
+            ""
+        };
+        Self::new(StatusCode::NOT_FOUND, Code::NotFound, format!("There is nothing at {path}{twice}"))
     }
 
     /// Refused for where it comes from, or for how.
@@ -82,6 +87,11 @@ impl OwnError {
                 StatusCode::BAD_REQUEST,
                 Code::InvalidHost,
                 "The request names no host, or more than one (header Host)",
+            ),
+            Objection::TwoHosts => Self::new(
+                StatusCode::BAD_REQUEST,
+                Code::InvalidHost,
+                "The request names one host in its first line and another in the header Host",
             ),
             Objection::Page { origin } => {
                 let message = format!(
@@ -279,7 +289,9 @@ impl OwnError {
     }
 
     /// The answer for a method that the path does not take.
-    pub fn allowing(self, methods: &'static str) -> Response<ReplyBody> {
+    pub fn allowing(mut self, methods: &'static str) -> Response<ReplyBody> {
+        self.message.push_str("; use ");
+        self.message.push_str(&methods.replace(", ", " or "));
         let mut response = self.into_response();
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
         response

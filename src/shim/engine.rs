@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// An engine that runs, and the read ends of its output.
@@ -74,8 +75,20 @@ pub(super) fn start(spec: &Spec, cgroup: Option<&RunCgroup>) -> Result<Engine, S
     unsafe {
         command.pre_exec(become_engine);
     }
-    let child = command.spawn().map_err(|e| failed(&format!("cannot start {program:?}"), e))?;
+    let child = command.spawn().map_err(|e| not_started(program, &e))?;
     Ok(Engine { pid: child.id(), out, err })
+}
+
+/// In plain words where the program is missing. A file that is there may lack its interpreter, which the system tells in the
+/// same words.
+fn not_started(program: &str, why: &io::Error) -> StartError {
+    let is_there = program.contains('/') && Path::new(program).exists();
+    let message = if why.kind() == io::ErrorKind::NotFound && !program.is_empty() && !is_there {
+        format!("the program {program:?} was not found: install it, or set `command`")
+    } else {
+        format!("cannot start {program:?}: {why}")
+    };
+    StartError { errno: why.raw_os_error().unwrap_or_default(), message }
 }
 
 /// The environment of the spec, without what systemd told the agent alone, and with the marks of this run.

@@ -335,6 +335,42 @@ fn check_prints_every_problem_with_its_place() {
     );
 }
 
+#[test]
+fn a_wrong_word_is_answered_with_what_would_be_right() {
+    let (status, _, err) = run(mainstay(&["help", "nosuch"]));
+    assert_eq!((status, err.matches("gpus").count()), (2, 1), "{err}");
+    let (status, _, err) = run(mainstay(&["logs", "a", "-n", "x"]));
+    assert!(status == 2 && err.contains("write a whole number, such as 100"), "{err}");
+}
+
+/// The file may be for another host: what is not here is told, and is no problem.
+#[test]
+fn check_warns_of_what_this_host_lacks() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("mainstay.toml");
+    let check = |keys: &str| {
+        let dirs = format!("[agent]\nrun_dir = {:?}\nstate_dir = {:?}\n", dir.path(), dir.path());
+        let tier = "[[tier]]\nname = 'cpu'\nengine = 'llama-server'\n";
+        fs::write(&file, format!("{dirs}{tier}{keys}\n")).expect("a configuration");
+        let (status, out, err) = run(mainstay(&["check", "--config", &file.display().to_string()]));
+        assert_eq!((status, err.as_str()), (0, ""));
+        out.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(check("command = ['/bin/sh']\nmodel = '/bin/sh'\ndir = '/'"), [""; 0]);
+    assert_eq!(
+        check("command = ['/nonexist/llama']\nmodel = '/nonexist/tiny.gguf'\ndir = '/nonexist'"),
+        [
+            r#"warning: tier "cpu": the program "/nonexist/llama" of `command` is not on this host"#,
+            r#"warning: tier "cpu": the directory "/nonexist" of `dir` is not on this host"#,
+            r#"warning: tier "cpu": "/nonexist/tiny.gguf" of `model` is not on this host"#,
+        ]
+    );
+    assert_eq!(
+        check("command = ['nosuch']\nmodel = 'm'"),
+        [r#"warning: tier "cpu": the program "nosuch" is not in PATH here: install it, or set `command`"#]
+    );
+}
+
 /// `mainstay alert test` where nothing can be sent; with relays, see tests/clients/mail.py.
 #[test]
 fn alert_test_says_what_is_missing() {

@@ -106,6 +106,7 @@ fn the_man_page_has_every_command_and_no_internal_one() {
         );
     }
     assert!(page.contains("\n.SS mainstay alert test\n"), "{page}");
+    assert!(page.contains("\nmainstay run \\-\\-config <FILE>\n"), "the synopsis has values: {page}");
     for topic in topics() {
         assert!(page.contains(&format!("\\fB{topic}\\fR\n")), "{topic}: {page}");
     }

@@ -65,11 +65,14 @@ fn write_command(command: Command, under: &str, out: &mut dyn Write) -> io::Resu
     }
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     // `--help` is the same everywhere; it stands under OPTIONS once.
-    let command = command.bin_name(&name).disable_help_flag(true);
+    let mut command = command.bin_name(&name).disable_help_flag(true);
+    // clap's own section leaves out what an option takes.
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim();
     let has_arguments = command.get_arguments().next().is_some();
     let page = Man::new(command);
     writeln!(out, ".SS {}", escaped(&name))?;
-    out.write_all(inside(|text| page.render_synopsis_section(text))?.as_bytes())?;
+    writeln!(out, "{}", escaped(usage))?;
     writeln!(out, ".PP\n{}", escaped(&about))?;
     if has_arguments {
         out.write_all(inside(|text| page.render_options_section(text))?.as_bytes())?;

@@ -61,8 +61,8 @@ fn relays_have_their_kinds_usual_port_or_their_own() {
     relay("mail.internal", &format!("is \"mail.internal\", which has no smtp:// in front; {form}"));
     relay("http://h", &format!("is \"http://h\", which is none of the kinds of relay; {form}"));
     relay("smtp://", &format!("is \"smtp://\", which names no host and port; {form}"));
-    relay("smtp://h:0", &format!("is \"smtp://h:0\", whose port is none; {form}"));
-    relay("smtp://h:", &format!("is \"smtp://h:\", whose port is none; {form}"));
+    relay("smtp://h:0", &format!("is \"smtp://h:0\", whose port is not a number from 1 to 65535; {form}"));
+    relay("smtp://h:", &format!("is \"smtp://h:\", whose port is not a number from 1 to 65535; {form}"));
     relay("smtp://h/x", &format!("is \"smtp://h/x\", which names no host and port; {form}"));
     relay(
         "smtp://h?tls=required",

@@ -11,13 +11,13 @@ fn listen_takes_numeric_addresses() {
     );
     server("listen = '127.0.0.1:80'", "");
     server("listen = '127.0.0.1'", &format!("1:17: `listen` is \"127.0.0.1\", which has no port; {form}"));
-    server("listen = 8000", r#"1:17: `listen` is an integer; write a list, such as ["127.0.0.1:8000"]"#);
     server("listen = [8000]", "1:18: `listen` has an integer; write a string in quotes");
     for (address, why) in [
         ("localhost:8000", "a name, and only numeric addresses are listened on"),
         ("127.0.0.1", "which has no port"),
         ("::1:8000", "an IPv6 address without brackets"),
-        ("127.0.0.1:99999", "which is no address"),
+        ("127.0.0.1:99999", "whose port is not a number from 0 to 65535"),
+        ("http://127.0.0.1:24800", "a URL, where an address and a port are wanted"),
         ("[::1:8000", "which is no address"),
     ] {
         server(
@@ -27,8 +27,13 @@ fn listen_takes_numeric_addresses() {
     }
     server(
         "listen = ['127.0.0.1:80', '0.0.0.0:80', '[::]:80']",
-        r#"1:34: `listen` has "0.0.0.0:80", which "127.0.0.1:80" covers already; remove one of them"#,
+        r#"1:34: `listen` has "0.0.0.0:80", which covers "127.0.0.1:80" too; remove one of them"#,
     );
+    server(
+        "listen = ['0.0.0.0:80', '127.0.0.1:80']",
+        r#"1:32: `listen` has "127.0.0.1:80", which "0.0.0.0:80" covers already; remove one of them"#,
+    );
+    server("listen = 24800", &format!("1:17: `listen` is an integer; {form}, or a list of such"));
 }
 
 #[test]

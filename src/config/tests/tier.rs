@@ -113,8 +113,8 @@ fn urls_are_http_and_lead_elsewhere() {
         ("ftp://gpu2", format!("which is not http; {form}")),
         ("http://", format!("which is no URL; {form}")),
         ("http://a b", format!("which is no URL; {form}")),
-        ("http://h:99999", format!("whose port is none; {form}")),
-        ("http://h:0", format!("whose port is none; {form}")),
+        ("http://h:99999", format!("whose port is not a number from 1 to 65535; {form}")),
+        ("http://h:0", format!("whose port is not a number from 1 to 65535; {form}")),
         ("http://h/?a", format!("with a query or fragment; {form}")),
         ("http://h/#a", format!("with a query or fragment; {form}")),
         ("http://h:1/v1", "and mainstay adds /v1 by itself; remove /v1 from its end".to_owned()),
@@ -294,6 +294,11 @@ fn tables_of_figures_agree_with_themselves() {
         "vllm",
         "health = { failures = 0 }",
         "4:23: `failures` is 0, which is out of range; write a whole number from 1 to 1000",
+    );
+    tier(
+        "vllm",
+        "health = { interval = '1ms' }",
+        r#"4:23: `interval` is "1ms", which is out of range; write a duration from "100ms" to "24h""#,
     );
     tier(
         "vllm",

@@ -60,7 +60,8 @@ pub(super) const fn on(cause: Cause) -> Counsel {
         ),
         Cause::BrokenInstall => (
             HOLD,
-            "install the engine again in one piece: a module, library or compiler is missing, or not of its version",
+            "install the engine again in one piece: a module, library or compiler is missing, or not of its version. Was \
+             the program not found? Install it, or set `command`",
         ),
         Cause::DriverMissing => {
             (HOLD, "install the GPU driver, or hand its devices and libraries into the container")

@@ -31,7 +31,7 @@ fn one_host_is_asked() {
     assert_eq!(ask(&[], &[]), Err(Objection::Host));
     assert_eq!(ask(&[("host", "a"), ("host", "a")], &[]), Err(Objection::Host));
     assert_eq!(admitted("GET", "http://a:1/x", &[("host", "A:1")], &[]), Ok(None));
-    assert_eq!(admitted("GET", "http://a:1/x", &[("host", "b")], &[]), Err(Objection::Host));
+    assert_eq!(admitted("GET", "http://a:1/x", &[("host", "b")], &[]), Err(Objection::TwoHosts));
     let old = Request::builder().version(Version::HTTP_10).body(()).unwrap();
     assert_eq!(admit(&old, &Doors::default()), Ok(None));
 }

@@ -411,6 +411,13 @@ fn our_own_pages() {
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{request}");
         assert!(answer.field("x-request-id").is_some(), "{request}");
     }
+    for (request, advice) in [
+        (client::post("/v1/v1/chat/completions", &json!({})), "base_url ends in /v1 once"),
+        (get("/v1/chat/completions"), "/v1/chat/completions does not take GET; use POST"),
+    ] {
+        let answer = ask(bed.port, &request);
+        assert!(answer.json().to_string().contains(advice), "{request}: {}", answer.json());
+    }
     assert_eq!(engine.requests().len(), 0);
 }
 

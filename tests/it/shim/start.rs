@@ -77,7 +77,11 @@ async fn a_shim_is_small_named_and_keeps_no_secret_where_others_look() {
 async fn an_engine_that_cannot_start_is_said_so_and_leaves_no_process() {
     type Change = fn(&mut Spec);
     let cases: [(&str, Change, &str); 3] = [
-        ("program", |spec| spec.argv = vec!["no-such-program".into()], "cannot start \"no-such-program\""),
+        (
+            "program",
+            |spec| spec.argv = vec!["no-such-program".into()],
+            "the program \"no-such-program\" was not found: install it, or set `command`",
+        ),
         ("directory", |spec| spec.dir = Some("/no/such/dir".into()), "cannot work in /no/such/dir"),
         ("argv", |spec| spec.argv.clear(), "cannot start \"\""),
     ];
