@@ -4,7 +4,7 @@ use super::devices::Gpus;
 use super::probe::Target;
 use super::settings;
 use crate::config::{Pull, Tier, Upstream};
-use crate::kinds::{Climb, Height, PastStart};
+use crate::kinds::{self, Climb, Height, PastStart};
 use crate::policy::{Route, RunId, Standing};
 use crate::proxy::{self, Live, TierRoute, Totals};
 use crate::shim::ToShim;
@@ -106,6 +106,12 @@ impl Seat {
         }
     }
 
+    /// The name that the engine knows its model by: the configured one, unless the operator's `args` give it another.
+    fn served_name(&self) -> &str {
+        let args = self.tier.local().map_or(&[][..], |local| &local.args);
+        kinds::served_name(self.tier.kind, &self.tier.model, args)
+    }
+
     /// The address in status; `None` while a local tier has no run.
     pub fn url(&self) -> Option<String> {
         self.upstream().map(|at| at.url())
@@ -116,7 +122,7 @@ impl Seat {
         Some(Target {
             kind: self.tier.kind,
             url: self.url()?,
-            model: self.tier.model.clone(),
+            model: self.served_name().to_owned(),
             health_path: match &self.tier.upstream {
                 Upstream::Local(_) => None,
                 Upstream::Remote(remote) => Some(remote.health_path.clone()),
@@ -136,7 +142,7 @@ impl Seat {
             run: self.run.as_ref().map(|live| live.run),
             name: typed.name.clone(),
             kind: typed.kind,
-            model: self.tier.model.clone(),
+            model: self.served_name().to_owned(),
             aliases: std::iter::once(&typed.model).chain(&typed.aliases).cloned().collect(),
             upstream: self.upstream(),
             connect: typed.timeouts.connect,

@@ -49,8 +49,6 @@ pub fn owned_flag(kind: Kind, argument: &str) -> Option<(&str, &'static str)> {
     const TLS: &str = "leave it out: mainstay asks the engine without TLS, on 127.0.0.1";
     const PREFIX: &str = "leave it out: mainstay asks for the engine's own paths";
     const MODEL: &str = "set `model` of the tier instead";
-    const NAME: &str =
-        "leave it out: the engine is given `model` as its name; write names for clients into `aliases`";
     let owned: &[(&[&str], &str)] = match kind {
         Kind::Vllm => &[
             (&["--port"], PORT),
@@ -58,7 +56,6 @@ pub fn owned_flag(kind: Kind, argument: &str) -> Option<(&str, &'static str)> {
             (&["--api-key"], KEY),
             (&["--ssl-keyfile", "--ssl-certfile"], TLS),
             (&["--model"], MODEL),
-            (&["--served-model-name"], NAME),
         ],
         Kind::LlamaServer => &[
             (&["--port"], PORT),
@@ -67,7 +64,6 @@ pub fn owned_flag(kind: Kind, argument: &str) -> Option<(&str, &'static str)> {
             (&["--ssl-key-file", "--ssl-cert-file"], TLS),
             (&["--api-prefix"], PREFIX),
             (&["-m", "--model"], MODEL),
-            (&["-a", "--alias"], NAME),
         ],
         Kind::Ollama | Kind::Remote(_) => &[],
     };
@@ -75,6 +71,15 @@ pub fn owned_flag(kind: Kind, argument: &str) -> Option<(&str, &'static str)> {
     // Both engines read a long flag with underscores as the one with dashes.
     let spelled = if flag.starts_with("--") { flag.replace('_', "-") } else { flag.to_owned() };
     owned.iter().find(|(flags, _)| flags.contains(&spelled.as_str())).map(|(_, remedy)| (flag, *remedy))
+}
+
+/// The name under which the engine knows its model, which every request to it must carry: the tier's `model`, unless
+/// the operator's arguments give another. (llama-server takes any name.)
+pub fn served_name<'a>(kind: Kind, model: &'a str, args: &'a [String]) -> &'a str {
+    match kind {
+        Kind::Vllm => value_of(args, &["--served-model-name", "--served_model_name"]).unwrap_or(model),
+        Kind::Ollama | Kind::LlamaServer | Kind::Remote(_) => model,
+    }
 }
 
 /// The flag of an argument that holds a flag and, behind a blank, its value. No engine understands that.
@@ -151,7 +156,9 @@ fn vllm_arguments(launch: &Launch, argv: &mut Vec<String>) {
         argv.push("--model".to_owned());
     }
     argv.push(launch.model.to_owned());
-    argv.extend(["--served-model-name".to_owned(), launch.model.to_owned()]);
+    if served_name(launch.kind, launch.model, launch.args) == launch.model {
+        argv.extend(["--served-model-name".to_owned(), launch.model.to_owned()]);
+    }
     argv.extend(address(launch.port));
 }
 
@@ -161,7 +168,9 @@ fn llama_arguments(launch: &Launch, argv: &mut Vec<String>) {
     if source_flag(launch.kind, launch.args).is_none() {
         argv.extend(["-m".to_owned(), launch.model.to_owned()]);
     }
-    argv.extend(["--alias".to_owned(), launch.model.to_owned()]);
+    if value_of(launch.args, &["-a", "--alias"]).is_none() {
+        argv.extend(["--alias".to_owned(), launch.model.to_owned()]);
+    }
     argv.extend(address(launch.port));
 }
 

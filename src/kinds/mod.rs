@@ -30,7 +30,8 @@ pub use content::{begins_answer, carries_content, finish_reason, holds_answer, s
 pub use degrade::{DEFAULT_NOTICE, Degrade};
 pub use endpoint::Endpoint;
 pub use launch::{
-    Launch, argv, asks_for_cpu, default_command, environment, flag_with_value, owned_flag, source_flag,
+    Launch, argv, asks_for_cpu, default_command, environment, flag_with_value, owned_flag, served_name,
+    source_flag,
 };
 pub use lenient::{Json, read_json, without_mark};
 pub use novelty::Novelty;

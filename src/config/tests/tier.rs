@@ -193,8 +193,6 @@ fn arguments_that_mainstay_gives_by_itself_are_refused() {
     let key = "leave it out: only mainstay reaches the engine, and asks it without a key";
     let tls = "leave it out: mainstay asks the engine without TLS, on 127.0.0.1";
     let model = "set `model` of the tier instead";
-    let name =
-        "leave it out: the engine is given `model` as its name; write names for clients into `aliases`";
     for (engines, flag, remedy) in [
         (&["vllm", "llama-server"][..], "--port", port),
         (&["vllm", "llama-server"], "--host", host),
@@ -206,10 +204,6 @@ fn arguments_that_mainstay_gives_by_itself_are_refused() {
         (&["llama-server"], "--ssl-cert-file", tls),
         (&["vllm", "llama-server"], "--model", model),
         (&["llama-server"], "-m", model),
-        (&["vllm"], "--served-model-name", name),
-        (&["vllm"], "--served_model_name", name),
-        (&["llama-server"], "--alias", name),
-        (&["llama-server"], "-a", name),
     ] {
         for engine in engines {
             for argument in [format!("'{flag}', 'x'"), format!("'{flag}=x'"), format!("'{flag} x'")] {
@@ -219,6 +213,9 @@ fn arguments_that_mainstay_gives_by_itself_are_refused() {
         }
     }
     tier("ollama", "args = ['--model', '--alias=x']", "");
+    // A name of the operator's own is heeded.
+    tier("vllm", "args = ['--served-model-name', 'x']", "");
+    tier("llama-server", "args = ['-a', 'x', '--alias=x']", "");
     tier("vllm", "args = ['-m', '-a', '--alias', '--ports']", "");
 }
 

@@ -59,6 +59,25 @@ fn vllm_is_told_model_name_and_address() {
 }
 
 #[test]
+fn an_operators_own_name_for_the_model_is_the_only_one() {
+    for args in [
+        "--served-model-name other",
+        "--served-model-name=other",
+        "--served-model-name x --served_model_name other more",
+    ] {
+        let args = words(args);
+        assert_eq!(served_name(Kind::Vllm, "org/m", &args), "other");
+        let env = BTreeMap::new();
+        let argv = argv(&launch(Kind::Vllm, &[], "org/m", &args, &env));
+        assert_eq!(argv[..3], words("vllm serve org/m"));
+        assert_eq!(argv[3], "--host");
+        assert!(argv.ends_with(&args));
+    }
+    assert_eq!(served_name(Kind::Vllm, "org/m", &words("--served-model-name")), "org/m");
+    assert_eq!(served_name(Kind::LlamaServer, "/m.gguf", &words("--alias x")), "/m.gguf");
+}
+
+#[test]
 fn llama_server_always_has_a_model() {
     let own = "llama-server -m /m.gguf --alias /m.gguf --host 127.0.0.1 --port 20017";
     check_argv(Kind::LlamaServer, "", "/m.gguf", "", own);
@@ -69,6 +88,13 @@ fn llama_server_always_has_a_model() {
         "m",
         "-hf org/m:Q4",
         "llama-server --alias m --host 127.0.0.1 --port 20017 -hf org/m:Q4",
+    );
+    check_argv(
+        Kind::LlamaServer,
+        "",
+        "/m.gguf",
+        "--alias=x",
+        "llama-server -m /m.gguf --host 127.0.0.1 --port 20017 --alias=x",
     );
 }
 
