@@ -88,7 +88,7 @@ fn a_busy_tier_that_is_asked_last_counts_by_its_rank() {
 fn a_500_that_is_certainly_the_clients_mistake_is_its_400_at_once() {
     let weird = r#"{"error":{"message":"Unknown reasoning format: weird","code":500}}"#;
     for kinds in [&[Kind::LlamaServer][..], &[Kind::LlamaServer, Kind::Vllm]] {
-        let body = format!("body {weird}");
+        let body = format!("body {}", weird.replace("500", "400"));
         let expected = ["leave", "head 0 400 #1", &body, "end", "tell 0 Answered"];
         Play::streaming(kinds).feed(refused(500, weird)).expect_after(&expected);
         Play::whole(kinds).feed([json(), data(weird), Input::End]).expect_after(&expected);
