@@ -32,8 +32,8 @@ pub fn apply(degrade: &Degrade, endpoint: Endpoint, body: &mut Value) -> bool {
             limit(fields, cap, endpoint);
         }
         for name in MULTIPLIERS {
-            if let Some(count) = fields.get_mut(name).filter(|value| !value.is_null()) {
-                *count = 1.into();
+            if let Some(count) = fields.get_mut(name) {
+                reduce(count);
             }
         }
         if let Some(temperature) = degrade.temperature {
@@ -41,6 +41,19 @@ pub fn apply(degrade: &Degrade, endpoint: Endpoint, body: &mut Value) -> bool {
         }
     }
     true
+}
+
+/// To one. What every engine refuses stays as it is: the client is to be told, and not answered.
+fn reduce(count: &mut Value) {
+    let is_refused = match &*count {
+        Value::Null | Value::Array(_) | Value::Object(_) => true,
+        Value::Number(number) => number.as_f64().is_some_and(|number| number < 1.0),
+        Value::Bool(_) | Value::String(_) => false,
+    };
+    if !is_refused {
+        // vLLM reads "8" as a number, llama-server refuses it.
+        *count = if count.is_string() { "1".into() } else { 1.into() };
+    }
 }
 
 fn limit(fields: &mut serde_json::Map<String, Value>, cap: u64, endpoint: Endpoint) {
@@ -114,8 +127,12 @@ mod tests {
     #[test]
     fn the_cap_is_not_multiplied() {
         let one = json!({ "n": 1, "best_of": 1, "max_tokens": 200 });
-        for many in [json!(8), json!(1), json!("8"), json!(-1), json!(8.0)] {
+        for many in [json!(8), json!(1), json!(8.0), json!(1e30), json!(true)] {
             check(Some(200), None, json!({ "n": many, "best_of": many }), one.clone());
+        }
+        check(None, None, json!({ "n": "8" }), json!({ "n": "1" }));
+        for wrong in [json!(-1), json!(0), json!([8]), json!({})] {
+            check(None, None, json!({ "n": wrong }), json!({ "n": wrong }));
         }
         check(None, None, json!({ "n": 4, "best_of": null }), json!({ "n": 1, "best_of": null }));
         check(None, Some(0.0), json!({ "n_cmpl": 4 }), json!({ "n_cmpl": 1, "temperature": 0.0 }));

@@ -97,8 +97,11 @@ const ROWS: &[Row] = {
             "does not support", "default chat template is no longer allowed", "--trust-request-chat-template",
             "suffix is only supported", "suffix is not currently supported", "content part type",
         ], Capability),
+        // "value must be between 1 <= value <= 4, but got -1": no engine gives fewer than one answer.
+        row(Llama, 400..=400, &["but got -", "but got 0"], ClientError),
         row(Llama, 400..=400, &[
-            "is not supported", "does not support", "requires --jinja", "field 'n'", "unsupported content part type",
+            "is not supported", "does not support", "requires --jinja", "field 'n': value must be",
+            "field 'n_cmpl': value must be", "unsupported content part type",
             "unsupported content[].type", "response_format type must be one of",
             "cannot use custom grammar constraints with tools",
         ], Capability),

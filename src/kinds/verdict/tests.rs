@@ -113,6 +113,14 @@ fn every_row_decides_its_answer() {
         &openai("Field 'n': Value must be between 1 <= value <= 4, but got 99", "invalid_request_error", 400),
         Capability,
     );
+    for (said, expected) in [
+        ("Field 'n_cmpl': Value must be between 1 <= value <= 4, but got 5", Capability),
+        ("Field 'n': Value must be between 1 <= value <= 4, but got -1", ClientError),
+        ("Field 'n': Value must be between 1 <= value <= 4, but got 0", ClientError),
+        ("Field 'n': [json.exception.type_error.302] type must be number, but is string", ClientError),
+    ] {
+        check(L, 400, &openai(said, "invalid_request_error", 400), expected);
+    }
     check(V, 404, r#"{"detail":"Not Found"}"#, Capability);
     check(L, 404, &openai("File Not Found", "not_found_error", 404), Capability);
     check(O, 404, "404 page not found", Capability);

@@ -1,5 +1,5 @@
 //! Whose mistake a request is that no tier can do anything with, and what its client is told.
-use super::engine::good_engine;
+use super::engine::{Engine, good_engine};
 use super::*;
 use mainstay::kinds::Api;
 
@@ -120,4 +120,39 @@ fn embeddings_of_a_model_whose_tier_has_none_are_refused() {
     let answer = bed.post("/v1/embeddings", &json!({"model": "tiny", "input": "x"}));
     assert_eq!((answer.status, answer.code().as_str()), (503, "all_tiers_down"), "{answer:?}");
     assert_eq!(answer.field("x-mainstay-skipped"), Some("second; embeddings are not translated"));
+}
+
+/// Seen to fail with an answer of the weak tier.
+#[test]
+fn a_wrong_number_of_choices_is_refused_and_not_answered_by_a_weaker_tier() {
+    let engine = Engine::start(|t| {
+        let n = t.request.json()["n"].clone();
+        let said = match n.as_i64() {
+            Some(n) => format!("Field 'n': Value must be between 1 <= value <= 4, but got {n}"),
+            None => "Field 'n': [json.exception.type_error.302] type must be number, but is string".into(),
+        };
+        let error = json!({"code": 400, "message": said, "type": "invalid_request_error"});
+        t.whole("400 Bad Request", "", json!({ "error": error }).to_string());
+    });
+    let (spare, weak) = (good_engine(), good_engine());
+    let first = || tier("first", Kind::LlamaServer, engine.port);
+    let bed = Bed::new(vec![first(), weakened("second", weak.port)]);
+    for n in [json!(-1), json!(0), json!("3"), json!([1])] {
+        for refuse in ["", "X-Mainstay-Degrade: refuse\r\n"] {
+            let mut body = chat(false);
+            body["n"] = n.clone();
+            let answer = ask(bed.port, &client::post_with("/v1/chat/completions", refuse, &body));
+            assert_eq!(
+                (answer.status, answer.field("x-mainstay-tier")),
+                (400, Some("first")),
+                "{n} {answer:?}"
+            );
+            assert!(message(&answer).starts_with("Field 'n': "), "{answer:?}");
+        }
+    }
+    assert_eq!(weak.requests().len(), 0);
+    // More than this engine has slots for: another one may have them.
+    let bed = Bed::new(vec![first(), vllm("second", spare.port)]);
+    post(&bed, &json!({"n": 5}));
+    assert_eq!(spare.requests()[0].json()["n"], 5);
 }
