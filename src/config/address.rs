@@ -68,10 +68,10 @@ pub(super) fn listen(given: &Given<'_>) -> Result<SocketAddr, Wrong> {
         let why = match text.rsplit_once(':') {
             _ if text.contains("://") => "a URL, where an address and a port are wanted",
             None => "which has no port",
-            Some((host, port)) if host.parse::<IpAddr>().is_ok() && is_number(port) => PORT_RANGE,
             Some((host, _)) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
                 "an IPv6 address without brackets"
             }
+            Some((host, port)) if is_numeric(host) && is_number(port) => PORT_RANGE,
             Some((host, _)) if host.chars().any(char::is_alphabetic) && !host.starts_with('[') => {
                 "a name, and only numeric addresses are listened on"
             }
@@ -79,6 +79,11 @@ pub(super) fn listen(given: &Given<'_>) -> Result<SocketAddr, Wrong> {
         };
         given.wrong(why, LISTEN_FORM)
     })
+}
+
+/// Is it an address as it stands before a port?
+fn is_numeric(host: &str) -> bool {
+    format!("{host}:0").parse::<SocketAddr>().is_ok()
 }
 
 fn is_number(text: &str) -> bool {

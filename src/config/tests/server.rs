@@ -17,6 +17,7 @@ fn listen_takes_numeric_addresses() {
         ("127.0.0.1", "which has no port"),
         ("::1:8000", "an IPv6 address without brackets"),
         ("127.0.0.1:99999", "whose port is not a number from 0 to 65535"),
+        ("[::1]:99999", "whose port is not a number from 0 to 65535"),
         ("http://127.0.0.1:24800", "a URL, where an address and a port are wanted"),
         ("[::1:8000", "which is no address"),
     ] {
