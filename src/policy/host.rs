@@ -343,6 +343,8 @@ impl Host {
             let needed = !self.tiers.iter().take(usize::from(best.0)).any(Tier::is_able);
             if let Some(engine) = self.engines.get_mut(usize::from(id.0)) {
                 engine.demand(needed, &mut self.turn);
+                // They looked at it before; what it was told now must not wait for the next event.
+                follow(&mut self.tiers, *id, engine, &mut self.turn);
             }
         }
     }
@@ -356,9 +358,7 @@ impl Host {
                 engine.condemn(blame, turn);
             }
         }
-        for tier in self.tiers.iter_mut().filter(mine) {
-            tier.follow(engine, turn);
-        }
+        follow(&mut self.tiers, id, engine, turn);
         if let Some(began) = engine.draining_since() {
             let settled = began + ROUTES_SETTLE;
             if self.tiers.iter_mut().filter(mine).all(|tier| tier.in_flight(settled) == Some(0)) {
@@ -427,6 +427,13 @@ impl Host {
             self.state = HostState::Finished;
             self.turn.act(Action::Finish);
         }
+    }
+}
+
+/// The tiers of an engine look at what became of it.
+fn follow(tiers: &mut [Tier], id: EngineId, engine: &Engine, turn: &mut Turn) {
+    for tier in tiers.iter_mut().filter(|tier| tier.place() == Place::Local(id)) {
+        tier.follow(engine, turn);
     }
 }
 

@@ -119,6 +119,22 @@ fn a_start_starts_what_is_always_wanted_and_what_stands_in_for_it() {
 }
 
 #[test]
+fn an_engine_that_is_started_because_it_is_needed_is_not_told_to_be_stopped() {
+    let (mut host, _) = host(&[StartMode::Always, StartMode::OnDemand]);
+    assert_eq!(host.routes()[1].reason, "starting");
+    make_ready(&mut host, 1.0, run(T0, 1));
+    host.step(at(601.0), Event::Deadline);
+    host.step(at(602.0), ended(run(T1, 1)));
+    assert_eq!(host.routes()[1].reason, "stopped");
+    let lost = host.step(at(603.0), exited(run(T0, 1)));
+    assert_eq!(starts(&lost), [run(T1, 2)]);
+    assert_eq!(host.routes()[1].reason, "starting");
+    let why = "stopping: killed-from-outside (SIGKILL); starting".to_owned();
+    let cause = Some(Cause::KilledFromOutside);
+    assert_eq!(notices(lost), [Notice::AllDown { from: Some(T0), cause, why }]);
+}
+
+#[test]
 fn serving_fails_over_and_returns() {
     use Standing::{Closed, Open};
     let (mut host, _) = host(&[StartMode::Always, StartMode::Always]);

@@ -1,12 +1,13 @@
 //! What must always hold, checked after every step. The checker knows the contract of policy and the truth about the
 //! world, and nothing of the code.
+use super::Seen;
 use super::devices::Devices;
 use super::fake::Mood;
 use super::world::{Truth, World};
 use mainstay::policy::{
     Action, Command, EngineEvent, EngineId, EngineState, EngineStatus, Event, Health, HostState, HostStatus,
-    Moment, Notice, Outcome, Place, Remains, Route, RunId, Shutdown, Standing, StartMode, Ticket, TierEvent,
-    TierId, TierStatus, Tried,
+    Moment, Notice, Outcome, Place, Remains, RunId, Shutdown, Standing, StartMode, Ticket, TierEvent, TierId,
+    TierStatus, Tried,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,13 +22,6 @@ const CHECK_SELDOM: Duration = Duration::from_secs(30);
 /// Trials that pass while clients get no answer become rare: each doubles the pause, up to this.
 const TRY_SELDOM: Duration = Duration::from_secs(300);
 const STARTS_PER_HOUR: usize = 60;
-
-/// What the host shows, read after a step.
-pub struct Seen {
-    pub status: HostStatus,
-    pub routes: Vec<Route>,
-    pub deadline: Option<Moment>,
-}
 
 pub type Verdict = Result<(), String>;
 

@@ -1,5 +1,6 @@
 //! What runs compute on, as the host was told, and what it must show of that.
-use super::checker::{Seen, Verdict, engines, ensure};
+use super::Seen;
+use super::checker::{Verdict, engines, ensure};
 use super::world::World;
 use mainstay::policy::{EngineState, Health, RunId};
 use std::collections::{BTreeMap, BTreeSet};

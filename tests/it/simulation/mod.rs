@@ -9,11 +9,11 @@ mod saboteur;
 mod scribe;
 mod world;
 
-use checker::{Checker, Seen};
+use checker::{Checker, Verdict, ensure};
 use dice::Dice;
 use mainstay::policy::{
-    Check, EngineId, EngineSettings, Event, HostState, Place, Restart, Settings, Shutdown, StartMode,
-    Startup, TierSettings,
+    Check, EngineId, EngineSettings, Event, HostState, HostStatus, Moment, Place, Restart, Route, Settings,
+    Shutdown, StartMode, Startup, TierSettings,
 };
 use saboteur::{Plant, Saboteur};
 use scribe::Scribe;
@@ -64,8 +64,25 @@ fn settings(seed: u64, dice: &mut Dice) -> Settings {
     Settings { engines, tiers, drain: dice.pick(&[Duration::ZERO, 5 * S, 30 * S]), seed }
 }
 
+/// What the host shows, read after a step.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub status: HostStatus,
+    pub routes: Vec<Route>,
+    pub deadline: Option<Moment>,
+}
+
 fn see(host: &Saboteur) -> Seen {
     Seen { status: host.status(), routes: host.routes(), deadline: host.next_deadline() }
+}
+
+/// A step leaves nothing undone: another one at the same moment, without news, changes nothing.
+fn settled(host: &mut Saboteur, now: Moment, after: &Seen) -> Verdict {
+    let actions = host.step(now, Event::Deadline);
+    let again = see(host);
+    ensure(actions.is_empty() && again == *after, || {
+        format!("something was left undone, and then done: {actions:?}, from {after:?} to {again:?}")
+    })
 }
 
 struct Report {
@@ -97,6 +114,7 @@ fn trial(seed: u64, limit: u64, plant: Plant, keep_log: bool) -> Result<Report, 
         }
         let verdict = checker.check(&world, &before, (event.0, &event.1), &actions, &after);
         let verdict = verdict.and_then(|()| scribe.check(world.now, &actions, &after.status));
+        let verdict = verdict.and_then(|()| settled(&mut host, world.now, &after));
         verdict.map_err(|what| {
             format!("seed {seed}, event {events} at {:?}, {:?}: {what}", world.now.since(began), event.1)
         })?;
@@ -206,6 +224,7 @@ fn every_planted_bug_is_caught() {
             Plant::HotLoop => "is not after",
             Plant::NoProof => "hangs",
             Plant::TornAnswers => "answers of",
+            Plant::HalfDone => "something was left undone",
         };
         // What is planted at the end of a life needs many lives, and short ones.
         let (hosts, events) =

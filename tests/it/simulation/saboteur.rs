@@ -27,10 +27,12 @@ pub enum Plant {
     NoProof,
     /// Requests that are open at remote tiers are overlooked.
     TornAnswers,
+    /// What a step changed of a tier's reason is shown after the next one only.
+    HalfDone,
 }
 
 impl Plant {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OldNews,
         Self::TwoRuns,
         Self::StaleRoute,
@@ -40,6 +42,7 @@ impl Plant {
         Self::HotLoop,
         Self::NoProof,
         Self::TornAnswers,
+        Self::HalfDone,
     ];
 }
 
@@ -47,19 +50,22 @@ pub struct Saboteur {
     host: Host,
     plant: Plant,
     routes_before: Vec<Route>,
+    status_before: HostStatus,
     now: Moment,
 }
 
 impl Saboteur {
     pub fn resume(settings: Settings, now: Moment, plant: Plant) -> (Self, Vec<Action>) {
         let (host, actions) = Host::resume(settings, &Saved::default(), now);
-        let routes_before = host.routes();
-        (Self { host, plant, routes_before, now }, actions)
+        let (routes_before, status_before) = (host.routes(), host.status());
+        (Self { host, plant, routes_before, status_before, now }, actions)
     }
 
     pub fn step(&mut self, now: Moment, event: Event) -> Vec<Action> {
         self.now = now;
-        self.routes_before = self.host.routes();
+        if self.plant != Plant::Nothing {
+            (self.routes_before, self.status_before) = (self.host.routes(), self.host.status());
+        }
         let (now, event) = self.bend(now, event);
         let mut actions = self.host.step(now, event);
         if self.plant == Plant::LostKill {
@@ -132,7 +138,13 @@ impl Saboteur {
     }
 
     pub fn status(&self) -> HostStatus {
-        self.host.status()
+        let mut status = self.host.status();
+        if self.plant == Plant::HalfDone {
+            for (tier, before) in status.tiers.iter_mut().zip(&self.status_before.tiers) {
+                tier.reason.clone_from(&before.reason);
+            }
+        }
+        status
     }
 
     pub fn sample_interval(&self) -> Option<Duration> {
