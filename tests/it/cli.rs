@@ -1,5 +1,6 @@
 //! The built program, as a shell would use it: what it prints, where, and with which exit status.
 use crate::control::Agent;
+use crate::support::until;
 use mainstay::shim::ring::{Stream, Writer};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -7,7 +8,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::Duration;
 use tempfile::TempDir;
 
 const MAINSTAY: &str = env!("CARGO_BIN_EXE_mainstay");
@@ -65,7 +65,7 @@ impl Running {
     /// Stops reading, and waits for the program's end.
     fn leave(&mut self) -> ExitStatus {
         drop(self.lines.take());
-        wait(&mut self.child)
+        until("the program has ended", || self.child.try_wait().expect("it is our child"))
     }
 }
 
@@ -74,16 +74,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn wait(child: &mut Child) -> ExitStatus {
-    for _ in 0..600 {
-        if let Some(status) = child.try_wait().expect("it is our child") {
-            return status;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("the program has not ended in 30 s");
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod link;
 mod output;
 mod start;
 
-use crate::support::{PATIENCE, fake_engine, mainstay, process, until};
+use crate::support::{PATIENCE, fake_engine, mainstay, process, until, until_some};
 use mainstay::policy::Moment;
 use mainstay::shim::leftovers::{Main, Orphans};
 use mainstay::shim::{
@@ -139,11 +139,7 @@ impl Drop for Run {
     fn drop(&mut self) {
         // An orderly end first; a shim that does not know one must not outlive its test.
         self.lifeline = None;
-        let begun = mainstay::clock::now();
-        while process::is_alive(self.shim.pid) && mainstay::clock::now().since(begun) < Duration::from_secs(5)
-        {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let _ = until_some(Duration::from_secs(5), || (!process::is_alive(self.shim.pid)).then_some(()));
         let _ = pidfd_send_signal(&self.shim.pidfd, Signal::KILL);
         let _ = rustix::process::waitid(
             rustix::process::WaitId::PidFd(self.shim.pidfd.as_fd()),

@@ -1,5 +1,5 @@
 //! A real agent over fake engines, and what a test asks of it.
-use crate::support::{fake_engine, mainstay, process, until, until_some};
+use crate::support::{PATIENCE, fake_engine, mainstay, process, until, until_some};
 use mainstay::control::client::{Client, Failure};
 use mainstay::control::wire::{self, ProcessState};
 use mainstay::policy::Command as Order;
@@ -130,7 +130,7 @@ impl Rig {
         name: &str,
         mut see: impl FnMut(&wire::Process) -> Option<T>,
     ) -> T {
-        let seen = until_some(|| see(&self.process(name)));
+        let seen = until_some(PATIENCE, || see(&self.process(name)));
         seen.unwrap_or_else(|| panic!("waited too long: {what}; the log says:\n{}", self.log()))
     }
 
@@ -143,7 +143,7 @@ impl Rig {
 
     #[track_caller]
     pub fn until_serving(&self, name: &str) {
-        let seen = until_some(|| (self.status().serving.as_deref() == Some(name)).then_some(()));
+        let seen = until_some(PATIENCE, || (self.status().serving.as_deref() == Some(name)).then_some(()));
         seen.unwrap_or_else(|| panic!("{name} does not serve; the log says:\n{}", self.log()));
     }
 

@@ -1,6 +1,6 @@
 //! A fake driver, and an agent that finds it.
 use crate::agent::rig::{Rig, tier};
-use crate::support::{fake_nvml, process, until_some};
+use crate::support::{PATIENCE, fake_nvml, process, until_some};
 use mainstay::control::wire::{self, GpuProbeState, ProcessState};
 use serde_json::{Value, json};
 use std::fs;
@@ -102,7 +102,7 @@ pub fn until_probe(rig: &Rig, state: GpuProbeState) -> wire::Status {
 #[track_caller]
 pub fn until_status(rig: &Rig, what: &str, mut see: impl FnMut(&wire::Status) -> bool) -> wire::Status {
     let mut last = None;
-    until_some(|| {
+    until_some(PATIENCE, || {
         let status = rig.status();
         let seen = see(&status);
         last = Some((status.gpu_probe.clone(), status.gpus.clone()));

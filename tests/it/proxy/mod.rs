@@ -22,6 +22,7 @@ mod secrets;
 mod smuggling;
 
 use self::client::{Answer, ask};
+use crate::support::until_some;
 use arc_swap::ArcSwap;
 use mainstay::clock;
 use mainstay::kinds::{Degrade, Kind};
@@ -36,7 +37,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Longest wait for anything that is expected to happen; far more than it takes on the slowest machine.
+/// Longest wait for anything that is expected to happen; far more than it takes on the slowest machine. Shorter than the
+/// limits of a bed: these would make some of it happen too.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the redactor of each bed knows: the key of a tier.
@@ -45,11 +47,7 @@ const KEY: &str = "tier-key/4711-abcdef";
 /// Waits until `so` is true.
 #[track_caller]
 fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let began = clock::now();
-    while !so() {
-        assert!(clock::now().since(began) < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    assert!(until_some(PATIENCE, || so().then_some(())).is_some(), "waited in vain: {what}");
 }
 
 fn limits() -> Limits {

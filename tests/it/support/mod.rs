@@ -34,17 +34,18 @@ pub fn fake_nvml() -> PathBuf {
 /// Waits until `condition` gives something. The pause between two looks is no part of what is tested.
 #[track_caller]
 pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
-    until_some(condition).unwrap_or_else(|| panic!("waited too long: {what}"))
+    until_some(PATIENCE, condition).unwrap_or_else(|| panic!("waited too long: {what}"))
 }
 
-/// The same, for a caller that has more to say when it never comes.
-pub fn until_some<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+/// The same for `patience`, for a caller that has more to say when it never comes.
+pub fn until_some<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = clock::now();
-    while clock::now().since(begun) < PATIENCE {
+    loop {
         if let Some(it) = condition() {
             return Some(it);
+        } else if clock::now().since(begun) >= patience {
+            return None;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    None
 }
