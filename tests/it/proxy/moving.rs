@@ -2,6 +2,7 @@
 use super::engine::{DEATH, Engine, ROLE, Talk, good, good_engine};
 use super::*;
 use mainstay::kinds::Api;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 type Fault = fn(&mut Talk);
@@ -180,22 +181,31 @@ fn a_failure_that_may_pass_at_once_is_tried_again_at_the_same_tier() {
 #[test]
 fn the_failover_time_has_nothing_of_the_first_try() {
     const AGE: Duration = Duration::from_secs(1);
-    let engine = Engine::start(|talk| {
-        std::thread::sleep(AGE);
+    let (fail, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let engine = Engine::start(move |talk| {
+        let _ = held.lock().unwrap().recv_timeout(PATIENCE);
         talk.reset();
     });
-    let spare = good_engine();
-    let bed = Bed::new(vec![vllm("first", engine.port), vllm("second", spare.port)]);
-    std::thread::scope(|scope| {
+    let (spare, port) = (good_engine(), engine.port);
+    let bed = Bed::new(vec![vllm("first", port), vllm("second", spare.port)]);
+    let after_the_first_try = std::thread::scope(|scope| {
         let client = scope.spawn(|| bed.chat(true));
         until("it is asked", || engine.requests().len() == 1);
-        // Nobody listens when it is asked once more.
+        let asked = clock::now();
         drop(engine);
+        until("nobody listens when it is asked once more", || {
+            TcpStream::connect(("127.0.0.1", port)).is_err()
+        });
+        until("the request has its age", || clock::now().since(asked) >= AGE);
+        let failed = clock::now();
+        fail.send(()).unwrap();
         client.join().unwrap().expect_good_by("second");
+        clock::now().since(failed)
     });
     let failovers = bed.proxy.failovers();
     assert_eq!(failovers.count, 1);
-    assert!(failovers.max < AGE.as_secs_f64(), "{failovers:?}");
+    assert!(failovers.max <= after_the_first_try.as_secs_f64(), "{failovers:?}, {after_the_first_try:?}");
 }
 
 #[test]
