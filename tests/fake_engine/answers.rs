@@ -184,6 +184,7 @@ impl Completion<'_> {
             } else if !due(knobs.silent_at) && !knobs.freeze && !knobs.hang {
                 break;
             }
+            // Until the next look at the knobs: somebody may turn them.
             std::thread::sleep(Duration::from_millis(20));
         }
         if index < self.tokens {

@@ -168,6 +168,7 @@ pub fn as_time_goes_by(shared: &Shared) {
             let written = out.write_all(&block).is_ok();
             shared.flooded_bytes.fetch_add(if written { block.len() as u64 } else { 0 }, Ordering::Relaxed);
         } else {
+            // Until the next look at the knobs.
             std::thread::sleep(Duration::from_millis(5));
         }
     }
