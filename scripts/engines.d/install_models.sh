@@ -46,8 +46,11 @@ models_key=models-r$REVISION-$(sha256sum <"$here/make_models.py" | cut -c1-12)
     export HOME=$work OLLAMA_MODELS=$out OLLAMA_HOST=127.0.0.1:$port OLLAMA_NO_CLOUD=1 GIN_MODE=release
     "$cache/ollama/bin/ollama" serve >"$work/log" 2>&1 9>&- & serve=$!
     trap 'kill $serve 2>/dev/null || true; wait $serve 2>/dev/null || true; rm -rf "$work"' EXIT
-    for _ in $(seq 100); do
-        "$cache/ollama/bin/ollama" list >/dev/null 2>&1 && break
+    deadline=$((SECONDS + 60))
+    until "$cache/ollama/bin/ollama" list >/dev/null 2>&1; do
+        if ! kill -0 $serve 2>/dev/null || [ $SECONDS -ge $deadline ]; then
+            tail -5 "$work/log" >&2; fail "ollama does not answer at $OLLAMA_HOST"
+        fi
         sleep 0.1
     done
     for model in tiny slow; do
