@@ -178,11 +178,11 @@ fn policy_and_kinds_are_pure() {
 #[test]
 fn policy_answers_every_event_without_a_wildcard() {
     let mut wrong = Vec::new();
-    let files = rust_files(&root().join("src/policy")).into_iter();
-    for path in files.filter(|path| !path.ends_with("tests.rs")) {
-        let text = code(&fs::read_to_string(&path).expect("a readable file"));
+    // Nor do its tests: they take one of several with `if let` or `matches!`.
+    for path in rust_files(&root().join("src/policy")) {
+        let text = fs::read_to_string(&path).expect("a readable file");
         for (number, line) in text.lines().enumerate().filter(|(_, l)| l.trim_start().starts_with("_ =>")) {
-            wrong.push(format!("{}: code line {}: {}", path.display(), number + 1, line.trim()));
+            wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -61,34 +61,33 @@ fn run(tier: TierId, number: u64) -> RunId {
 }
 
 fn starts(actions: &[Action]) -> Vec<RunId> {
-    let start = |action: &Action| match action {
-        Action::Start { run } => Some(*run),
-        _ => None,
-    };
+    let start = |action: &Action| if let Action::Start { run } = action { Some(*run) } else { None };
     actions.iter().filter_map(start).collect()
 }
 
+/// The checks that are asked for.
+fn checks(actions: &[Action]) -> impl Iterator<Item = Ticket> {
+    let check =
+        |action: &Action| if let Action::Check { ticket, .. } = action { Some(*ticket) } else { None };
+    actions.iter().filter_map(check)
+}
+
 fn notices(actions: Vec<Action>) -> Vec<Notice> {
-    let of_chain = |action: Action| match action {
-        Action::Tell(
-            notice @ (Notice::Serving { .. }
-            | Notice::Failover { .. }
-            | Notice::Return { .. }
-            | Notice::AllDown { .. }),
-        ) => Some(notice),
-        _ => None,
-    };
-    actions.into_iter().filter_map(of_chain).collect()
+    use Notice::{AllDown, Failover, Return, Serving};
+    let told = |action: Action| if let Action::Tell(notice) = action { Some(notice) } else { None };
+    let of_chain =
+        |notice: &Notice| matches!(notice, Serving { .. } | Failover { .. } | Return { .. } | AllDown { .. });
+    actions.into_iter().filter_map(told).filter(of_chain).collect()
 }
 
 /// Brings a starting run to ready.
 fn make_ready(host: &mut Host, seconds: f64, run: RunId) -> Vec<Action> {
     let actions = host.step(at(seconds), Event::Engine(run, EngineEvent::Spawned { pid: 1 }));
-    let ticket = actions.iter().find_map(|action| match action {
-        Action::Prepare { ticket, run: of } if *of == run => Some(*ticket),
-        _ => None,
-    });
-    let ticket = ticket.expect("a spawned engine is asked whether it answers");
+    let prepare = |action: &Action| {
+        if let Action::Prepare { ticket, run } = action { Some((*run, *ticket)) } else { None }
+    };
+    let asked = actions.iter().filter_map(prepare).find(|(of, _)| *of == run);
+    let (_, ticket) = asked.expect("a spawned engine is asked whether it answers");
     host.step(at(seconds), Event::Done(ticket, Outcome::Prepared(Prepared::Ready)))
 }
 
@@ -173,9 +172,7 @@ fn an_outage_from_the_very_start_is_told_when_every_remote_tier_was_checked_in_v
     let (mut host, mut actions) = host_with_remotes(&[], 2, S);
     let mut told = Vec::new();
     for second in 1..60 {
-        let ticket =
-            |action: &Action| if let Action::Check { ticket, .. } = action { Some(*ticket) } else { None };
-        let tickets: Vec<Ticket> = actions.iter().filter_map(ticket).collect();
+        let tickets: Vec<Ticket> = checks(&actions).collect();
         told.extend(notices(std::mem::take(&mut actions)));
         for ticket in tickets {
             let failed = Outcome::Checked(Checked::Failed(CheckFailure::DeadEnd));
@@ -237,17 +234,11 @@ fn the_earliest_counts_and_what_nobody_can_foresee_may_be_earlier() {
 #[test]
 fn what_this_host_could_not_ask_changes_nothing_and_is_asked_again() {
     let (mut host, _) = host(&[StartMode::Always]);
-    let asked = |actions: &[Action]| {
-        actions.iter().find_map(|action| match action {
-            Action::Check { ticket, .. } => Some(*ticket),
-            _ => None,
-        })
-    };
-    let mut checks = 0;
+    let mut asked = 0;
     let mut actions = make_ready(&mut host, 1.0, run(T0, 1));
     for second in 2..200 {
-        if let Some(ticket) = asked(&actions) {
-            checks += 1;
+        if let Some(ticket) = checks(&actions).next() {
+            asked += 1;
             host.step(at(f64::from(second)), Event::Done(ticket, Outcome::NotAsked));
         }
         assert_eq!(
@@ -257,7 +248,7 @@ fn what_this_host_could_not_ask_changes_nothing_and_is_asked_again() {
         assert_eq!(host.status().tiers[0].check.failures, 0);
         actions = host.step(at(f64::from(second) + 0.5), Event::Deadline);
     }
-    assert!(checks > 10, "{checks}");
+    assert!(asked > 10, "{asked}");
 }
 
 #[test]
@@ -274,7 +265,21 @@ fn a_drain_waits_for_a_sample_that_is_younger_than_it() {
     assert!(cut(host.step(at(2.3), sampled(0))));
 }
 
-/// Runs a host second by second: every check passes, every counter stands, every Try fails.
+/// What comes of an action while engines hang: every check passes, every counter stands, every Try fails.
+fn outcome_in_a_hang(action: &Action) -> Option<Event> {
+    let (ticket, outcome) = if let Action::Check { ticket, .. } = action {
+        (ticket, Outcome::Checked(Checked::Passed { latency: S / 100 }))
+    } else if let Action::Count { ticket, .. } = action {
+        (ticket, Outcome::Counted(Some(7)))
+    } else if let Action::Try { ticket, .. } = action {
+        (ticket, Outcome::Tried(Tried::TimedOut))
+    } else {
+        return None;
+    };
+    Some(Event::Done(*ticket, outcome))
+}
+
+/// Runs a host whose engines hang, second by second.
 fn hang(host: &mut Host, seconds: std::ops::Range<u64>, in_flight: &[u32]) -> Vec<Action> {
     let mut all = Vec::new();
     for second in seconds {
@@ -286,16 +291,8 @@ fn hang(host: &mut Host, seconds: std::ops::Range<u64>, in_flight: &[u32]) -> Ve
         }
         while !asked.is_empty() {
             let mut more = Vec::new();
-            for action in &asked {
-                let (ticket, outcome) = match action {
-                    Action::Check { ticket, .. } => {
-                        (*ticket, Outcome::Checked(Checked::Passed { latency: S / 100 }))
-                    }
-                    Action::Count { ticket, .. } => (*ticket, Outcome::Counted(Some(7))),
-                    Action::Try { ticket, .. } => (*ticket, Outcome::Tried(Tried::TimedOut)),
-                    _ => continue,
-                };
-                more.extend(host.step(at(second as f64), Event::Done(ticket, outcome)));
+            for outcome in asked.iter().filter_map(outcome_in_a_hang) {
+                more.extend(host.step(at(second as f64), outcome));
             }
             all.append(&mut asked);
             asked = more;
@@ -333,20 +330,14 @@ fn a_proven_hang_of_the_last_tier_is_an_outage_that_everybody_sees() {
 fn a_lost_ticket_is_a_time_out_and_its_late_outcome_is_nothing() {
     let (mut host, _) = host(&[StartMode::Always]);
     let actions = make_ready(&mut host, 1.0, run(T0, 1));
-    let check = |actions: &[Action]| {
-        actions.iter().find_map(|action| match action {
-            Action::Check { ticket, .. } => Some(*ticket),
-            _ => None,
-        })
-    };
-    let lost: Ticket = check(&actions).expect("a ready tier is checked");
+    let lost = checks(&actions).next().expect("a ready tier is checked");
     host.step(at(11.0), Event::Deadline);
     assert_eq!(host.status().tiers[0].check.failures, 1);
     let passed = Outcome::Checked(Checked::Passed { latency: S });
     assert_eq!(host.step(at(11.5), Event::Done(lost, passed.clone())), []);
     assert_eq!(host.status().tiers[0].check.failures, 1);
     let again = host.step(at(12.0), Event::Deadline);
-    host.step(at(12.1), Event::Done(check(&again).expect("checked again"), passed));
+    host.step(at(12.1), Event::Done(checks(&again).next().expect("checked again"), passed));
     assert_eq!(host.status().tiers[0].check.failures, 0);
 }
 

@@ -274,7 +274,7 @@ proptest::proptest! {
         for (what, later) in steps {
             now += later;
             let event = match what {
-                0..4 => ProbeEvent::Deadline,
+                0..4 | 8.. => ProbeEvent::Deadline,
                 4 => ProbeEvent::Answered(prober.asked, reading()),
                 5 => ProbeEvent::Garbage("g".to_owned()),
                 6 | 7 if lives => { lives = false; ProbeEvent::Ended }
@@ -284,7 +284,6 @@ proptest::proptest! {
                 7 => ProbeEvent::Answered(
                     prober.asked, Said::Failed { driver: None, why: String::new() }
                 ),
-                _ => ProbeEvent::Deadline,
             };
             let mut open = prober.on(at(now), event);
             while let Some(action) = open.pop() {
