@@ -340,14 +340,6 @@ fn a_remote_that_turns_everybody_away_for_a_minute_is_tried_and_a_local_one_neve
 }
 
 #[test]
-fn a_trial_without_an_answer_counts_unless_bytes_move() {
-    let begin = [(0, Wait, "check"), (0, Passed(20), "Healthy"), (6, Rows(3, 3, 0, 0), "Degraded, try")];
-    check(false, &[&begin[..], &[(16, Unanswered, "Down, check, try")]].concat());
-    let busy = [(12, Sampled(9, 12, 3, 0), "check"), (16, Unanswered, "try")];
-    check(false, &[&begin[..], &busy].concat());
-}
-
-#[test]
 fn a_trial_that_passes_while_clients_get_nothing_loses_its_word() {
     let (mut tier, mut turn) = tier(false);
     step(&mut tier, &mut turn, 0, Passed(20));

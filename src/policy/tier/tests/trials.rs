@@ -1,34 +1,55 @@
 //! Which trials are asked for, and how long their word holds.
 use super::*;
 
+/// The steps of a remote tier that was well at first.
+fn check_from_well(steps: &[(u64, In, &str)]) {
+    let well = [(0, Wait, "check"), (0, Passed(20), "Healthy")];
+    check(false, &[&well[..], steps].concat());
+}
+
+#[test]
+fn a_trial_without_an_answer_counts_unless_bytes_move() {
+    let failing = (6, Rows(3, 3, 0, 0), "Degraded, try");
+    check_from_well(&[failing.clone(), (16, Unanswered, "Down, check, try")]);
+    check_from_well(&[failing, (12, Sampled(9, 12, 3, 0), "check"), (16, Unanswered, "try")]);
+}
+
 #[test]
 fn a_trial_of_another_hour_is_no_word_on_requests_that_fail_now() {
-    let begin = [(0, Wait, "check"), (0, Passed(20), "Healthy"), (6, Rows(3, 3, 0, 0), "Degraded, try")];
-    let passed = [(6, Tried(true), "Healthy")];
-    // Nobody asked for an hour.
-    let again = [(3_606, Rows(6, 6, 0, 0), "Degraded, check, try"), (3_606, Tried(true), "Healthy")];
-    check(false, &[&begin[..], &passed, &again].concat());
+    check_from_well(&[
+        (6, Rows(3, 3, 0, 0), "Degraded, try"),
+        (6, Tried(true), "Healthy"),
+        // Nobody asked for an hour.
+        (3_606, Rows(6, 6, 0, 0), "Degraded, check, try"),
+        (3_606, Tried(true), "Healthy"),
+    ]);
 }
 
 #[test]
 fn one_request_that_fails_again_says_nothing_of_the_trials_word_on_others() {
-    let begin = [(0, Wait, "check"), (0, Passed(20), "Healthy"), (6, Rows(1, 3, 0, 0), "try")];
-    let passed = [(6, Tried(true), ""), (70, Rows(4, 6, 0, 0), "Degraded, check, try")];
-    check(false, &[&begin[..], &passed].concat());
+    check_from_well(&[
+        (6, Rows(1, 3, 0, 0), "try"),
+        (6, Tried(true), ""),
+        (70, Rows(4, 6, 0, 0), "Degraded, check, try"),
+    ]);
 }
 
 #[test]
 fn a_request_that_is_at_fault_itself_accuses_no_others_anew() {
-    let begin = [(0, Wait, "check"), (0, Passed(20), "Healthy"), (6, Rows(5, 5, 0, 0), "Degraded, try")];
-    let passed = [(6, Tried(true), "Healthy"), (8, Rows(4, 6, 0, 0), "check")];
-    check(false, &[&begin[..], &passed].concat());
+    check_from_well(&[
+        (6, Rows(5, 5, 0, 0), "Degraded, try"),
+        (6, Tried(true), "Healthy"),
+        (8, Rows(4, 6, 0, 0), "check"),
+    ]);
 }
 
 #[test]
 fn failures_after_an_answer_are_not_those_that_were_forgiven() {
-    let begin = [(0, Wait, "check"), (0, Passed(20), "Healthy"), (6, Rows(3, 3, 0, 0), "Degraded, try")];
-    let passed = [(6, Tried(true), "Healthy"), (16, Rows(3, 3, 0, 1), "Degraded, check, try")];
-    check(false, &[&begin[..], &passed].concat());
+    check_from_well(&[
+        (6, Rows(3, 3, 0, 0), "Degraded, try"),
+        (6, Tried(true), "Healthy"),
+        (16, Rows(3, 3, 0, 1), "Degraded, check, try"),
+    ]);
 }
 
 #[test]
