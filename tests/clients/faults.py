@@ -169,15 +169,10 @@ def main():
     chain[0]["aliases"] = ["assistant"]
     names = [tier["name"] for tier in chain]
     checks = rigs.Checks()
-    rig = rigs.Rig(chain, keep=asked.keep)
-    try:
-        with rig:
-            if asked.no_failover:
-                rig.post("/v1/faults/no-failover")
-            asyncio.run(run(rig, chosen, checks, asked, names))
-    except rigs.Failed as problem:
-        checks.that(False, str(problem))
-    checks.nothing_left(rig)
+    with checks.running(rigs.Rig(chain, keep=asked.keep)) as rig:
+        if asked.no_failover:
+            rig.post("/v1/faults/no-failover")
+        asyncio.run(run(rig, chosen, checks, asked, names))
     checks.end()
 
 

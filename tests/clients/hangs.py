@@ -174,16 +174,6 @@ async def run_queue(rig, checks, seconds):
     checks.that(answers and all(answer.ending == "done" for answer in answers), "queue: whoever's turn came was answered")
 
 
-def guarded(checks, rig, work):
-    """Runs `work(rig)` with the agent; what could not even be measured is a failure like any other."""
-    try:
-        with rig:
-            asyncio.run(work(rig))
-    except rigs.Failed as problem:
-        checks.that(False, str(problem))
-    checks.nothing_left(rig)
-
-
 def main():
     asked = options()
     only = asked.only.split(",")
@@ -196,11 +186,13 @@ def main():
         chain = chain[best:]           # those above would only be stopped
         chain[0]["aliases"] = ["assistant"]
         names = [tier["name"] for tier in chain]
-        guarded(checks, rigs.Rig(chain, keep=asked.keep), lambda rig: run_hangs(rig, cases, checks, names))
+        with checks.running(rigs.Rig(chain, keep=asked.keep)) as rig:
+            asyncio.run(run_hangs(rig, cases, checks, names))
     if "queue" in only:
         print(f"40 long requests at one slot, {asked.queue_seconds:.0f} s", flush=True)
         tier = rigs.llama("cpu", model="slow", slots=1, aliases=["assistant"], **TIMES)
-        guarded(checks, rigs.Rig([tier], keep=asked.keep), lambda rig: run_queue(rig, checks, asked.queue_seconds))
+        with checks.running(rigs.Rig([tier], keep=asked.keep)) as rig:
+            asyncio.run(run_queue(rig, checks, asked.queue_seconds))
     checks.end()
 
 

@@ -106,14 +106,9 @@ def main():
     hostile_ways.many_descriptors()
     checks = rigs.Checks()
     tiers = [faulty.engine("one", {"pause": 0.01}), faulty.engine("two", {"pause": 0.01}), rigs.fake("three", {"token_ms": 10})]
-    rig = rigs.Rig(tiers, {"drain": "1s"}, quiet=True)
-    try:
-        with rig:
-            rig.until_ready("one", "two", "three", seconds=60)
-            play(checks, rig, asked.seconds, asked.only)
-    except rigs.Failed as problem:
-        checks.that(False, str(problem))
-    checks.nothing_left(rig)
+    with checks.running(rigs.Rig(tiers, {"drain": "1s"}, quiet=True)) as rig:
+        rig.until_ready("one", "two", "three", seconds=60)
+        play(checks, rig, asked.seconds, asked.only)
     checks.end()
 
 

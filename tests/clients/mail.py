@@ -202,12 +202,11 @@ class Office:
     @contextlib.contextmanager
     def open(self):
         try:
-            with self.rig:
+            with self.checks.running(self.rig):
                 yield self
                 self.balance()
         finally:
             self.post.down()
-        self.checks.nothing_left(self.rig)
 
 
 def relay_down_first(office, options):
@@ -393,11 +392,8 @@ def main():
             dialogues(checks, folder, good, bad)
         for scene in (scene for scene in SCENES if scene.__name__ in names):
             print(f"---- {scene.__name__}: {scene.__doc__}", flush=True)
-            try:
-                with Office(checks, *good, folder, every="12s" if scene is flapping else "1s").open() as office:
-                    scene(office, options)
-            except rig.Failed as problem:
-                checks.that(False, f"{scene.__name__}: {problem}")
+            with Office(checks, *good, folder, every="12s" if scene is flapping else "1s").open() as office:
+                scene(office, options)
     checks.end()
 
 

@@ -241,7 +241,7 @@ def main():
             nobody.bind(("127.0.0.1", 0))
             mail = {"relay": f"smtp://127.0.0.1:{nobody.getsockname()[1]}", "from": "mainstay@gpu1.example.org",
                     "to": ["oncall@example.org"]}
-        with LateRig(tiers, server={"drain": "1s"}, mail=mail) as rig:
+        with checks.running(LateRig(tiers, server={"drain": "1s"}, mail=mail)) as rig:
             prometheus = Prometheus(tool, folder, rig.address)
             try:
                 scenes = Scenes(rig, prometheus, checks)
@@ -254,7 +254,6 @@ def main():
                 scenes.every_rule_was_understood()
             finally:
                 prometheus.stop()
-        checks.nothing_left(rig)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     checks.end()

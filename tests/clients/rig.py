@@ -393,6 +393,17 @@ class Checks:
             self.passed, self.failed = self.passed + bool(right), self.failed + (not right)
             print(("ok    " if right else "WRONG ") + what, flush=True)
 
+    @contextlib.contextmanager
+    def running(self, rig):
+        """The rig with its agent, and what is left of it afterwards. What could not even be measured is a failure like any
+        other."""
+        try:
+            with rig:
+                yield rig
+        except Failed as problem:
+            self.that(False, str(problem))
+        self.nothing_left(rig)
+
     def nothing_left(self, rig):
         self.that(not rig.left, "nothing is left: processes, ports, /dev/shm")
         for line in rig.left:

@@ -61,20 +61,15 @@ def main():
     only = parser.parse_args().only.split(",")
     checks = rigs.Checks()
     tiers = [tier for name, tier in (("vllm", rigs.vllm("primary")), ("llama-server", rigs.llama("cpu"))) if name in only]
-    rig = rigs.Rig(tiers)
-    try:
-        with rig:
-            rig.until_ready(*(tier["name"] for tier in tiers))
+    with checks.running(rigs.Rig(tiers)) as rig:
+        rig.until_ready(*(tier["name"] for tier in tiers))
+        if "vllm" in only:
+            compare(rig, checks, "vLLM", "primary")
+        if "llama-server" in only:
             if "vllm" in only:
-                compare(rig, checks, "vLLM", "primary")
-            if "llama-server" in only:
-                if "vllm" in only:
-                    rig.post("/v1/tiers/primary/stop")
-                    rig.until("primary is stopped", lambda: rig.state("primary") == "stopped", 90)
-                compare(rig, checks, "llama-server", "cpu", ["--any-model"])
-    except rigs.Failed as problem:
-        checks.that(False, str(problem))
-    checks.nothing_left(rig)
+                rig.post("/v1/tiers/primary/stop")
+                rig.until("primary is stopped", lambda: rig.state("primary") == "stopped", 90)
+            compare(rig, checks, "llama-server", "cpu", ["--any-model"])
     checks.end()
 
 
