@@ -32,7 +32,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Couldn't instantiate the backend tokenizer", r"No adapter found for",
         // How sentencepiece says that there is no file.
         r"TypeError: not a string$",
-         r"No supported config format found", r"Cannot find the config file for",
+        r"No supported config format found", r"Cannot find the config file for",
         r"Error no file named", r"Found 0 files matching", r"Make sure that a .*tokenizer is present",
         r"OfflineModeIsEnabled", r"No such file or directory: ['\x22]\S*(config\.json|tokenizer\S*)['\x22]",
     ],
