@@ -161,14 +161,20 @@ impl World {
         if let RunNews::Gone { port } = &news {
             self.ports.release(*port, clock::now());
         }
-        let Some(live) = self.seat_of(run).and_then(|seat| seat.run_mut(run)) else { return };
+        let Some(seat) = self.seat_of(run) else { return };
+        let traffic = Arc::clone(&seat.live);
+        let Some(live) = seat.run_mut(run) else { return };
         match news {
             RunNews::Spawned { shim_pid, pid } => {
                 live.shim_pid = Some(shim_pid);
                 live.pid = Some(pid);
             }
             RunNews::Progress(told) => told.into_iter().for_each(|said| live.climb.hear(clock::now(), said)),
-            RunNews::Exited => live.pid = None,
+            // What it died of may take seconds to find out. That nobody answers any more is known now.
+            RunNews::Exited => {
+                live.pid = None;
+                traffic.set_standing(Standing::Closed);
+            }
             RunNews::Gone { .. } => live.end(),
         }
     }
@@ -250,9 +256,10 @@ impl World {
         let mut tiers = Vec::with_capacity(routes.len());
         for route in routes {
             let Some(seat) = self.seats.get(usize::from(route.tier.0)) else { continue };
-            // A route of a run that this agent has not started yet has no address either.
-            let current =
-                route.run.is_none() || seat.run.as_ref().is_some_and(|live| Some(live.run) == route.run);
+            // A route of a run that this agent has not started yet has no address either, and one whose process has exited
+            // answers nothing, though policy hears that only with its cause.
+            let live = seat.run.as_ref().filter(|live| Some(live.run) == route.run && live.pid.is_some());
+            let current = route.run.is_none() || live.is_some();
             let standing = if current { route.standing } else { Standing::Closed };
             // A tier that is closed because its engine is to be stopped lets what is in flight finish; `Cut` ends it.
             if standing != Standing::Closed {

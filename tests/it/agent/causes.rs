@@ -1,9 +1,11 @@
 //! Why a run ended, as status tells it: kills that look alike from the shim are told apart.
 use super::rig::{Rig, tier};
-use mainstay::control::wire::LastExit;
+use crate::support::until;
+use mainstay::control::wire::{LastExit, ProcessState};
 use mainstay::shim::ring::Reader;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use std::fs;
 
 const QUICK: &str = "stop_grace = \"1s\"\nrestart = { first = \"0s\", base = \"100ms\" }";
@@ -54,4 +56,26 @@ fn the_line_that_tells_is_known_when_the_log_has_long_lost_it() {
     let log = Reader::open(&rig.run_dir().join("runs/only-1/log")).expect("its log");
     let kept = log.last(usize::MAX).expect("it can be read");
     assert!(kept.iter().all(|line| line.bytes != told.as_bytes()), "the log still has it: nothing was shown");
+}
+
+/// The log, in which the cause is looked for, stands on a disk that does not answer: a pipe that nobody writes to.
+#[test]
+fn a_death_moves_requests_before_its_cause_is_known() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let tiers = [tier("first", "", QUICK), tier("second", "", QUICK)];
+    let rig = Rig::start_in(dir, "", "engine_log = false", &tiers, &[]);
+    rig.until_serving("first");
+    rig.until_state("second", ProcessState::Ready);
+    let pid = rig.process("first").pid.expect("it runs");
+    let log = rig.run_dir().join("runs/first-1/log");
+    fs::remove_file(&log).expect("it has a log");
+    mkfifo(&log, Mode::S_IRWXU).expect("a pipe");
+    kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), Signal::SIGKILL).expect("it lives");
+    until("its death is known", || rig.process("first").pid.is_none().then_some(()));
+    let (status, answer) = rig.chat();
+    assert!(status == 200 && answer.contains("x-mainstay-tier: second"), "{answer}");
+    assert!(!answer.contains("x-mainstay-attempts"), "the dead one was asked: {answer}");
+    assert!(!rig.log().contains("exit seq"), "its cause is not known yet");
+    drop(fs::File::options().write(true).open(&log).expect("somebody reads"));
+    until("its cause is told", || rig.log().contains("exit seq").then_some(()));
 }
