@@ -43,6 +43,11 @@ impl World {
 }
 
 impl Looks {
+    /// Does it compute on the CPU, as far as somebody has looked?
+    pub fn show_cpu(&self) -> bool {
+        self.told.borrow().is_some()
+    }
+
     /// The news, when there is any.
     async fn look(&self, run: RunId, dir: PathBuf, probe: &Probe, at: &Target) -> Option<Event> {
         if self.looking.replace(true) {
@@ -62,8 +67,10 @@ impl Looks {
     async fn device(&self, dir: PathBuf, probe: &Probe, at: &Target) -> Option<Device> {
         if self.reads.get() < READS {
             self.reads.set(self.reads.get() + 1);
-            let found = diagnosis::device(dir, at.kind).await;
-            self.log.replace(found);
+            // Lines that came later may have pushed out those of the start: what they said still holds.
+            if let Some(found) = diagnosis::device(dir, at.kind).await {
+                self.log.replace(Some(found));
+            }
         }
         // Where a model lies now says more than what was found at the start.
         let loaded = probe.loaded_on(at).await;

@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 /// A tier's place in the agent.
 pub struct Seat {
     pub tier: Arc<Tier>,
-    /// Its engine has no GPU.
+    /// Its engine is to compute on the CPU.
     on_cpu: bool,
     /// Its engine is to use a GPU.
     pub wants_gpu: bool,
@@ -64,7 +64,7 @@ impl LiveRun {
 
 impl Seat {
     pub fn new(tier: Arc<Tier>, gpus: Gpus) -> Self {
-        let on_cpu = tier.local().is_some_and(|local| local.runs_on_cpu(gpus.usable));
+        let on_cpu = settings::is_for_cpu(&tier, gpus);
         let totals = Arc::new(Totals::default());
         let live = Live::new(Arc::clone(&totals), tier.max_concurrent);
         let wants_gpu = settings::wants_gpu(&tier, gpus);
@@ -130,7 +130,7 @@ impl Seat {
             api_key: self.upstream()?.api_key,
             pull: self.tier.local().is_some_and(|local| local.pull == Some(Pull::Missing)),
             main_pid: self.run.as_ref().and_then(|run| run.pid),
-            on_cpu: self.on_cpu,
+            on_cpu: self.on_cpu || self.run.as_ref().is_some_and(|run| run.looks.show_cpu()),
         })
     }
 

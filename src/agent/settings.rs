@@ -40,9 +40,7 @@ pub fn policy(config: &Config, seed: u64, gpus: Gpus) -> (Settings, Vec<TierId>)
 }
 
 fn tier_settings(tier: &Tier, place: Place, gpus: Gpus) -> TierSettings {
-    let asks_for_cpu = tier.local().is_some_and(|local| local.asks_for_cpu(tier.kind));
-    let on_cpu = asks_for_cpu || tier.local().is_some_and(|local| local.runs_on_cpu(gpus.usable));
-    let silence = if on_cpu { SILENCE_ON_CPU } else { SILENCE };
+    let silence = if is_for_cpu(tier, gpus) { SILENCE_ON_CPU } else { SILENCE };
     TierSettings {
         name: tier.name.clone(),
         place,
@@ -52,6 +50,11 @@ fn tier_settings(tier: &Tier, place: Place, gpus: Gpus) -> TierSettings {
         wants_gpu: wants_gpu(tier, gpus),
         suspect: tier.suspect,
     }
+}
+
+/// Is its engine to compute on the CPU: given no GPU, told so by its own words, or on a host without one?
+pub fn is_for_cpu(tier: &Tier, gpus: Gpus) -> bool {
+    tier.local().is_some_and(|local| local.asks_for_cpu(tier.kind) || local.runs_on_cpu(gpus.usable))
 }
 
 /// Is its engine to use a GPU: one that it was given, or of the host's?

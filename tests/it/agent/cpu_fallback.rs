@@ -3,7 +3,7 @@ use super::rig::{Rig, tier};
 use crate::support::until;
 use mainstay::alert::{Record, Store};
 use mainstay::control::feed::Event;
-use mainstay::control::wire::{Health, ProcessState};
+use mainstay::control::wire::{Health, Process, ProcessState};
 use mainstay::policy::Command as Order;
 
 const NONE: &str = "warning: no usable GPU found, --gpu-layers option will be ignored";
@@ -75,4 +75,22 @@ fn an_engine_that_was_told_to_use_the_cpu_is_healthy_on_it() {
         assert_eq!(rig.tier(name).health, Health::Healthy, "{}", rig.tier(name).reason);
     }
     assert_eq!(told(&rig).len(), 0);
+}
+
+/// Of an engine that answers nobody the CPU time is looked at, where it computes on the CPU. On a GPU that shows nothing: a
+/// process may wait for it by spinning.
+#[test]
+fn one_that_uses_the_cpu_is_left_alone_though_it_answers_nothing() {
+    let keys = format!("{QUICK}\nsuspect = \"2s\"");
+    let on_gpu = tier("gpu", "", &keys).replace("gpus = []", "gpus = [0]");
+    let rig = Rig::start(&[without_its_gpu("cpu", "suspect = \"2s\""), on_gpu]);
+    rig.until_state("gpu", ProcessState::Ready);
+    until("it is found on the CPU", || (told(&rig).len() == 1).then_some(()));
+    for name in ["cpu", "gpu"] {
+        rig.turn(name, "\"hang\": true, \"flood\": true");
+    }
+    let is_back = |process: &Process| process.run == Some(2) && process.state == ProcessState::Ready;
+    rig.until_process("it was restarted", "gpu", |process| is_back(process).then_some(()));
+    let process = rig.process("cpu");
+    assert_eq!((process.run, process.state), (Some(1), ProcessState::Ready), "{}", rig.log());
 }
