@@ -110,8 +110,13 @@ fn tiers(page: &mut Page, record: &Record) {
         page.title("The tiers, best first");
     }
     for Standing { name, state, reason } in &record.tiers {
-        let reason = page.once(reason);
-        page.item(&format!("{name}: {state}, {reason}"));
+        // Of an engine that starts the reason may be that it starts.
+        if state.ends_with(reason.as_str()) {
+            page.item(&format!("{name}: {state}"));
+        } else {
+            let reason = page.once(reason);
+            page.item(&format!("{name}: {state}, {reason}"));
+        }
     }
 }
 

@@ -158,11 +158,13 @@ fn the_same_words_are_told_once() {
     record.evidence = Some(why.to_owned());
     record.timeline = vec![line("03:12:04.123", "failover", &format!("primary -> cpu: {why}"))];
     record.tiers[0].reason = why.to_owned();
+    (record.tiers[1].state, record.tiers[1].reason) = ("down, starting".into(), "starting".into());
     record.scene.last_lines = Vec::new();
     let body = write("gpu1", &post(PostKind::Alert, &[17]), &[record]).body;
     let flat = body.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(flat.matches("no byte for 12 s").count(), 1, "{body}");
     assert!(flat.contains("primary -> cpu: as above"), "{body}");
+    assert!(body.contains("  cpu: down, starting\n"), "{body}");
 }
 
 #[test]

@@ -140,8 +140,8 @@ fn why(tier: &Tier, now_ms: i64) -> String {
     let age = instant(&tier.since).map_or_else(String::new, |at| format!(" for {}", span(now_ms - at)));
     let checks = match tier.check.failures {
         0 => String::new(),
-        // It counts them itself.
-        _ if tier.reason.contains("failed: ") => String::new(),
+        // The reason begins with their number: "3 checks failed: timed out", "1 of 3 checks failed: …".
+        n if tier.reason.starts_with(&format!("{n} ")) => String::new(),
         1 => "; 1 check failed".to_owned(),
         n => format!("; {n} checks failed in a row"),
     };

@@ -343,15 +343,15 @@ fn where_nothing_is_open_nothing_is_waited_for() {
 
 #[test]
 fn failed_checks_are_counted_once() {
-    let check = |reason: &str, expected: &str| {
+    let check = |failures: u32, reason: &str, expected: &str| {
         let mut remote = tier("gpu2", Health::Down, reason, None);
-        remote.check.failures = 4;
+        remote.check.failures = failures;
         let text = table(vec![remote]);
         assert!(text.contains(expected), "{text}");
     };
-    check("connection refused", "down for 5s: connection refused; 4 checks failed in a row\n");
-    check("4 checks failed: status 401", "down for 5s: 4 checks failed: status 401\n");
-    check("1 of 3 checks failed: timed out", "down for 5s: 1 of 3 checks failed: timed out\n");
+    check(4, "connection refused", "down for 5s: connection refused; 4 checks failed in a row\n");
+    check(4, "4 checks failed: status 401", "down for 5s: 4 checks failed: status 401\n");
+    check(1, "1 of 3 checks failed: timed out", "down for 5s: 1 of 3 checks failed: timed out\n");
 }
 
 #[test]
