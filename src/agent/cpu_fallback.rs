@@ -1,14 +1,11 @@
 //! What a ready run computes on: the log of its start tells, and of Ollama the list of what it has loaded. Looked at with
 //! each health check, and told when it has changed.
 use super::diagnosis;
-use super::previous;
 use super::probe::{Probe, Target};
-use super::world::World;
 use crate::kinds::Device;
-use crate::policy::{EngineEvent, Event, RunId, TierId};
+use crate::policy::{EngineEvent, Event, RunId};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
-use std::rc::Rc;
 
 /// A log is read so often: its last lines may still be in the pipe when the engine is first seen ready.
 const READS: u32 = 3;
@@ -25,23 +22,6 @@ pub struct Looks {
     told: RefCell<Option<String>>,
 }
 
-impl World {
-    /// Looks at the ready run of this tier, beside its check.
-    pub(super) fn look_at_device(&self, tier: TierId) {
-        let Some(seat) = self.seats.get(usize::from(tier.0)) else { return };
-        let ready = seat.run.as_ref().filter(|live| seat.wants_gpu && live.was_ready.get());
-        let Some((live, at)) = ready.zip(seat.target()) else { return };
-        let (run, looks) = (live.run, Rc::clone(&live.looks));
-        let dir = previous::run_path(&self.run_dir, &seat.tier.name, run.number);
-        let (probe, sender) = (self.probe.clone(), self.sender.clone());
-        tokio::task::spawn_local(async move {
-            if let Some(event) = looks.look(run, dir, &probe, &at).await {
-                sender.event(event).await;
-            }
-        });
-    }
-}
-
 impl Looks {
     /// Does it compute on the CPU, as far as somebody has looked?
     pub fn show_cpu(&self) -> bool {
@@ -49,7 +29,7 @@ impl Looks {
     }
 
     /// The news, when there is any.
-    async fn look(&self, run: RunId, dir: PathBuf, probe: &Probe, at: &Target) -> Option<Event> {
+    pub async fn look(&self, run: RunId, dir: PathBuf, probe: &Probe, at: &Target) -> Option<Event> {
         if self.looking.replace(true) {
             return None;
         }

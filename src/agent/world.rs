@@ -5,6 +5,7 @@ use super::inbox::{FileVerdict, News, RunNews, Sender};
 use super::notice::Names;
 use super::oom::Kills;
 use super::ports::Ports;
+use super::previous;
 use super::previous::Intent;
 use super::probe::{Probe, Target};
 use super::seat::Seat;
@@ -244,6 +245,21 @@ impl World {
         });
         live.probes.retain(|probe| !probe.is_finished());
         live.probes.push(task.abort_handle());
+    }
+
+    /// Looks at the ready run of this tier, beside its check.
+    fn look_at_device(&self, tier: TierId) {
+        let Some(seat) = self.seats.get(usize::from(tier.0)) else { return };
+        let ready = seat.run.as_ref().filter(|live| seat.wants_gpu && live.was_ready.get());
+        let Some((live, at)) = ready.zip(seat.target()) else { return };
+        let (run, looks) = (live.run, Rc::clone(&live.looks));
+        let dir = previous::run_path(&self.run_dir, &seat.tier.name, run.number);
+        let (probe, sender) = (self.probe.clone(), self.sender.clone());
+        tokio::task::spawn_local(async move {
+            if let Some(event) = looks.look(run, dir, &probe, &at).await {
+                sender.event(event).await;
+            }
+        });
     }
 
     /// Makes policy's routes the data plane's. The table is renewed only when something in it has changed.

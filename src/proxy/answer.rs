@@ -4,11 +4,11 @@ mod events;
 mod object;
 
 use self::events::Events;
-use super::exchange::Terms;
 use super::limits::{EVENT_BYTES, HELD_ANSWER_BYTES};
 use super::marks::Marks;
 use super::plan::Candidate;
 use super::stream::{Choices, Cut, Meaning, Splitter, TooLong, event_of};
+use super::terms::Terms;
 use crate::kinds::{Api, Endpoint, Kind, ollama};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};

@@ -1,12 +1,15 @@
 //! One request at one tier: connecting, asking, reading; and learning at once when the tier is to be left.
-use super::exchange::{Input, Lost};
+use super::exchange::Input;
+use super::fate::Fate;
 use super::fingerprint::Fingerprint;
-use super::live::{Fate, Live, Visit};
+use super::live::{Live, Visit};
+use super::lost::Lost;
 use super::outgoing::Outgoing;
 use super::pings::Pings;
-use super::route::{TierRoute, Upstream};
+use super::route::TierRoute;
 use super::totals::Account;
 use super::upstream::Connection;
+use super::upstream::Upstream;
 use crate::clock;
 use crate::policy::{Moment, RunId, Standing, TierId};
 use hyper::body::{Body, Incoming, SizeHint};
@@ -114,12 +117,12 @@ impl Attempt {
     }
 
     fn open(&mut self, pause: Duration) {
-        let (upstream, live, limit) = (self.upstream.clone(), self.live.clone(), self.connect);
+        let (upstream, fate, limit) = (self.upstream.clone(), self.live.fate(), self.connect);
         self.phase = Phase::Connecting(Box::pin(async move {
             if pause > Duration::ZERO {
                 tokio::time::sleep(pause).await;
             }
-            Connection::open(&upstream, &live, limit).await
+            Connection::open(&upstream, fate, limit).await
         }));
     }
 

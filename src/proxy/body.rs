@@ -1,7 +1,5 @@
 //! Bodies of the answers to our clients.
-use super::driver::Driver;
-use super::passthrough::Passage;
-use super::shared::OpenRequest;
+use super::caller::OpenRequest;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::fmt;
@@ -30,10 +28,17 @@ impl fmt::Debug for Gone {
 #[derive(Debug)]
 enum Source {
     Whole(Option<Bytes>),
-    /// A stream that is relayed as it comes. Dropped by hyper when its client is gone, and with it the upstream
-    /// connection.
-    Relay(Box<Driver>),
-    Passage(Box<Passage>),
+    Relayed(Box<dyn Relay>),
+}
+
+/// An answer that is relayed as it comes. Dropped by hyper when its client is gone, and with it the upstream connection.
+pub(super) trait Relay: fmt::Debug + Send {
+    /// The next bytes. Not called while the client does not read: then nothing is read from the upstream either.
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Next;
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
 }
 
 impl ReplyBody {
@@ -41,12 +46,8 @@ impl ReplyBody {
         Self::of(Source::Whole(Some(bytes).filter(|b| !b.is_empty())))
     }
 
-    pub fn relay(driver: Box<Driver>) -> Self {
-        Self::of(Source::Relay(driver))
-    }
-
-    pub fn passage(passage: Passage) -> Self {
-        Self::of(Source::Passage(Box::new(passage)))
+    pub fn relayed(answer: Box<dyn Relay>) -> Self {
+        Self::of(Source::Relayed(answer))
     }
 
     fn of(source: Source) -> Self {
@@ -69,7 +70,7 @@ struct Breaks {
     error: Option<io::Error>,
 }
 
-type Next = Poll<Option<io::Result<Bytes>>>;
+pub(super) type Next = Poll<Option<io::Result<Bytes>>>;
 
 impl Breaks {
     fn poll(&mut self, cx: &mut Context<'_>, source: impl FnOnce(&mut Context<'_>) -> Next) -> Next {
@@ -104,8 +105,7 @@ impl Body for ReplyBody {
         let Self { source, breaks, .. } = &mut *self;
         let data = breaks.poll(cx, |cx| match source {
             Source::Whole(bytes) => Poll::Ready(bytes.take().map(Ok)),
-            Source::Relay(driver) => driver.poll_relay(cx),
-            Source::Passage(passage) => passage.poll_relay(cx),
+            Source::Relayed(answer) => answer.poll_relay(cx),
         });
         data.map(|next| next.map(|data| data.map(Frame::data)))
     }
@@ -117,8 +117,7 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Source::Relay(_) => SizeHint::default(),
-            Source::Passage(passage) => passage.size_hint(),
+            Source::Relayed(answer) => answer.size_hint(),
         }
     }
 }

@@ -111,3 +111,32 @@ impl Caller {
         }
     }
 }
+
+/// One request, from its head to the end of its answer.
+#[derive(Debug)]
+pub(super) struct OpenRequest(Arc<Caller>);
+
+impl OpenRequest {
+    pub fn new(caller: &Arc<Caller>) -> Self {
+        caller.shared.open.send_modify(|open| *open += 1);
+        caller.begin();
+        Self(caller.clone())
+    }
+
+    /// Resolves when the client has hung up.
+    pub fn gone(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
+        let caller = self.0.clone();
+        async move { caller.gone().await }
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        let shared = &self.0.shared;
+        self.0.end();
+        shared.open.send_modify(|open| *open -= 1);
+        if !std::thread::panicking() {
+            shared.heart.beat();
+        }
+    }
+}

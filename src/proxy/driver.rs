@@ -3,12 +3,13 @@
 mod sending;
 
 use super::attempt::{Attempt, Progress};
-use super::body::ReplyBody;
+use super::body::{Next, Relay, ReplyBody};
 use super::budget::Lease;
-use super::exchange::{Exchange, Input, Lost, Outcome, Refusal, Step, Terms};
+use super::exchange::{Exchange, Input, Outcome, Refusal, Step};
 use super::headers;
 use super::limits::AGAIN_AFTER;
 use super::live::Live;
+use super::lost::Lost;
 use super::memory::Held;
 use super::outgoing::Outgoing;
 use super::overload;
@@ -16,6 +17,7 @@ use super::plan::{self, Ask, NoTier, Plan};
 use super::reply::OwnError;
 use super::route::RouteTable;
 use super::shared::{Report, Shared};
+use super::terms::Terms;
 use super::totals::{Account, End};
 use super::veil;
 use crate::clock;
@@ -233,7 +235,7 @@ impl Driver {
         self.committed = true;
         let body = match self.whole() {
             Some(bytes) => ReplyBody::whole(bytes),
-            None => ReplyBody::relay(self),
+            None => ReplyBody::relayed(self),
         };
         let mut response = Response::new(body);
         *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
@@ -265,35 +267,6 @@ impl Driver {
         let mut all = BytesMut::from(&first[..]);
         rest.for_each(|piece| all.extend_from_slice(&piece));
         Some(all.freeze())
-    }
-
-    /// The next bytes of an answer that has begun. Not called while the client does not read: then nothing is read from
-    /// the upstream either.
-    pub fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if let Some(since) = self.handed.take() {
-            self.set_stalled(false);
-            let now = clock::now();
-            let steps = self.exchange.on(now, Input::Resumed(now.since(since)));
-            self.perform(steps);
-        }
-        loop {
-            match self.out.pop_front() {
-                Some(Step::Body(bytes)) if bytes.is_empty() => {}
-                Some(Step::Body(bytes)) => {
-                    self.handed = Some(clock::now());
-                    self.set_stalled(true);
-                    return Poll::Ready(Some(Ok(bytes)));
-                }
-                Some(Step::End) => return Poll::Ready(None),
-                Some(Step::Abort) => return Poll::Ready(Some(Err(io::Error::other("the answer was cut")))),
-                Some(_) => {}
-                None if self.exchange.is_over() => return Poll::Ready(None),
-                None => {
-                    let input = ready!(self.poll_input(cx));
-                    self.advance(input);
-                }
-            }
-        }
     }
 
     fn set_stalled(&mut self, stalled: bool) {
@@ -492,6 +465,35 @@ impl Driver {
     fn settle_left(&mut self) {
         if let Some(left) = &mut self.left {
             left.account.settle(End::Refused);
+        }
+    }
+}
+
+impl Relay for Driver {
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Next {
+        if let Some(since) = self.handed.take() {
+            self.set_stalled(false);
+            let now = clock::now();
+            let steps = self.exchange.on(now, Input::Resumed(now.since(since)));
+            self.perform(steps);
+        }
+        loop {
+            match self.out.pop_front() {
+                Some(Step::Body(bytes)) if bytes.is_empty() => {}
+                Some(Step::Body(bytes)) => {
+                    self.handed = Some(clock::now());
+                    self.set_stalled(true);
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Some(Step::End) => return Poll::Ready(None),
+                Some(Step::Abort) => return Poll::Ready(Some(Err(io::Error::other("the answer was cut")))),
+                Some(_) => {}
+                None if self.exchange.is_over() => return Poll::Ready(None),
+                None => {
+                    let input = ready!(self.poll_input(cx));
+                    self.advance(input);
+                }
+            }
         }
     }
 }

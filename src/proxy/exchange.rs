@@ -34,33 +34,14 @@ mod why;
 use self::attempts::State;
 use self::kept::Kept;
 pub(super) use self::why::Why;
+use super::lost::Lost;
 use super::plan::Candidate;
-use crate::kinds::Endpoint;
+use super::terms::Terms;
 use crate::policy::{Moment, Standing, TierId};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// What does not change during a request.
-#[derive(Clone, Debug)]
-pub(super) struct Terms {
-    pub endpoint: Endpoint,
-    /// As many choices were asked for, and as many come from a tier that weakens its answers.
-    pub choices: usize,
-    pub weakened_choices: usize,
-    /// The client wants a stream, and if so with usage at its end.
-    pub streaming: bool,
-    pub include_usage: bool,
-    /// The body is kept: the request may be sent again. Otherwise it may move only until it was sent.
-    pub replay: bool,
-    /// What an answer is called that an engine leaves nameless: `chatcmpl-…`, and when it was made, in seconds since
-    /// 1970.
-    pub answer_id: String,
-    pub created: i64,
-    /// From the request's head to the last byte of an answer that is no stream, or to the first content of a stream.
-    pub timeout: Option<Duration>,
-}
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -90,27 +71,6 @@ pub(super) enum Input {
     NoRoom,
     /// The moment of `wake_at` has come.
     Wake,
-}
-
-/// Why no answer came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Lost {
-    /// Nobody listens.
-    Refused,
-    /// No connection within the tier's `connect` limit.
-    ConnectTimeout,
-    /// The address cannot be found or reached.
-    Unreachable(String),
-    /// This host has no descriptor or port left for a connection: the tier has not failed.
-    Shortage(String),
-    /// A *reused* connection ended before any byte of the answer: the engine had closed it, and nothing is known.
-    Stale,
-    /// The connection ended before the answer did.
-    Reset,
-    /// What came is not HTTP.
-    Malformed(String),
-    /// The request cannot be put into the engine's dialect.
-    Untranslatable(String),
 }
 
 /// What the driver does next. Steps of one list are performed in order.

@@ -8,10 +8,10 @@
 //! What is free at the top of a thread's arena `malloc_trim` leaves there. By default that may be twice as much as the
 //! largest block that was ever freed: four bodies of 500,000 keys kept 24 MB. A fixed threshold makes it 5 MB.
 use super::heavy::Heavy;
+use super::level::Level;
 use super::memory::Pool;
 use super::shared::Shared;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How often it is looked whether much has become free.
@@ -20,40 +20,6 @@ const LOOK: Duration = Duration::from_secs(5);
 const WORTH: usize = 4 << 20;
 /// What a connection takes that has had a request: its buffers, its task and its timers.
 const CONNECTION_BYTES: usize = 20 << 10;
-
-/// Bytes in use, and the most that there were of late.
-#[derive(Debug, Default)]
-pub(super) struct Level {
-    now: AtomicUsize,
-    peak: AtomicUsize,
-}
-
-impl Level {
-    /// Adds `more` if that makes no more than `limit`.
-    pub fn rise(&self, more: usize, limit: usize) -> bool {
-        let fits = |now: usize| now.checked_add(more).filter(|&sum| sum <= limit);
-        let Ok(before) = self.now.fetch_update(Relaxed, Relaxed, fits) else { return false };
-        self.peak.fetch_max(before + more, Relaxed);
-        true
-    }
-
-    pub fn fall(&self, less: usize) {
-        self.now.fetch_sub(less, Relaxed);
-    }
-
-    pub fn now(&self) -> usize {
-        self.now.load(Relaxed)
-    }
-
-    fn peak(&self) -> usize {
-        self.peak.load(Relaxed)
-    }
-
-    /// From now on the peak is what is in use now.
-    fn forget(&self) {
-        self.peak.store(self.now(), Relaxed);
-    }
-}
 
 /// A client's connection, as long as it is open.
 #[derive(Debug)]
@@ -127,16 +93,6 @@ fn trim() {}
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_level_knows_its_peak_until_it_is_forgotten() {
-        let level = Level::default();
-        assert!(level.rise(70, 100) && !level.rise(31, 100) && level.rise(30, 100));
-        level.fall(90);
-        assert_eq!((level.peak(), level.now()), (100, 10));
-        level.forget();
-        assert_eq!((level.peak(), level.now()), (10, 10));
-    }
 
     #[test]
     fn memory_is_given_back_after_a_fall_and_not_under_load() {

@@ -1,4 +1,5 @@
 //! The only mutable state that control plane and data plane share: one [`Live`] per tier and run.
+use super::fate::Fate;
 use super::fingerprint::Fingerprint;
 use super::history::{History, Others};
 use super::suspects::Present;
@@ -28,14 +29,6 @@ pub struct Live {
     /// It asked to be left alone until then.
     busy_until: AtomicU64,
     pub(super) pool: Pool,
-}
-
-/// What attempts in flight must learn of at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fate {
-    pub standing: Standing,
-    /// Every upstream connection of the run is closed.
-    pub cut: bool,
 }
 
 /// Signs of life. Apart from [`Live`], because connections hold it, and connections must not keep a `Live` alive.

@@ -1,5 +1,5 @@
 //! Memory that many requests share: how much of it each of them may take.
-use super::footprint::Level;
+use super::level::Level;
 use super::limits::SMALL_BYTES;
 use std::sync::Arc;
 

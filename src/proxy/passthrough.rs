@@ -1,10 +1,11 @@
 //! Further inference paths (`server.passthrough`): handed to the first ready tier as they come, both ways, and never
 //! sent a second time once a byte went out. Only the model's name is put into the tier's words.
 use super::attempt::{Attempt, Progress};
-use super::body::ReplyBody;
-use super::exchange::{Input, Lost, Refusal, Why};
+use super::body::{Next, Relay, ReplyBody};
+use super::exchange::{Input, Refusal, Why};
 use super::fingerprint::Fingerprint;
 use super::intake::Unread;
+use super::lost::Lost;
 use super::outgoing::{ClientFault, Outgoing};
 use super::overload;
 use super::plan::NoTier;
@@ -331,7 +332,7 @@ fn reply(
         over: false,
     };
     passage.note_end();
-    let mut response = Response::new(ReplyBody::passage(passage));
+    let mut response = Response::new(ReplyBody::relayed(Box::new(passage)));
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::BAD_GATEWAY);
     *response.headers_mut() = headers::to_client(&upstream, &shared.redactor);
     response.headers_mut().insert(headers::TIER, headers::value_of(&route.name));
@@ -339,10 +340,6 @@ fn reply(
 }
 
 impl Passage {
-    pub fn size_hint(&self) -> SizeHint {
-        self.size
-    }
-
     /// Counts the answer once it was read to its end.
     fn note_end(&mut self) {
         if !self.over && self.attempt.has_ended() {
@@ -369,7 +366,31 @@ impl Passage {
         }
     }
 
-    pub fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    /// What the client may have of `data` now, and of what was held back before; `None` when that is nothing.
+    fn unveiled(&mut self, data: Bytes) -> Option<Bytes> {
+        let mut shown = self.veil.push(data);
+        if self.over {
+            let rest = self.veil.finish();
+            shown = if rest.is_empty() { shown } else { Bytes::from([shown, rest].concat()) };
+        }
+        if shown.is_empty() {
+            return None;
+        }
+        self.handed = true;
+        self.attempt.visit.set_stalled(true);
+        Some(shown)
+    }
+
+    /// The client's connection ends so that it sees that the answer is not whole.
+    fn cut(&mut self) -> io::Error {
+        self.over = true;
+        self.attempt.account.settle(End::Cut);
+        io::Error::other("the answer was cut")
+    }
+}
+
+impl Relay for Passage {
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Next {
         if std::mem::take(&mut self.handed) {
             self.attempt.visit.set_stalled(false);
             // The client's time to read is not the stream's silence.
@@ -422,25 +443,7 @@ impl Passage {
         }
     }
 
-    /// What the client may have of `data` now, and of what was held back before; `None` when that is nothing.
-    fn unveiled(&mut self, data: Bytes) -> Option<Bytes> {
-        let mut shown = self.veil.push(data);
-        if self.over {
-            let rest = self.veil.finish();
-            shown = if rest.is_empty() { shown } else { Bytes::from([shown, rest].concat()) };
-        }
-        if shown.is_empty() {
-            return None;
-        }
-        self.handed = true;
-        self.attempt.visit.set_stalled(true);
-        Some(shown)
-    }
-
-    /// The client's connection ends so that it sees that the answer is not whole.
-    fn cut(&mut self) -> io::Error {
-        self.over = true;
-        self.attempt.account.settle(End::Cut);
-        io::Error::other("the answer was cut")
+    fn size_hint(&self) -> SizeHint {
+        self.size
     }
 }

@@ -1,8 +1,8 @@
 //! The route table: an immutable picture of the chain, made by the agent, borrowed by every request.
 use super::live::Live;
+use super::upstream::Upstream;
 use crate::kinds::{Degrade, Kind};
 use crate::policy::{Path, Retry, RunId, Standing, TierId};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,41 +53,6 @@ pub struct TierRoute {
     /// The same for clients: neither hosts nor words of an engine.
     pub brief: &'static str,
     pub live: Arc<Live>,
-}
-
-/// Where a tier is reached, over plain HTTP/1.1.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Upstream {
-    /// A name, an IPv4 address, or an IPv6 address without brackets.
-    pub host: String,
-    pub port: u16,
-    /// Comes before every path: empty, or begins with a slash and does not end with one.
-    pub base_path: String,
-    /// Sent as `Authorization: Bearer`.
-    pub api_key: Option<String>,
-}
-
-impl Upstream {
-    /// Without a slash at its end.
-    pub fn url(&self) -> String {
-        format!("http://{}{}", self.authority(), self.base_path)
-    }
-
-    /// The address as it stands in a URL and in `Host`.
-    pub(super) fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl fmt::Debug for Upstream {
-    /// Without the key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Upstream({})", self.url())
-    }
 }
 
 impl RouteTable {

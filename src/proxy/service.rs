@@ -1,20 +1,21 @@
 //! From a client's request to the part that answers it.
 use super::body::ReplyBody;
-use super::caller::{Caller, Gone};
+use super::caller::{Caller, Gone, OpenRequest};
 use super::driver::{self, Arrived};
 use super::fingerprint::Fingerprint;
 use super::intake::{self, Reading};
+use super::metrics::Metrics;
 use super::origin::{self, Doors};
 use super::places::Full;
 use super::plan::Ask;
 use super::refusals::Code;
 use super::reply::{self, Detail, OwnError};
-use super::shared::{OpenRequest, Shared, request_id};
+use super::shared::{Shared, request_id};
 use super::{cors, headers, passthrough};
 use crate::clock;
 use crate::kinds::{Endpoint, paths};
 use crate::policy::{Moment, Path};
-use http::header::{CACHE_CONTROL, HeaderName};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -142,7 +143,7 @@ async fn routed(
     }
     Ok(match page {
         Page::Health => reply::health(&shared.routes.load(), shared, &via.before),
-        Page::Metrics => shared.metrics.answer().await,
+        Page::Metrics => figures(&shared.metrics).await,
         Page::Models => reply::models(&shared.routes.load()),
         Page::Model => reply::model(&shared.routes.load(), &path[paths::MODEL_PATH.len()..]),
         Page::Inference(endpoint) => inference(caller, endpoint, request, id, at, via.onward).await?,
@@ -227,6 +228,16 @@ fn ask(
     };
     let refuses_weakened = headers::refuses_weakened(fields).ok_or_else(OwnError::bad_degrade)?;
     Ok(Ask { endpoint, streaming, model, refuses_weakened, via, body, numerals, fingerprint })
+}
+
+async fn figures(metrics: &Metrics) -> Response<ReplyBody> {
+    let Some(text) = (metrics.source)().await else {
+        return OwnError::overloaded("The figures cannot be had now: too many ask, or the agent is ending")
+            .into_response();
+    };
+    let mut response = Response::new(ReplyBody::whole(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics.content_type));
+    response
 }
 
 /// What is said to a client for whom there is no place.

@@ -1,8 +1,7 @@
 //! What every request of one proxy uses.
 use super::budget::Budget;
-use super::caller::Caller;
-use super::footprint::Level;
 use super::heavy::Heavy;
+use super::level::Level;
 use super::limits::Limits;
 use super::memory::Pool;
 use super::metrics::Metrics;
@@ -115,35 +114,6 @@ impl Shared {
             None => hoped,
             Some(Retry { at, unforeseen: true }) => at.since(clock::now()).min(hoped),
             Some(Retry { at, unforeseen: false }) => at.since(clock::now()),
-        }
-    }
-}
-
-/// One request, from its head to the end of its answer.
-#[derive(Debug)]
-pub(super) struct OpenRequest(Arc<Caller>);
-
-impl OpenRequest {
-    pub fn new(caller: &Arc<Caller>) -> Self {
-        caller.shared.open.send_modify(|open| *open += 1);
-        caller.begin();
-        Self(caller.clone())
-    }
-
-    /// Resolves when the client has hung up.
-    pub fn gone(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
-        let caller = self.0.clone();
-        async move { caller.gone().await }
-    }
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        let shared = &self.0.shared;
-        self.0.end();
-        shared.open.send_modify(|open| *open -= 1);
-        if !std::thread::panicking() {
-            shared.heart.beat();
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Connections to upstreams: opening, a small pool of idle ones per run, and what each has written and read.
 use super::descriptors;
-use super::exchange::Lost;
+use super::fate::Fate;
 use super::guard;
-use super::live::{Fate, Live};
+use super::lost::Lost;
 use super::outgoing::Outgoing;
-use super::route::Upstream;
 use crate::clock;
 use crate::policy::Moment;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,6 +28,41 @@ const READY: Duration = Duration::from_millis(100);
 const IDLE_MAX: Duration = Duration::from_secs(4);
 /// Idle connections kept per run.
 const IDLE_COUNT: usize = 32;
+
+/// Where a tier is reached, over plain HTTP/1.1.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    pub port: u16,
+    /// Comes before every path: empty, or begins with a slash and does not end with one.
+    pub base_path: String,
+    /// Sent as `Authorization: Bearer`.
+    pub api_key: Option<String>,
+}
+
+impl Upstream {
+    /// Without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.authority(), self.base_path)
+    }
+
+    /// The address as it stands in a URL and in `Host`.
+    pub(super) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upstream({})", self.url())
+    }
+}
 
 /// What went over one connection.
 #[derive(Debug, Default)]
@@ -61,8 +96,8 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Opens one within `limit`.
-    pub async fn open(to: &Upstream, live: &Live, limit: Duration) -> Result<Self, Lost> {
+    /// Opens one within `limit`. It is closed when its run is cut.
+    pub async fn open(to: &Upstream, fate: watch::Receiver<Fate>, limit: Duration) -> Result<Self, Lost> {
         let opened = tokio::time::timeout(limit, connect(to)).await;
         let stream = opened.map_err(|_| Lost::ConnectTimeout)??;
         let wire = Arc::new(Wire::default());
@@ -72,7 +107,6 @@ impl Connection {
             .handshake(TokioIo::new(socket))
             .await
             .map_err(|e| Lost::Unreachable(e.to_string()))?;
-        let fate = live.fate();
         let task = tokio::spawn(guard::connection(async move {
             tokio::select! {
                 _ = connection => {}

@@ -2,7 +2,8 @@
 use super::headers;
 use super::outgoing::Outgoing;
 use super::plan::Ask;
-use super::route::{TierRoute, Upstream};
+use super::route::TierRoute;
+use super::upstream::Upstream;
 use crate::kinds::{self, Api, Kind, degrade, ollama};
 use crate::policy::Path;
 use bytes::Bytes;

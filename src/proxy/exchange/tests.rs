@@ -1,5 +1,5 @@
 use super::*;
-use crate::kinds::{Api, Kind};
+use crate::kinds::{Api, Endpoint, Kind};
 use crate::proxy::history::Others;
 use crate::proxy::marks::Marks;
 use std::mem;
