@@ -4,7 +4,7 @@
 use super::workers;
 use crate::clock;
 use crate::kinds::peer;
-use crate::kinds::probe::{self as ask, Load, ProbeRequest, Pull};
+use crate::kinds::probe::{self as ask, Load, ProbeRequest, Pull, TrialAnswer};
 use crate::kinds::{Device, Kind};
 use crate::policy::{Cause, CheckFailure, Checked, InstanceId, Leads, Prepared, STAND_IN, Tried};
 use crate::proxy::{are_used_up, is_shortage};
@@ -129,25 +129,36 @@ impl Probe {
         Ok(None)
     }
 
-    /// Sends a one-token request. What does its answer, or the want of one, say?
+    /// Sends a one-token request. What does its answer, or the want of one, say? Where a remote does not serve what is asked
+    /// for, it is asked for what else it may serve.
     pub async fn attempt(&self, at: &Target, timeout: Duration) -> Result<Tried, Shortage> {
         let failed = |cause, why: &str| Ok(Tried::Failed { cause, why: why.to_owned() });
-        let trial = ask::trial(at.kind, &at.model);
-        let answer = if ask::trial_loads(at.kind) {
-            tokio::select! {
-                answer = self.ask(at, trial, Some(LOADING)) => answer,
-                gone = self.until_it_is_gone(at, timeout) => Err(gone),
+        let began = clock::now();
+        let mut not_served = None;
+        for (which, trial) in ask::trials(at.kind, &at.model).into_iter().enumerate() {
+            let rest = timeout.saturating_sub(clock::now().since(began));
+            let answer = if ask::trial_loads(at.kind) {
+                tokio::select! {
+                    answer = self.ask(at, trial, Some(LOADING)) => answer,
+                    gone = self.until_it_is_gone(at, timeout) => Err(gone),
+                }
+            } else {
+                self.ask(at, trial, Some(rest)).await
+            };
+            match answer {
+                Ok(answer) => match ask::trial_answer(at.kind, which, answer.status, &answer.body) {
+                    TrialAnswer::Tried(tried) => return Ok(tried),
+                    TrialAnswer::NotServed(tried) => not_served = not_served.or(Some(tried)),
+                },
+                Err(Silence::TimedOut) => return Ok(Tried::TimedOut),
+                Err(Silence::Refused) => return failed(Cause::Unknown, "connection refused"),
+                Err(Silence::Reset) => {
+                    return failed(Cause::Unknown, "connection ended before the answer did");
+                }
+                Err(Silence::Shortage) => return Err(Shortage),
             }
-        } else {
-            self.ask(at, trial, Some(timeout)).await
-        };
-        match answer {
-            Ok(answer) => Ok(ask::trial_answer(at.kind, answer.status, &answer.body)),
-            Err(Silence::TimedOut) => Ok(Tried::TimedOut),
-            Err(Silence::Refused) => failed(Cause::Unknown, "connection refused"),
-            Err(Silence::Reset) => failed(Cause::Unknown, "connection ended before the answer did"),
-            Err(Silence::Shortage) => Err(Shortage),
         }
+        Ok(not_served.unwrap_or(Tried::TimedOut))
     }
 
     /// Waits until its health page is not answered any more.
@@ -341,141 +352,4 @@ fn short(why: &reqwest::Error) -> Silence {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kinds::Api;
-    use std::fs::File;
-    use std::io::{BufRead, BufReader, Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::process::Command;
-    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-
-    /// Set in the process of its own that the test runs in: a limit is the whole process's.
-    const ALONE: &str = "MAINSTAY_TEST_ALONE";
-
-    fn alone() {
-        let mut child = Command::new(std::env::current_exe().expect("this program"));
-        let name = "agent::probe::tests::want_of_descriptors_says_nothing_about_a_tier";
-        let output = child.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-        assert!(said.contains("1 passed"), "{said}");
-    }
-
-    fn lower_the_limit() {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let limit = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..limit }).expect("it can be lowered");
-    }
-
-    fn asked_of(kind: Kind, host: &str, port: u16) -> Target {
-        Target {
-            kind,
-            url: format!("http://{host}:{port}"),
-            model: "m".into(),
-            health_path: None,
-            api_key: None,
-            pull: false,
-            main_pid: Some(std::process::id()),
-            on_cpu: true,
-        }
-    }
-
-    /// A remote Ollama: each request is answered by `answer`, which is told its path and may take its time.
-    fn ollama(answer: fn(&str, &mut TcpStream)) -> Target {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("it is bound").port();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                std::thread::spawn(move || {
-                    let mut lines = BufReader::new(stream.try_clone().expect("a copy")).lines();
-                    let first = lines.next().and_then(Result::ok).unwrap_or_default();
-                    lines.map_while(Result::ok).find(String::is_empty);
-                    let mut stream = stream;
-                    answer(first.split(' ').nth(1).unwrap_or_default(), &mut stream);
-                });
-            }
-        });
-        asked_of(Kind::Remote(Api::Ollama), "127.0.0.1", port)
-    }
-
-    fn say(stream: &mut TcpStream, json: &str) {
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", json.len());
-        let _ = stream.write_all(format!("{head}{json}").as_bytes());
-    }
-
-    fn tried(at: &Target) -> Tried {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let probe = Probe::new(InstanceId::new(1)).expect("a client");
-        runtime.block_on(probe.attempt(at, Duration::from_millis(50))).expect("there is no shortage")
-    }
-
-    #[test]
-    fn a_trial_waits_for_a_load_as_long_as_ollama_answers() {
-        static LOOKS: AtomicU32 = AtomicU32::new(0);
-        let loading = ollama(|path, stream| {
-            if path == "/api/generate" {
-                // It is loaded when it was looked at three times: long after the trial's own limit.
-                while LOOKS.load(SeqCst) < 3 {
-                    std::thread::yield_now();
-                }
-                return say(stream, r#"{"response":"x","done":true}"#);
-            }
-            LOOKS.fetch_add(1, SeqCst);
-            say(stream, r#"{"version":"1"}"#);
-        });
-        assert_eq!(tried(&loading), Tried::Passed);
-        // Both are taken in and not answered: nothing works there any more.
-        let hung = ollama(|_, stream| {
-            let _ = stream.read(&mut [0]);
-        });
-        assert_eq!(tried(&hung), Tried::TimedOut);
-    }
-
-    #[test]
-    fn ollama_is_asked_where_its_model_lies_without_any_load() {
-        fn answer(path: &str, stream: &mut TcpStream) {
-            assert_eq!(path, "/api/ps");
-            say(stream, r#"{"models":[{"name":"m:latest","model":"m:latest","size":1000,"size_vram":0}]}"#);
-        }
-        let ours = Target { kind: Kind::Ollama, ..ollama(answer) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let probe = Probe::new(InstanceId::new(1)).expect("a client");
-        let found = runtime.block_on(probe.loaded_on(&ours));
-        let is_cpu =
-            matches!(&found, Some(Device::Cpu { evidence }) if evidence.contains("0 of 1000 bytes of m"));
-        assert!(is_cpu, "{found:?}");
-        // Of one that is not ours others say what it is to use.
-        let theirs = Target { kind: Kind::Remote(Api::Ollama), ..ours };
-        assert_eq!(runtime.block_on(probe.loaded_on(&theirs)), None);
-    }
-
-    #[test]
-    fn want_of_descriptors_says_nothing_about_a_tier() {
-        if std::env::var_os(ALONE).is_none() {
-            return alone();
-        }
-        lower_the_limit();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let probe = Probe::new(InstanceId::new(1)).expect("a client");
-        // Nobody answers there, but somebody listens.
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("it is bound").port();
-        let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
-        let second = Duration::from_secs(1);
-        for (kind, host) in
-            [(Kind::Vllm, "127.0.0.1"), (Kind::LlamaServer, "127.0.0.1"), (Kind::Vllm, "localhost")]
-        {
-            let at = asked_of(kind, host, port);
-            assert_eq!(runtime.block_on(probe.check(&at, second)), Err(Shortage), "{at:?}");
-            assert_eq!(runtime.block_on(probe.count(&at, second)), Err(Shortage), "{at:?}");
-            assert_eq!(runtime.block_on(probe.attempt(&at, second)), Err(Shortage), "{at:?}");
-        }
-        let at = asked_of(Kind::Ollama, "127.0.0.1", port);
-        assert_eq!(runtime.block_on(probe.count(&at, second)), Err(Shortage));
-        drop((taken, listener));
-        let at = asked_of(Kind::Vllm, "127.0.0.1", port);
-        let refused = Checked::Failed(CheckFailure::Refused);
-        assert_eq!(runtime.block_on(probe.check(&at, second)), Ok((refused, None)));
-    }
-}
+mod tests;

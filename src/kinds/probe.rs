@@ -122,8 +122,29 @@ pub const fn worker_names(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// A request for one token: proof that the whole way works, from the socket to the model.
-pub fn trial(kind: Kind, model: &str) -> ProbeRequest {
+/// Requests for one token: proof that the whole way works, from the socket to the model. The next one is asked where what the
+/// one before asks for is not served ([`TrialAnswer::NotServed`]).
+pub fn trials(kind: Kind, model: &str) -> Vec<ProbeRequest> {
+    let mut trials = vec![trial(kind, model)];
+    if kind == Kind::Remote(Api::OpenAi) {
+        let complete = json!({ "model": model, "prompt": "ping", "max_tokens": 1 });
+        let further = [
+            (Endpoint::Completions, complete),
+            (Endpoint::Embeddings, json!({ "model": model, "input": "ping" })),
+        ];
+        trials
+            .extend(further.into_iter().filter_map(|(at, body)| Some(ProbeRequest::post(at.path()?, body))));
+        trials.extend(OTHER_TASKS.map(|path| ProbeRequest::post(path, json!({ "model": model }))));
+    }
+    trials
+}
+
+/// What a remote may have in place of [`Endpoint::SERVED`]. It is asked for nothing: where it has the path, it says what is
+/// missing.
+const OTHER_TASKS: [&str; 5] =
+    ["/v1/responses", "/v1/rerank", "/v1/audio/transcriptions", "/v1/audio/speech", "/v1/images/generations"];
+
+fn trial(kind: Kind, model: &str) -> ProbeRequest {
     match kind {
         Kind::Vllm => ProbeRequest::post(
             "/v1/completions",
@@ -147,57 +168,93 @@ pub fn trial(kind: Kind, model: &str) -> ProbeRequest {
     }
 }
 
-/// May a [`trial`] have to wait until the model is loaded? Who hangs up before aborts the load, and the next one begins anew.
+/// May a trial have to wait until the model is loaded? Who hangs up before aborts the load, and the next one begins anew.
 /// A local Ollama has loaded it before it is ready, and keeps it.
 pub const fn trial_loads(kind: Kind) -> bool {
     matches!(kind, Kind::Remote(Api::Ollama))
 }
 
-/// What the answer to a [`trial`] says of the upstream, judged as a client's answer is. One that cannot do what a trial
-/// asks for (an embedding model) read the request and had an opinion: of a remote that is the best word that can be had,
-/// of a local engine it is the word of its HTTP half, which goes on talking while the half that computes hangs.
-pub fn trial_answer(kind: Kind, status: u16, body: &[u8]) -> Tried {
+/// What an answer to one of [`trials`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrialAnswer {
+    Tried(Tried),
+    /// There is no such path. What it says when none of the others is there either.
+    NotServed(Tried),
+}
+
+/// What the answer to the `which`th of [`trials`] says of the upstream, judged as a client's answer is. One that cannot do
+/// what a trial asks for (an embedding model) read the request and had an opinion: of a remote that is the best word that
+/// can be had, of a local engine it is the word of its HTTP half, which goes on talking while the half that computes hangs.
+pub fn trial_answer(kind: Kind, which: usize, status: u16, body: &[u8]) -> TrialAnswer {
     let failed = |why: String| Tried::Failed { cause: Cause::Unknown, why };
-    match verdict(kind.api(), kind, status, body) {
-        Verdict::Answer => match holds(kind, body) {
+    let refused =
+        |(cause, why): (Cause, &str)| Tried::Refused { cause, why: format!("{why} (HTTP {status})") };
+    TrialAnswer::Tried(match verdict(kind.api(), kind, status, body) {
+        Verdict::Answer => match holds(kind, which, body) {
             Ok(()) => Tried::Passed,
             Err(wrong) => failed(format!("its answer {wrong}")),
         },
-        Verdict::ClientError | Verdict::Capability | Verdict::ContextTooLong if !kind.is_local() => {
+        Verdict::NotServed if !kind.is_local() => return TrialAnswer::NotServed(refused(NOT_SERVED)),
+        Verdict::ClientError | Verdict::Capability | Verdict::ContextTooLong if is_opinion(kind, status) => {
             Tried::Passed
         }
-        Verdict::Misconfigured => {
-            let cause = match status {
-                401..=403 | 407 => Cause::AuthGated,
-                404 => Cause::ModelMissing,
-                _ => Cause::BadArgument,
-            };
-            Tried::Refused { cause, why: format!("it refuses what it is asked (HTTP {status})") }
-        }
-        Verdict::Overloaded if !kind.is_local() => {
-            Tried::Refused { cause: Cause::Unknown, why: format!("it turns requests away (HTTP {status})") }
-        }
+        Verdict::ClientError | Verdict::Capability | Verdict::ContextTooLong if !kind.is_local() => refused(
+            (Cause::BadArgument, "it refuses the shortest of requests: check `url` and the server there"),
+        ),
+        Verdict::Misconfigured => refused(misconfigured(kind, status)),
+        Verdict::Overloaded if !kind.is_local() => refused((Cause::Unknown, "it turns requests away")),
         Verdict::Failure { .. } if (200..300).contains(&status) => {
             failed("an error in its answer".to_owned())
         }
         Verdict::ClientError
         | Verdict::Capability
+        | Verdict::NotServed
         | Verdict::ContextTooLong
         | Verdict::Overloaded
         | Verdict::Failure { .. }
         | Verdict::BadInput => failed(format!("HTTP {status}")),
+    })
+}
+
+/// Does a remote say with this status that it has read the request, and does not like something in it?
+fn is_opinion(kind: Kind, status: u16) -> bool {
+    !kind.is_local() && matches!(status, 200..=299 | 400 | 415 | 422 | 424 | 501)
+}
+
+const NOT_SERVED: (Cause, &str) =
+    (Cause::BadArgument, "it serves none of the paths that are asked for: check the path in `url`");
+
+/// What of our own it refuses.
+fn misconfigured(kind: Kind, status: u16) -> (Cause, &'static str) {
+    if kind.is_local() {
+        let cause = match status {
+            401..=403 | 407 => Cause::AuthGated,
+            404 => Cause::ModelMissing,
+            _ => Cause::BadArgument,
+        };
+        return (cause, "it refuses what it is asked");
+    }
+    match status {
+        401 | 403 => (Cause::AuthGated, "it refuses the key: check `api_key`"),
+        402 => (Cause::AuthGated, "it wants to be paid: check the account of `api_key`"),
+        407 => (Cause::AuthGated, "a proxy in front of it wants a login: check `url`"),
+        400 | 404 | 422 => (Cause::ModelMissing, "it does not know the model: check `model`"),
+        _ => (Cause::BadArgument, "it is not at this address: check `url`"),
     }
 }
 
-/// Is there an answer in what a [`trial`] got, and if not, what is wrong with it?
-fn holds(kind: Kind, body: &[u8]) -> Result<(), &'static str> {
+/// Is there an answer in what the `which`th of [`trials`] got, and if not, what is wrong with it?
+fn holds(kind: Kind, which: usize, body: &[u8]) -> Result<(), &'static str> {
     let Ok(answer) = serde_json::from_slice::<Value>(body) else { return Err("is not JSON") };
     // One token may be no text at all.
     let text =
         |name| if answer.get(name).is_some_and(Value::is_string) { Ok(()) } else { Err("holds no text") };
     match kind {
         Kind::Vllm => holds_answer(Endpoint::Completions, &answer),
-        Kind::Remote(Api::OpenAi) => holds_answer(Endpoint::Chat, &answer),
+        Kind::Remote(Api::OpenAi) => match Endpoint::SERVED.get(which) {
+            Some(&endpoint) => holds_answer(endpoint, &answer),
+            None => Err("came to a request without input"),
+        },
         // What stands in for it may know OpenAI's form only.
         Kind::LlamaServer => text("content").or_else(|_| holds_answer(Endpoint::Completions, &answer)),
         Kind::Ollama | Kind::Remote(Api::Ollama) => text("response"),

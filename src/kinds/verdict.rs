@@ -14,6 +14,9 @@ pub enum Verdict {
     ClientError,
     /// This tier cannot do what was asked, another may. No strike; the upstream's answer goes out when none can.
     Capability,
+    /// A remote does not serve this path, or somebody in front of it answered, who speaks no JSON: it may lack the endpoint,
+    /// or our address of it may be wrong, which its trial tells. Else as `Capability`.
+    NotServed,
     /// Too long for this tier's context; a tier with a larger one may do it. No strike; this 400 goes out else.
     ContextTooLong,
     /// Full, or still loading. No strike; passed on with its Retry-After when no tier is left.
@@ -64,7 +67,7 @@ const fn row(
 #[rustfmt::skip]
 const ROWS: &[Row] = {
     use Speaker::{Any, Llama, Ollama, Remote, Vllm};
-    use Verdict::{BadInput, Capability, ClientError, ContextTooLong, Misconfigured, Overloaded};
+    use Verdict::{BadInput, Capability, ClientError, ContextTooLong, Misconfigured, NotServed, Overloaded};
     &[
         // The request does not fit this tier's context.
         row(Any, 400..=422, &[
@@ -108,8 +111,9 @@ const ROWS: &[Row] = {
         // What somebody in front of a remote engine takes at most.
         row(Remote, 413..=414, &[], Capability),
         row(Remote, 431..=431, &[], Capability),
+        row(Remote, 404..=404, &["no endpoints found that"], Capability),
+        row(Remote, 404..=405, &[], NotServed),
         row(Any, 404..=404, &["not found"], Capability),
-        row(Remote, 404..=404, &[], Capability),
         row(Any, 405..=405, &[], Capability),
         row(Any, 501..=501, &[], Capability),
         // Full, or not there yet.
@@ -185,10 +189,11 @@ fn of_text(api: Api, kind: Kind, status: u16, text: &str) -> Verdict {
         (200..=299, Api::OpenAi) => Verdict::Answer,
         (200..=299, Api::Ollama) => STRIKE,
         // An upstream of an OpenAI kind that says 404 in prose has no such route.
-        (404, _) => Verdict::Capability,
+        (404, _) if kind.is_local() => Verdict::Capability,
+        (404 | 501, _) if !kind.is_local() => Verdict::NotServed,
         _ => match of_error(api, kind, status, text) {
-            // Engines that are asked from afar answer in JSON: this is somebody between, with a limit of his own.
-            Verdict::ClientError if !kind.is_local() => Verdict::Capability,
+            // Engines that are asked from afar answer in JSON: this is somebody between.
+            Verdict::ClientError if !kind.is_local() => Verdict::NotServed,
             verdict => verdict,
         },
     }

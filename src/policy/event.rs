@@ -80,7 +80,7 @@ pub struct Sample {
     pub last_byte: Moment,
     /// Different real requests that failed in a row, or were refused, up to now.
     pub failures_in_row: u32,
-    /// The same, where one that fails again counts again.
+    /// The same, where one that fails again counts again, and one that asked for what is not served there counts, too.
     pub repeats_in_row: u32,
     /// Real requests in a row that were turned away for want of room.
     pub turned_away_in_row: u32,

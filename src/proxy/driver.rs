@@ -430,6 +430,7 @@ impl Driver {
                 live.failed(request, began, false);
                 self.report(Report::Misconfigured { tier, run, evidence });
             }
+            Outcome::NotServed => live.not_served(),
             Outcome::Skipped(why) => {
                 account.settle(End::Skipped);
                 self.declined.push((tier, why.told()));

@@ -125,6 +125,8 @@ pub(super) enum Outcome {
     TurnedAway(Option<Duration>),
     /// It refuses what we are configured to ask.
     Misconfigured(String),
+    /// It does not serve the path, or whoever answered is not the engine.
+    NotServed,
     /// It cannot carry the request, and said so: no failure, and no failover.
     Skipped(Why),
     /// The request went to another tier.

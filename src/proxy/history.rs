@@ -43,7 +43,7 @@ pub(super) struct History {
 pub(super) struct Row {
     /// Different requests that failed.
     pub failures: u32,
-    /// The same, where one that fails again counts again.
+    /// The same, where one that fails again counts again, and one that asked for what is not served there counts, too.
     pub repeats: u32,
     /// Requests that were turned away for want of room.
     pub turned_away: u32,
@@ -89,6 +89,12 @@ impl History {
         if failed.is_some_and(|failed| std::mem::take(&mut failed.counts)) {
             self.row.failures = self.row.failures.saturating_sub(1);
         }
+    }
+
+    /// What was asked for is not served there. That may be right, so it is a reason for a trial, and none to doubt the tier in
+    /// public.
+    pub fn not_served(&mut self) {
+        self.row.repeats = self.row.repeats.saturating_add(1);
     }
 
     pub fn turned_away(&mut self) {
@@ -151,6 +157,8 @@ mod tests {
         history.acquitted(B);
         history.acquitted(B);
         assert_eq!(history.row().failures, 1);
+        history.not_served();
+        assert_eq!(history.row(), Row { failures: 1, repeats: 13, turned_away: 0 }, "a reason for a trial");
         history.turned_away();
         history.answered(C, at(13));
         assert_eq!(history.row(), Row::default());

@@ -185,6 +185,11 @@ impl Live {
         self.history().acquitted(request);
     }
 
+    /// It does not serve what was asked for.
+    pub(super) fn not_served(&self) {
+        self.history().not_served();
+    }
+
     /// It had no room.
     pub(super) fn turned_away(&self) {
         self.history().turned_away();

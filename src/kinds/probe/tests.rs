@@ -63,7 +63,7 @@ fn health_is_asked_where_each_kind_answers_it() {
 
 #[test]
 fn a_trial_asks_for_one_token_under_the_models_name() {
-    let body = |kind| trial(kind, "m").body.unwrap();
+    let body = |kind| trials(kind, "m").remove(0).body.unwrap();
     assert_eq!(body(Kind::Vllm)["max_tokens"], 1);
     assert_eq!(body(Kind::LlamaServer)["n_predict"], 1);
     assert_eq!(body(Kind::Ollama)["options"], json!({ "num_predict": 1 }));
@@ -76,7 +76,7 @@ fn a_trial_asks_for_one_token_under_the_models_name() {
 
 #[test]
 fn what_loads_a_model_and_what_uses_it_agree_on_everything_that_would_load_it_again() {
-    let (load, trial) = (load("m").body.unwrap(), trial(Kind::Ollama, "m").body.unwrap());
+    let (load, trial) = (load("m").body.unwrap(), trials(Kind::Ollama, "m").remove(0).body.unwrap());
     let chat = crate::kinds::ollama::request(&json!({ "messages": [] }), "m", true);
     for name in ["shift", "keep_alive"] {
         assert_eq!(load.get(name), trial.get(name), "{name}");
@@ -89,7 +89,9 @@ fn what_loads_a_model_and_what_uses_it_agree_on_everything_that_would_load_it_ag
 
 #[test]
 fn a_trial_is_passed_by_whoever_answers() {
-    let passed = |kind, status, body: &str| trial_answer(kind, status, body.as_bytes()) == Tried::Passed;
+    let passed = |kind, status, body: &str| {
+        trial_answer(kind, 0, status, body.as_bytes()) == TrialAnswer::Tried(Tried::Passed)
+    };
     let llama = |status, body: &str| passed(Kind::LlamaServer, status, body);
     assert!(llama(200, r#"{"content":"pong","stop":true}"#));
     assert!(!llama(
@@ -104,7 +106,13 @@ fn a_trial_is_passed_by_whoever_answers() {
     assert!(!vllm(503, ""), "a queue is full behind a hung core as well");
     assert!(!vllm(404, r#"{"detail":"Not Found"}"#), "its HTTP half alone has spoken");
     let remote = |status, body: &str| passed(Kind::Remote(Api::OpenAi), status, body);
-    assert!(remote(404, r#"{"detail":"Not Found"}"#), "it reads requests, and cannot chat");
+    let opinion = r#"{"error":{"message":"The model does not support Chat Completions API"}}"#;
+    for status in [400, 422, 501] {
+        assert!(remote(status, opinion), "it reads requests, and cannot chat ({status})");
+    }
+    for status in [404, 405, 413, 451] {
+        assert!(!remote(status, opinion), "{status}");
+    }
     for no_answer in ["", "{}", "<html>", r#"{"choices":[]}"#, r#"{"choices":[{}]}"#] {
         assert!(!vllm(200, no_answer) && !llama(200, no_answer) && !remote(200, no_answer), "{no_answer}");
     }
@@ -119,23 +127,66 @@ fn a_trial_is_passed_by_whoever_answers() {
 }
 
 #[test]
-fn a_trial_that_is_refused_says_what_is_wrong_with_what_is_asked() {
+fn a_trial_that_is_refused_says_what_is_to_be_mended() {
+    const UNKNOWN: &str = r#"{"error":{"message":"The model `m` does not exist.","param":"model"}}"#;
+    const WORDS: &str = r#"{"error":{"message":"no"}}"#;
     for (status, body, cause, said) in [
-        (401, r#"{"error":"no"}"#, Cause::AuthGated, "(HTTP 401)"),
+        (401, WORDS, Cause::AuthGated, "it refuses the key: check `api_key` (HTTP 401)"),
+        (402, WORDS, Cause::AuthGated, "it wants to be paid: check the account of `api_key` (HTTP 402)"),
+        (407, "", Cause::AuthGated, "a proxy in front of it wants a login: check `url` (HTTP 407)"),
+        (404, UNKNOWN, Cause::ModelMissing, "it does not know the model: check `model` (HTTP 404)"),
+        (400, UNKNOWN, Cause::ModelMissing, "it does not know the model: check `model` (HTTP 400)"),
+        (301, "", Cause::BadArgument, "it is not at this address: check `url` (HTTP 301)"),
+        (410, WORDS, Cause::BadArgument, "it is not at this address: check `url` (HTTP 410)"),
         (
-            404,
-            r#"{"error":{"message":"The model `m` does not exist.","param":"model"}}"#,
-            Cause::ModelMissing,
-            "(HTTP 404)",
+            413,
+            WORDS,
+            Cause::BadArgument,
+            "it refuses the shortest of requests: check `url` and the server there (HTTP 413)",
         ),
-        (429, "", Cause::Unknown, "turns requests away (HTTP 429)"),
+        (429, "", Cause::Unknown, "it turns requests away (HTTP 429)"),
     ] {
-        let Tried::Refused { cause: found, why } =
-            trial_answer(Kind::Remote(Api::OpenAi), status, body.as_bytes())
-        else {
-            panic!("{status} was taken for something else");
-        };
-        assert!(found == cause && why.contains(said), "{status}: {found:?}, {why}");
+        let expected = Tried::Refused { cause, why: said.to_owned() };
+        let found = trial_answer(Kind::Remote(Api::OpenAi), 0, status, body.as_bytes());
+        assert_eq!(found, TrialAnswer::Tried(expected), "{status} {body}");
+    }
+}
+
+/// Seen to fail with a trial that is passed.
+#[test]
+fn a_remote_is_asked_for_all_that_it_may_serve_before_its_path_is_called_wrong() {
+    const REMOTE: Kind = Kind::Remote(Api::OpenAi);
+    let wrong = |why: &str| Tried::Refused { cause: Cause::BadArgument, why: why.to_owned() };
+    let last = trials(REMOTE, "m").len() - 1;
+    for kind in [REMOTE, Kind::Remote(Api::Ollama)] {
+        for (status, body) in
+            [(404, r#"{"detail":"Not Found"}"#), (405, "{}"), (404, ""), (400, "<html>"), (501, "")]
+        {
+            let why = format!(
+                "it serves none of the paths that are asked for: check the path in `url` (HTTP {status})"
+            );
+            for which in [0, last] {
+                let found = trial_answer(kind, which, status, body.as_bytes());
+                assert_eq!(found, TrialAnswer::NotServed(wrong(&why)), "{kind:?} {which} {body}");
+            }
+        }
+    }
+    // An embedding model, a reranker, speech: their own endpoint answers, or says what is missing.
+    let passed = |which, status, body: &str| {
+        trial_answer(REMOTE, which, status, body.as_bytes()) == TrialAnswer::Tried(Tried::Passed)
+    };
+    let vectors = trials(REMOTE, "m").iter().position(|trial| trial.path == "/v1/embeddings").unwrap();
+    assert!(passed(vectors, 200, r#"{"data":[{"embedding":[0.1]}]}"#));
+    assert!(!passed(vectors, 200, r#"{"data":[]}"#));
+    assert!(passed(last, 422, r#"{"detail":[{"loc":["body","prompt"],"msg":"Field required"}]}"#));
+    assert!(!passed(last, 200, "{}"), "there is nothing that it could answer");
+    // An engine of ours has one trial, and is where it is.
+    for kind in [Kind::Vllm, Kind::LlamaServer, Kind::Ollama] {
+        assert_eq!(trials(kind, "m").len(), 1);
+        assert!(
+            matches!(trial_answer(kind, 0, 404, b""), TrialAnswer::Tried(Tried::Failed { .. })),
+            "{kind:?}"
+        );
     }
 }
 

@@ -238,7 +238,8 @@ fn what_a_remote_says_of_its_account_its_load_and_its_limits_is_not_the_clients(
         (&[402, 407, 410, 421], "Insufficient Balance", Misconfigured),
         (&[409, 425], "come again", Overloaded),
         (&[413, 414, 431], "too large", Capability),
-        (&[404], "no endpoint for it", Capability),
+        (&[404, 405], "no endpoint for it", NotServed),
+        (&[404], "Not Found", NotServed),
         (&[404], "no endpoints found for this model", Misconfigured),
         (&[404], "No endpoints found for x/y.", Misconfigured),
         (&[404], "No endpoints found that support tool use.", Capability),
@@ -257,12 +258,15 @@ fn what_a_remote_says_of_its_account_its_load_and_its_limits_is_not_the_clients(
             statuses.iter().for_each(|status| check(remote, *status, &said(words), expected));
         }
         for prose in ["<html><h1>400 Bad Request</h1></html>", "The request was blocked.", ""] {
-            [400, 406, 422, 451].iter().for_each(|status| check(remote, *status, prose, Capability));
+            let statuses = [400, 404, 405, 406, 422, 451, 501];
+            statuses.iter().for_each(|status| check(remote, *status, prose, NotServed));
+            [413, 414, 431].iter().for_each(|status| check(remote, *status, prose, Capability));
         }
     }
     // An engine of our own is asked by us alone, and what it calls wrong is wrong.
     check(Kind::Vllm, 413, &said("too large"), ClientError);
     check(Kind::Vllm, 400, "Invalid HTTP request received.", ClientError);
+    [404, 405, 501].iter().for_each(|status| check(Kind::Vllm, *status, "", Capability));
 }
 
 #[test]

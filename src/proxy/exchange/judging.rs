@@ -72,9 +72,11 @@ impl Exchange {
                     Loss { passing: matches!(status, 500 | 502 | 504), ..Loss::failure(why, 1) }
                 }
             }
-            Verdict::Capability => {
+            Verdict::Capability | Verdict::NotServed => {
                 self.kept.capability(own);
-                Loss::unfit(why)
+                // Of an engine of ours it is known where it is.
+                let doubtful = verdict == Verdict::NotServed && !attempt.to.kind.is_local();
+                Loss { told: doubtful.then_some(Outcome::NotServed), ..Loss::unfit(why) }
             }
             Verdict::Overloaded => {
                 let wall = self.terms.created.saturating_add(now.since(self.began).as_secs() as i64);
@@ -135,7 +137,7 @@ impl Exchange {
 const fn phrase(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::ContextTooLong => "its context is too small",
-        Verdict::Capability => "it does not have what was asked for",
+        Verdict::Capability | Verdict::NotServed => "it does not have what was asked for",
         Verdict::BadInput => "over what was asked for",
         Verdict::Misconfigured => "it refuses what mainstay is configured to ask for",
         Verdict::Overloaded => "it is busy",

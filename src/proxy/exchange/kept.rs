@@ -62,7 +62,7 @@ pub(super) fn status_within(verdict: Verdict, event: &[u8]) -> u16 {
     let own = code.and_then(|c| u16::try_from(c).ok()).filter(|c| (400..600).contains(c));
     own.unwrap_or(match verdict {
         Verdict::ClientError | Verdict::ContextTooLong => 400,
-        Verdict::Capability => 501,
+        Verdict::Capability | Verdict::NotServed => 501,
         Verdict::Overloaded => 503,
         Verdict::Answer | Verdict::Failure { .. } | Verdict::Misconfigured | Verdict::BadInput => 500,
     })

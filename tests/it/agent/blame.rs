@@ -112,8 +112,8 @@ fn a_tier_that_fails_everybody_goes_down() {
     rig.until_serving("best");
 }
 
-#[test]
-fn a_remote_that_refuses_everything_does_not_serve() {
+/// A remote tier on a fake engine of another agent, which serves.
+fn remote() -> (Rig, Rig) {
     let far = Rig::start(&[tier("far", "", QUICK)]);
     far.until_serving("far");
     let url = far.tier("far").url.expect("it runs");
@@ -122,6 +122,12 @@ fn a_remote_that_refuses_everything_does_not_serve() {
     )]);
     rig.until_serving("remote");
     assert_eq!(rig.chat().0, 200);
+    (far, rig)
+}
+
+#[test]
+fn a_remote_that_refuses_everything_does_not_serve() {
+    let (far, rig) = remote();
     let unauthorized = r#""status": 401, "error_body": "{\"error\":{\"message\":\"Unauthorized\"}}""#;
     far.turn("far", unauthorized);
     until("it is down, although its health page says 200", || {
@@ -130,7 +136,7 @@ fn a_remote_that_refuses_everything_does_not_serve() {
         (rig.tier("remote").health == Health::Down).then_some(())
     });
     let tier = rig.tier("remote");
-    assert!(tier.reason.ends_with("it refuses what it is asked (HTTP 401)"), "{}", tier.reason);
+    assert!(tier.reason.ends_with("it refuses the key: check `api_key` (HTTP 401)"), "{}", tier.reason);
     assert!(asks_health(&rig).starts_with("HTTP/1.1 503 "), "{}", asks_health(&rig));
     let status = Command::new(mainstay()).args(["status", "--run-dir"]).arg(rig.run_dir()).output();
     assert_eq!(status.expect("it runs").status.code(), Some(3));
@@ -142,6 +148,31 @@ fn a_remote_that_refuses_everything_does_not_serve() {
     far.turn("far", "\"status\": 200");
     rig.until_serving("remote");
     assert_eq!(rig.chat().0, 200);
+}
+
+/// Seen to fail: it stayed healthy.
+#[test]
+fn a_remote_without_the_paths_that_are_asked_for_does_not_serve() {
+    for knobs in [
+        r#""status": 404, "error_body": "{\"detail\":\"Not Found\"}""#,
+        r#""status": 405, "error_body": "Method Not Allowed""#,
+        r#""status": 400, "error_body": "<html>The plain HTTP request was sent to HTTPS port</html>""#,
+    ] {
+        let (far, rig) = remote();
+        far.turn("far", knobs);
+        until("it is down, although its health page says 200", || {
+            assert_ne!(rig.chat().0, 200);
+            (rig.tier("remote").health == Health::Down).then_some(())
+        });
+        let reason = rig.tier("remote").reason;
+        assert!(
+            reason.contains("serves none of the paths") && reason.contains("check the path in `url`"),
+            "{reason}"
+        );
+        assert_eq!(rig.chat().0, 503);
+        far.turn("far", "\"status\": 200");
+        rig.until_serving("remote");
+    }
 }
 
 #[test]

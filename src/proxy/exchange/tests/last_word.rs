@@ -94,3 +94,13 @@ fn a_500_that_is_certainly_the_clients_mistake_is_its_400_at_once() {
         Play::whole(kinds).feed([json(), data(weird), Input::End]).expect_after(&expected);
     }
 }
+
+#[test]
+fn a_path_that_is_not_served_asks_for_the_trial_of_a_remote_and_of_no_engine_of_ours() {
+    let no = r#"{"detail":"Not Found"}"#;
+    for (kind, told) in [(Kind::Remote(Api::OpenAi), true), (Kind::Vllm, false), (Kind::LlamaServer, false)] {
+        let play = Play::streaming(&[kind]).feed(refused(404, no));
+        assert_eq!(last_word(&play), "head 0 404", "{:?}", play.done);
+        assert_eq!(play.done.contains(&"tell 0 NotServed".to_owned()), told, "{kind:?} {:?}", play.done);
+    }
+}
