@@ -17,7 +17,7 @@ pub enum Verdict {
     /// A remote does not serve this path, or somebody in front of it answered, who speaks no JSON: it may lack the endpoint,
     /// or our address of it may be wrong, which its trial tells. Else as `Capability`.
     NotServed,
-    /// Too long for this tier's context; a tier with a larger one may do it. No strike; this 400 goes out else.
+    /// Too long for this tier; one with a larger context may do it. No strike; this goes out as a 400 else.
     ContextTooLong,
     /// Full, or still loading. No strike; passed on with its Retry-After when no tier is left.
     Overloaded,
@@ -26,8 +26,8 @@ pub enum Verdict {
     /// The upstream does not know the name, path or key that we ourselves sent. Moves on, no strike, and is never the
     /// client's error.
     Misconfigured,
-    /// A 500 that reads like bad input. One other tier is tried, without a strike: when that says the same, the
-    /// client gets it as a 400.
+    /// A 500 that reads like bad input. One other tier is tried, without a strike: when that says the same, or there is
+    /// none, the client gets it as a 400.
     BadInput,
 }
 
@@ -74,8 +74,10 @@ const ROWS: &[Row] = {
             "maximum context length", "exceed_context_size_error", "exceeds the available context size",
             "longer than the maximum model length", "longer than the context length",
             "exceeds the context length", "exceeds maximum context length", "cannot be greater than max_model_len",
-            "context_length_exceeded",
+            "context_length_exceeded", "too large to process",
         ], ContextTooLong),
+        // Of vectors: they are made in one physical batch.
+        row(Llama, 500..=500, &["too large to process"], ContextTooLong),
         // The name that we put into the request ourselves.
         row(Vllm, 404..=404, &["` does not exist"], Misconfigured),
         row(Any, 404..=404, &["model_not_found"], Misconfigured),
@@ -99,6 +101,12 @@ const ROWS: &[Row] = {
             "--enable-auto-tool-choice", "--tool-call-parser", "is not a multimodal model", "at most 0 ",
             "does not support", "default chat template is no longer allowed", "--trust-request-chat-template",
             "suffix is only supported", "suffix is not currently supported", "content part type",
+            "greater than max allowed",
+        ], Capability),
+        // A field that this server does not know, or not for its model. Others know it, or ignore what they do not know.
+        row(Vllm, 400..=422, &[
+            "unrecognized request argument", "unknown_parameter", "unsupported_parameter", "unsupported_value",
+            "extra_forbidden", "extra inputs are not permitted",
         ], Capability),
         // "value must be between 1 <= value <= 4, but got -1": no engine gives fewer than one answer.
         row(Llama, 400..=400, &["but got -", "but got 0"], ClientError),
@@ -130,8 +138,10 @@ const ROWS: &[Row] = {
         row(Vllm, 500..=500, &["cannot schedule new futures after shutdown"], NO_STRIKE),
         // It computes no more.
         row(Llama, 500..=500, &["compute error", "invalid input batch", "decode() failed"], STRIKE),
+        // It cannot write what its model said.
+        row(Llama, 500..=500, &["[json.exception.type_error.316]"], STRIKE),
         // Thrown while reading the request, and wrong for every engine: a field that is missing, of the wrong type, or
-        // has a value that nobody knows. Not json's error 316: that is text of its own which it cannot write.
+        // has a value that nobody knows.
         row(Llama, 500..=500, &[
             "unknown reasoning format", "invalid tool_choice", "[json.exception.type_error.302]",
             "[json.exception.type_error.304]", "[json.exception.type_error.305]", "[json.exception.out_of_range.403]",

@@ -51,6 +51,10 @@ fn every_row_decides_its_answer() {
         r#"{"error":{"code":400,"message":"request (12015 tokens) exceeds the available context size (4096 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":12015,"n_ctx":4096}}"#,
         ContextTooLong,
     );
+    for status in [400, 500] {
+        let batch = "input (596 tokens) is too large to process. increase the physical batch size";
+        check(L, status, &openai(batch, "server_error", status), ContextTooLong);
+    }
     check(O, 400, &ollama("the input is longer than the context length"), ContextTooLong);
     check(
         REMOTE,
@@ -253,6 +257,10 @@ fn what_a_remote_says_of_its_account_its_load_and_its_limits_is_not_the_clients(
         (&[400], "the model failed to follow: tool \"x\" not found", ClientError),
         (&[413], "maximum context length is 4096", ContextTooLong),
     ];
+    let unknown = r#"{"error":{"message":"Unknown parameter: 'top_k'.","code":"unknown_parameter"}}"#;
+    check(REMOTE, 400, unknown, Capability);
+    let extra = r#"{"detail":[{"type":"extra_forbidden","loc":["body","top_k"],"msg":"Extra inputs are not permitted"}]}"#;
+    [REMOTE, Kind::Vllm].iter().for_each(|kind| check(*kind, 422, extra, Capability));
     for remote in [REMOTE, Kind::Remote(Api::Ollama)] {
         for &(statuses, words, expected) in table {
             statuses.iter().for_each(|status| check(remote, *status, &said(words), expected));
@@ -290,7 +298,7 @@ fn what_is_certainly_the_clients_mistake_is_that_from_a_llama_server_too() {
     check(Kind::LlamaServer, 400, &said("key 'prompt' not found").to_string(), Verdict::ClientError);
     // It cannot write what its model said: nothing that the client could mend.
     let own = "[json.exception.type_error.316] invalid UTF-8 byte at index 0";
-    check(Kind::LlamaServer, 500, &said(own).to_string(), Verdict::BadInput);
+    check(Kind::LlamaServer, 500, &said(own).to_string(), STRIKE);
     // Another engine may understand what this one does not.
     let part = "Failed to parse messages: unsupported content part type: \"video_url\"";
     check(Kind::LlamaServer, 400, &said(part).to_string(), Verdict::Capability);
@@ -301,6 +309,8 @@ fn what_is_certainly_the_clients_mistake_is_that_from_a_llama_server_too() {
         (Kind::Vllm, "Unsupported chat content part type: 'file'. Supported types: image_url, input_audio"),
         (Kind::LlamaServer, of_another),
         (Kind::Vllm, "suffix is only supported for models with FIM completion rendering"),
+        (Kind::Vllm, "Requested sample logprobs of 25, which is greater than max allowed: 20"),
+        (REMOTE, "Unrecognized request argument supplied: top_k"),
         (Kind::Vllm, "Chat template is passed with request, but --trust-request-chat-template is not set."),
     ] {
         check(kind, 400, &said(words).to_string(), Verdict::Capability);

@@ -144,13 +144,14 @@ impl Kept {
     /// A client gives up on a 400. So what a tier says of its own limits (its context, what it does not have) or what
     /// one tier alone says against the request is passed on only when no better tier is lost to something that may
     /// pass: that one may well answer later. Else an overload is passed on with its Retry-After,
-    /// or the failures are told (503). A missing capability is hidden by the failure of any tier.
+    /// or the failures are told (503). A missing capability is hidden by the failure of any tier. What is passed on is a 400
+    /// also where the engine calls it a failure of its own, or the client would try it again without end.
     /// A tier without room that says no time gets `otherwise`.
     pub fn best(self, best_failed: Option<TierId>, otherwise: Duration) -> Option<(PassOn, Option<Outcome>)> {
         let says_so = self.blamed.into_iter().find(|blamed| blamed.says_so).map(|blamed| blamed.answer);
         let is_last_word = |own: &PassOn| best_failed.is_none_or(|failed| failed > own.tier);
         if let Some(own) = self.context.or(says_so).filter(is_last_word) {
-            return Some((own, Some(Outcome::Answered)));
+            return Some((own.into_client_error(), Some(Outcome::Answered)));
         }
         if let Some((mut overload, asked)) = self.overload {
             let seconds = asked.unwrap_or(otherwise).as_secs();

@@ -20,12 +20,18 @@ fn last_word(play: &Play) -> String {
     word.split(" #").next().unwrap().split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
+/// A 400 that says nothing of a tier's limits is the client's own mistake: the better tier would say the same, and a client
+/// that is told 503 would send it again and again. So that one is passed on whatever failed above. What may be the limit
+/// of the lower tier alone (its context, its account, a model or a field that it does not know) has rows of its own in
+/// `kinds::verdict`, and hides no failure.
 #[test]
 fn a_lower_tiers_limit_hides_no_failure_above_that_may_pass() {
     let busy = || refused(429, "{}").into();
     let no = || refused(501, "{}").into();
     let account = || refused(402, r#"{"error":{"message":"Insufficient Balance"}}"#).into();
     let bad = || refused(500, BAD).into();
+    let field = || refused(400, r#"{"error":{"message":"x","code":"unknown_parameter"}}"#).into();
+    let own = || refused(400, r#"{"error":{"message":"messages: field required"}}"#).into();
     let failed = "refuse 0: connection";
     let table: Vec<([Vec<Input>; 3], &str)> = vec![
         // The failure or the overload is above.
@@ -33,10 +39,17 @@ fn a_lower_tiers_limit_hides_no_failure_above_that_may_pass() {
         ([busy(), long(), long()], "head 0 429"),
         ([vec![Input::Full], long(), no()], "refuse Full"),
         ([reset(), bad(), no()], failed),
+        ([reset(), no(), field()], failed),
+        ([busy(), no(), field()], "head 0 429"),
+        ([reset(), no(), own()], "head 2 400"),
+        ([busy(), no(), own()], "head 2 400"),
         ([busy(), bad(), account()], "head 0 429"),
         ([busy(), no(), account()], "head 0 429"),
         ([reset(), no(), account()], failed),
-        // It is below: the best tier has said what holds.
+        // It is below: the best tier has said what holds. The request's own fault is no 500.
+        ([no(), bad(), reset()], "head 1 400"),
+        ([no(), bad(), account()], "head 1 400"),
+        ([no(), bad(), no()], "head 1 400"),
         ([long(), reset(), long()], "head 0 400"),
         ([long(), busy(), account()], "head 0 400"),
         ([long(), no(), account()], "head 0 400"),
@@ -73,6 +86,18 @@ fn a_tier_that_is_down_has_failed_too_unless_it_was_asked() {
         play.exchange.miss(down.iter().copied().map(TierId).collect());
         let play = play.feed(inputs);
         assert_eq!(last_word(&play), expected, "{name}: {:?}", play.done);
+    }
+}
+
+/// Seen to fail with 500.
+#[test]
+fn what_one_tier_alone_says_against_the_request_is_a_400() {
+    let batch = r#"{"error":{"code":500,"message":"input (596 tokens) is too large to process. increase the physical batch size","type":"server_error"}}"#;
+    for words in [BAD, batch] {
+        let play = Play::streaming(&[Kind::LlamaServer]).feed(refused(500, words));
+        assert_eq!(last_word(&play), "head 0 400", "{:?}", play.done);
+        let said = play.done.iter().find(|step| step.starts_with("body ")).unwrap();
+        assert!(said.contains("\"code\":400") && !said.contains("server_error"), "{said}");
     }
 }
 
