@@ -154,10 +154,11 @@ PORTS = random.sample(range(30000, 32768), 2768)
 
 
 def free_port():
-    while True:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port := PORTS.pop()))
-            return port
+    """A port that nobody listens on. It is looked up, not tried: a process that another thread starts at that moment would
+    hold the socket of the trial until it has become its program, and an agent could not listen there meanwhile."""
+    while listening(port := PORTS.pop(), port):
+        pass
+    return port
 
 
 def memory(pid):
