@@ -1,7 +1,8 @@
 //! Brings the agent up: directories, lock, listeners, data plane, sockets, and then the loop.
 //!
-//! The order matters. The lock comes before anything that another agent could be using; the listeners before READY=1;
-//! the engines last, because nothing that they need may still fail.
+//! The order matters. The lock comes before anything that another agent could be using; the first route table and picture
+//! before anybody is answered; the sockets and listeners before READY=1; the engines last, because nothing that they need
+//! may still fail.
 use super::counters::Counters;
 use super::echo::EngineLog;
 use super::failure::{StartError, failed};
@@ -209,8 +210,7 @@ impl Prepared {
         let signals = Signals::listen().map_err(failed("cannot listen to signals"))?;
         let (source, scrapes) = scrape::queue();
         let table = Arc::new(ArcSwap::from_pointee(RouteTable { failover: true, ..RouteTable::default() }));
-        let (proxy, reports) =
-            data_plane(&self.config, self.listeners, &table, &source, &self.hidden.redactor)?;
+        let (proxy, reports) = data_plane(&self.config, &table, &source, &self.hidden.redactor)?;
         let faults = Arc::new(Faults::default());
         let limit = watchdog::limit(std::process::id(), |name| std::env::var_os(name));
         let identity = identity(&self.config, &self.listen, limit);
@@ -227,9 +227,6 @@ impl Prepared {
         let heart = Heart::new("policy loop");
         let served = sockets::served(&picture, &events, source, operator, &faults);
         let scrapes = scrapes.answer(Arc::clone(&picture), Arc::clone(&heart));
-        let sockets = Sockets::open(&self.config.agent.run_dir, served, scrapes)?;
-        start_watchdog(limit, &self.notifier, &heart, &proxy)?;
-
         let redactor = self.hidden.redactor;
         let (sender, facts) = inbox(Arc::clone(&redactor));
         tokio::task::spawn_local(signals.pass_on(sender.clone()));
@@ -242,8 +239,6 @@ impl Prepared {
         let clerk = clerk(&self.config.agent.state_dir, outbox)?;
         let recorder =
             Recorder::resume(letters(&self.config), &world, records, clerk.clone(), Arc::clone(&redactor));
-        tracing::info!(listen, config = %self.config.path.display(), "mainstay serves");
-        self.notifier.ready("starting the engines");
         let doors = Doors { facts, orders, reports };
         let mut agent = Agent {
             host,
@@ -264,6 +259,12 @@ impl Prepared {
             sampled: clock::now(),
             stopping: false,
         };
+        agent.publish();
+        let sockets = Sockets::open(&self.config.agent.run_dir, served, scrapes)?;
+        agent.proxy.accept(self.listeners).map_err(failed("cannot serve clients"))?;
+        start_watchdog(limit, &agent.notifier, &agent.heart, &agent.proxy)?;
+        tracing::info!(listen, config = %self.config.path.display(), "mainstay serves");
+        agent.notifier.ready("starting the engines");
         agent.announce(started(&listen, self.locks.first().and_then(|lock| lock.died.as_deref())));
         let proxy = agent.run(first).await;
         let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
@@ -279,7 +280,6 @@ impl Prepared {
 
 fn data_plane(
     config: &Config,
-    listeners: Vec<TcpListener>,
     table: &Arc<ArcSwap<RouteTable>>,
     source: &scrape::Source,
     redactor: &Arc<Redactor>,
@@ -288,7 +288,7 @@ fn data_plane(
     let metrics = Metrics { content_type: metrics::CONTENT_TYPE, source: Arc::clone(source) };
     let limits = settings::limits(config, &recorder::host_name());
     let (table, redactor) = (Arc::clone(table), Arc::clone(redactor));
-    let proxy = proxy::start(listeners, *INSTANCE, limits, table, report, metrics, redactor);
+    let proxy = proxy::start(*INSTANCE, limits, table, report, metrics, redactor);
     Ok((Arc::new(proxy.map_err(failed("cannot start the data plane"))?), reports))
 }
 

@@ -237,7 +237,9 @@ impl Agent {
         }
     }
 
-    fn publish(&mut self) {
+    /// Shows everybody what is so now: the data plane its routes, and people and programs the picture. Also before the first
+    /// turn, so that nobody who is answered meets a host without tiers.
+    pub fn publish(&mut self) {
         let status = self.host.status();
         for starts in self.world.look_at_starts(clock::now()) {
             self.recorder.clerk().give(Job::Starts(Box::new(starts)));

@@ -107,15 +107,15 @@ pub struct Proxy {
     /// Taken only by `drop`.
     runtime: Option<Runtime>,
     shared: Arc<Shared>,
+    places: Arc<Places>,
     stop: watch::Sender<bool>,
     driving: Arc<AtomicBool>,
 }
 
-/// Serves `listeners` on threads of its own, as the mainstay `instance`. `reports` is the way back to the agent's loop; it
-/// is never waited for. `metrics` answers `GET /metrics`; `redactor` knows what no client may be shown of an upstream's
-/// words.
+/// Starts the threads of the mainstay `instance`; clients are served from [`Proxy::accept`] on. `reports` is the way back to
+/// the agent's loop; it is never waited for. `metrics` answers `GET /metrics`; `redactor` knows what no client may be shown
+/// of an upstream's words.
 pub fn start(
-    listeners: Vec<TcpListener>,
     instance: InstanceId,
     limits: Limits,
     routes: Arc<ArcSwap<RouteTable>>,
@@ -135,20 +135,25 @@ pub fn start(
     let connections = limits.max_connections.min(descriptors::clients_at_most()?);
     let places = Places::new(connections, limits.max_connections_per_client);
     let shared = Shared::new(instance, limits, Heavy::start()?, routes, reports, metrics, redactor);
-    let (stop, stopped) = watch::channel(false);
-    {
-        let _here = runtime.enter();
-        tokio::spawn(footprint::watch(shared.clone()));
-        for listener in listeners {
-            listener.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(accept::accept(listener, shared.clone(), places.clone(), stopped.clone()));
-        }
-    }
-    Ok(Proxy { runtime: Some(runtime), shared, stop, driving: Arc::default() })
+    runtime.spawn(footprint::watch(shared.clone()));
+    let (stop, _) = watch::channel(false);
+    Ok(Proxy { runtime: Some(runtime), shared, places, stop, driving: Arc::default() })
 }
 
 impl Proxy {
+    /// Serves clients at these listeners. There must be a route table by now: what is asked at an empty one is refused.
+    pub fn accept(&self, listeners: Vec<TcpListener>) -> io::Result<()> {
+        let Some(runtime) = &self.runtime else { return Ok(()) };
+        let _here = runtime.enter();
+        for listener in listeners {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let (shared, places) = (self.shared.clone(), self.places.clone());
+            tokio::spawn(accept::accept(listener, shared, places, self.stop.subscribe()));
+        }
+        Ok(())
+    }
+
     /// Beats after every completed request.
     pub fn heart(&self) -> Arc<Heart> {
         self.shared.heart.clone()

@@ -69,16 +69,21 @@ impl Rig {
 
     /// Another agent over the same directory, when this one has ended.
     pub fn start_again(&mut self) {
-        self.agent = spawn(self.dir.path(), &self.env);
+        self.spawn_again();
         self.awake();
     }
 
+    /// The same, without waiting for it.
+    pub fn spawn_again(&mut self) {
+        self.agent = spawn(self.dir.path(), &self.env);
+    }
+
     fn awake(&mut self) {
-        until("the agent answers and has begun", || {
+        until("the agent answers", || {
             if let Ok(Some(ended)) = self.agent.try_wait() {
                 panic!("the agent has ended with {ended}:\n{}", self.log());
             }
-            self.client().status().ok().filter(|(status, _)| !status.tiers.is_empty())
+            self.client().status().ok()
         });
     }
 
@@ -163,9 +168,22 @@ impl Rig {
         self.status().agent.listen[0].clone()
     }
 
+    /// The endpoint of an agent that may not answer yet, from /proc.
+    pub fn listening(&self) -> Option<String> {
+        let sockets = process::descriptors(self.pid());
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).ok()?;
+        table.lines().find_map(|row| {
+            let fields: Vec<&str> = row.split_whitespace().collect();
+            let ours = format!("socket:[{}]", fields.get(9)?);
+            let listens = fields[3] == "0A" && sockets.iter().any(|(_, socket)| *socket == ours);
+            let port = u16::from_str_radix(fields[1].split_once(':')?.1, 16).ok().filter(|_| listens)?;
+            Some(format!("127.0.0.1:{port}"))
+        })
+    }
+
     /// One chat; the status and everything after it.
     pub fn chat(&self) -> (u16, String) {
-        post(&self.endpoint(), "/v1/chat/completions", r#"{"messages":[{"role":"user","content":"hi"}]}"#)
+        chat_at(&self.endpoint())
     }
 
     /// One chat with this body.
@@ -217,6 +235,11 @@ impl Rig {
         });
         nonces.flat_map(|nonce| process::with_environ(&format!("MAINSTAY_RUN={nonce}"))).collect()
     }
+}
+
+/// One chat at an endpoint that is known; the status and everything after it.
+pub fn chat_at(endpoint: &str) -> (u16, String) {
+    post(endpoint, "/v1/chat/completions", r#"{"messages":[{"role":"user","content":"hi"}]}"#)
 }
 
 fn spawn(dir: &Path, env: &[(String, String)]) -> Child {

@@ -1,7 +1,10 @@
 //! A start that goes on, one that stands still, what is shown of both, and `mainstay wait`.
-use super::rig::{Rig, tier};
+use super::rig::{Rig, chat_at, tier};
 use crate::support::{mainstay, until};
 use mainstay::control::wire::ProcessState;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
@@ -53,7 +56,7 @@ fn the_next_start_knows_how_long_the_last_one_took() {
     let file = rig.state_dir().join("starts/only.json");
     let kept = until("it is written down", || fs::read_to_string(&file).ok());
     assert!(kept.contains("\"engine\":\"llama-server\",\"model\":\"only-model\""), "{kept}");
-    rig.signal(nix::sys::signal::Signal::SIGTERM);
+    rig.signal(Signal::SIGTERM);
     rig.ended();
     rig.start_again();
     let (mut highest, mut eta) = (0, None);
@@ -109,7 +112,7 @@ fn wait_says_why_it_gives_up() {
 #[test]
 fn wait_waits_for_an_agent_and_for_its_restart() {
     let mut rig = Rig::start(&[tier("only", "\"ready_after\": 2", QUICK)]);
-    rig.signal(nix::sys::signal::Signal::SIGTERM);
+    rig.signal(Signal::SIGTERM);
     rig.ended();
     let (code, _, err) = told(&wait(&rig, &["--timeout", "600ms"]).output().expect("it runs"));
     assert!(code == Some(69) && err.contains("no agent answers"), "{err}");
@@ -118,4 +121,19 @@ fn wait_waits_for_an_agent_and_for_its_restart() {
     let (code, out, _) = told(&waiting.wait_with_output().expect("it runs"));
     assert_eq!(code, Some(0), "{out}");
     assert!(out.lines().last().is_some_and(|line| line.starts_with("only is ready (")), "{out}");
+}
+
+/// What earlier agents wrote stands on a disk that does not answer: a pipe that nobody writes to. It is waited for a while.
+#[test]
+fn whoever_asks_while_the_agent_starts_is_told_of_its_tiers() {
+    let mut rig = Rig::start(&[tier("only", "\"ready_after\": 60", QUICK)]);
+    rig.signal(Signal::SIGTERM);
+    rig.ended();
+    let events = rig.state_dir().join("events.jsonl");
+    fs::remove_file(&events).expect("the agent has written events");
+    mkfifo(&events, Mode::S_IRWXU).expect("a pipe");
+    rig.spawn_again();
+    let endpoint = until("it listens", || rig.listening());
+    let (status, answer) = chat_at(&endpoint);
+    assert!(status == 503 && answer.contains("only: its engine is starting"), "{answer}");
 }

@@ -138,9 +138,8 @@ impl Bed {
         let (sender, reports) = mpsc::channel(64);
         let instance = InstanceId::new(port.into());
         let redactor = Arc::new(Redactor::new([KEY]));
-        let proxy =
-            proxy::start(vec![listener], instance, limits, routes.clone(), sender, no_metrics(), redactor)
-                .unwrap();
+        let proxy = proxy::start(instance, limits, routes.clone(), sender, no_metrics(), redactor).unwrap();
+        proxy.accept(vec![listener]).unwrap();
         Self { proxy, port, routes, reports, lives }
     }
 
