@@ -340,12 +340,17 @@ impl Host {
             self.join_engine(EngineId(place as u16));
         }
         for (id, best) in &self.on_demand {
-            let needed = !self.tiers.iter().take(usize::from(best.0)).any(Tier::is_able);
+            let needed = !self.tiers.iter().take(usize::from(best.0)).any(Tier::is_sound);
             if let Some(engine) = self.engines.get_mut(usize::from(id.0)) {
                 engine.demand(needed, &mut self.turn);
                 // They looked at it before; what it was told now must not wait for the next event.
                 follow(&mut self.tiers, *id, engine, &mut self.turn);
             }
+        }
+        let sound = self.tiers.iter().filter(|tier| tier.is_sound()).count();
+        for tier in &mut self.tiers {
+            let others = sound - usize::from(tier.is_sound());
+            tier.stands_alone(others == 0, &mut self.turn);
         }
     }
 

@@ -4,13 +4,14 @@
 //! |---|---|
 //! | HEALTHY | its last check passed within `slow`, or its engine has just become ready |
 //! | DEGRADED | the check passed, but slower; or fewer than `failures` checks failed in a row; or `failures` requests did;
-//! or it computes on the CPU although it was to use a GPU |
+//! or it computes on the CPU although it was to use a GPU; or requests fail, its trial passes, and no other tier is open |
 //! | DOWN | at once: engine not ready, connection refused, hang proven, a mainstay that leads back here; `failures` checks
 //! failed; or requests and a trial |
 //!
 //! DEGRADED keeps its place. Up again: by a passed check; where a hang or real requests made it DOWN, by a trial (`Try`),
 //! a counter that moves, or an answer that came after all, because health pages do not know. A check that timed out does
 //! not count while bytes or counters move. Real traffic that succeeds clears failures, never slowness.
+mod assessment;
 mod brief;
 mod device;
 #[cfg(test)]
@@ -20,7 +21,6 @@ mod traffic;
 use super::engine::{Blame, Engine};
 use super::silence::{Patience, Proof, TRY_TIMEOUT};
 use super::turn::Turn;
-use super::words::{self, spell};
 use super::{
     Cause, CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared, RunId,
     Sample, TierId, TierSettings, TierStatus, Tried,
@@ -89,6 +89,8 @@ pub(super) struct Tier {
     told_of_cpu: bool,
     sample: Option<(Moment, Sample)>,
     proof: Option<Proof>,
+    /// No other tier is able, or each is only as this one may be: a last resort.
+    alone: bool,
     /// May new requests go there? Decided over all tiers, by `chain`.
     taking_new: bool,
     health: Health,
@@ -123,6 +125,7 @@ impl Tier {
             told_of_cpu: false,
             sample: None,
             proof: None,
+            alone: false,
             taking_new: false,
             health: Health::Down,
             reason: if remote { "not checked yet" } else { "stopped" }.to_owned(),
@@ -146,6 +149,23 @@ impl Tier {
     /// Nothing speaks against new requests.
     pub(super) fn is_able(&self) -> bool {
         self.health != Health::Down
+    }
+
+    /// It passes its trial and fails its clients' requests, and is open only because no other tier is.
+    fn is_last_resort(&self) -> bool {
+        self.health == Health::Degraded && self.alone && self.traffic.is_broken_by_requests()
+    }
+
+    /// It is able, and would be beside others.
+    pub(super) fn is_sound(&self) -> bool {
+        self.is_able() && !self.is_last_resort()
+    }
+
+    /// Is there no other one that is sound?
+    pub(super) fn stands_alone(&mut self, alone: bool, turn: &mut Turn) {
+        if std::mem::replace(&mut self.alone, alone) != alone {
+            self.refresh(turn);
+        }
     }
 
     /// So many checks have failed as make a tier DOWN.
@@ -415,77 +435,6 @@ impl Tier {
             (_, None) => Trial::NotWanted,
             (Trial::Out(sent), Some(_)) => Trial::Out(sent),
             (Trial::At(_) | Trial::NotWanted, Some(at)) => Trial::At(at.max(now)),
-        }
-    }
-
-    /// Why it cannot answer, or not well, where that is known; `None` while nothing speaks against it.
-    pub(super) fn cause(&self) -> Option<Cause> {
-        if !self.present {
-            return self.blame;
-        }
-        if self.proof.as_ref().and_then(Proof::suspicion).is_some() {
-            return Some(Cause::Hang);
-        }
-        let Some(fault) = &self.fault else {
-            let doubted = self.traffic.doubt().is_some() || self.check.failures > 0;
-            let fallback = (self.device == Device::Cpu && !doubted).then_some(Cause::CpuFallback);
-            return self.traffic.broken().map(|(cause, _)| cause).or(fallback);
-        };
-        let remote = self.settings.place == Place::Remote;
-        match fault {
-            Fault::Unchecked => None,
-            Fault::Checks(CheckFailure::TimedOut) => Some(Cause::Hang),
-            Fault::Checks(CheckFailure::Itself) => Some(Cause::BadArgument),
-            // Nobody else's process could be at fault than a remote one, or what is between.
-            Fault::Refused | Fault::Checks(CheckFailure::Reset) if remote => Some(Cause::Network),
-            Fault::Checks(CheckFailure::Status(401..=403 | 407)) if remote => Some(Cause::AuthGated),
-            Fault::Checks(CheckFailure::Status(404)) if remote => Some(Cause::BadArgument),
-            Fault::Refused
-            | Fault::Checks(
-                CheckFailure::Refused | CheckFailure::Reset | CheckFailure::Status(_) | CheckFailure::DeadEnd,
-            ) => Some(Cause::Unknown),
-        }
-    }
-
-    fn assess(&self) -> (Health, String) {
-        if !self.present {
-            return (Health::Down, self.absence.clone());
-        }
-        if let Some((proof, why)) = self.proof.as_ref().and_then(|proof| Some((proof, proof.suspicion()?))) {
-            return (Health::Down, format!("hang proven: {why}{}", proof.outlook()));
-        }
-        if let Some(fault) = &self.fault {
-            let reason = match fault {
-                Fault::Unchecked => "not checked yet".to_owned(),
-                Fault::Refused => "connection refused".to_owned(),
-                Fault::Checks(last @ (CheckFailure::Itself | CheckFailure::DeadEnd)) => {
-                    words::check_failure(last)
-                }
-                Fault::Checks(last) => {
-                    let times = if self.check.failures == 1 { "check" } else { "checks" };
-                    format!("{} {times} failed: {}", self.check.failures, words::check_failure(last))
-                }
-            };
-            return (Health::Down, reason);
-        }
-        if let Some((_, why)) = self.traffic.broken() {
-            return (Health::Down, why.to_owned());
-        }
-        if let Some(why) = self.traffic.doubt() {
-            return (Health::Degraded, why);
-        }
-        if let (1.., Some(failure)) = (self.check.failures, &self.last_failure) {
-            let (failed, limit) = (self.check.failures, self.settings.check.failures);
-            let why = words::check_failure(failure);
-            return (Health::Degraded, format!("{failed} of {limit} checks failed: {why}"));
-        }
-        if self.device == Device::Cpu {
-            return (Health::Degraded, "it runs on the CPU, although it was to use a GPU".to_owned());
-        }
-        match self.check.latency {
-            Some(latency) if self.slow => (Health::Degraded, format!("slow: answered in {}", spell(latency))),
-            Some(latency) => (Health::Healthy, format!("answered in {}", spell(latency))),
-            None => (Health::Healthy, "ready".to_owned()),
         }
     }
 }

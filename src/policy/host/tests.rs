@@ -1,4 +1,6 @@
 //! Whole hosts in short stories: what the agent is told to do, and what everybody else can see.
+mod last_resort;
+
 use super::*;
 use crate::policy::{
     Cause, Check, Command, Ending, EngineEvent, EngineSettings, Exit, Health, Remains, Restart, Sample,

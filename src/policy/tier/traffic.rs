@@ -12,8 +12,9 @@
 //! everybody away for a minute is doubted as well.
 //!
 //! A trial can be wrong, too: it is one short request. When different requests go on failing for a minute after it passed,
-//! and none is answered, the tier is Broken whatever its trial says, and the pause before the next one grows. Failures of
-//! another hour are not the same trouble: the trial is asked about them anew.
+//! and none is answered, the tier is Broken whatever its trial says, and the pause before the next one grows. It may be that
+//! one client's requests are wrong and nobody else asks: so it is DOWN only while another tier is open, and else DEGRADED.
+//! Failures of another hour are not the same trouble: the trial is asked about them anew.
 use super::Tried;
 use crate::policy::{Cause, Moment, Sample};
 use std::time::Duration;
@@ -235,12 +236,17 @@ impl Traffic {
         TRY_EVERY.saturating_mul(1 << self.passed.saturating_sub(1).min(16)).min(TRY_SELDOM)
     }
 
-    /// Is it DOWN, why, and what is that due to?
+    /// Does it fail its clients, why, and what is that due to?
     pub(super) fn broken(&self) -> Option<(Cause, &str)> {
         match &self.stage {
             Stage::Broken { cause, why, .. } => Some((*cause, why)),
             Stage::Trusted | Stage::Doubted(_) => None,
         }
+    }
+
+    /// Do only the requests of clients say so, and its trial passes?
+    pub(super) fn is_broken_by_requests(&self) -> bool {
+        matches!(self.stage, Stage::Broken { verdict: Verdict::Requests, .. })
     }
 
     /// Would a restart help, as far as can be known?
