@@ -38,7 +38,9 @@ pub(super) const BENIGN: &[Entry] = &[
     benign(&[r"errno: 97", r"client socket cannot be initialized to connect"],
         "[W1122 socket.cpp:755] [c10d] The client socket cannot be initialized to connect to [host]:29500 \
         (errno: 97 - Address family not supported by protocol)."),
-    benign(&[r"Unknown vLLM environment variable", r"CancelledError", r"\[\w*(tool|reasoning)_parser\w*\.py:\d+\]"],
+    benign(&[r"Unknown vLLM environment variable", r"CancelledError", r"\[\w*(tool|reasoning)_parser\w*\.py:\d+\]",
+        // A client that went away, in Go.
+        r"\bcontext canceled\b"],
         "WARNING 11-22 [envs.py:1] Unknown vLLM environment variable detected: VLLM_FOO"),
     benign(&[r"mlock"],
         "warning: failed to mlock 1073741824-byte buffer (after previously locking 0 bytes): Cannot \
@@ -85,7 +87,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         "kernel: INFO: task VLLM::EngineCor:4711 blocked for more than 122 seconds."),
 
     // Ray lists what may have killed a worker, each signal by its name.
-    consequence(VLLM, KilledFromOutside, OPEN, &[r"unexpected system error"],
+    consequence(VLLM, KilledFromOutside, OPEN, &[r"unexpected system error", r"worker process has died",
+        r"\b(RayActorError|ActorDiedError|WorkerCrashedError)\b"],
         "(raylet) A worker died or was killed while executing a task by an unexpected system error. (1) The process is \
         killed by SIGKILL. (3) The worker is crashed unexpectedly due to SIGSEGV"),
 

@@ -73,7 +73,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(ALL, GpuInitFailed, OPEN, &[
         r"system not yet initialized", r"CUDA unknown error",
         r"failed to initialize CUDA: (unknown error|initialization error)", r"cudaErrorInitializationError",
-        r"CUDA error: initialization error", r"(cuInit|init failure|device context)\D+(3|802|999)\b",
+        r"CUDA error(:| \d+ at \S+:) initialization error", r"(cuInit|init failure|device context)\D+(3|802|999)\b",
         r"cudaErrorSystemNotReady", r"Error 304: OS call failed", r"CUDA_ERROR_OPERATING_SYSTEM",
         r"nvidia-container-cli(\.real)?: .*(driver error|nvml error|detection error)",
         r"Error 3: initialization error",
@@ -107,6 +107,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     ], "RuntimeError: CUDA error: no kernel image is available for execution on the device"),
     specific(ALL, GpuUnsupported, AGAIN, &[
         r"only supported on GPUs with compute capability", r"not supported for the current GPU",
+        r"not support(ed)? (the |by |on )*current (GPU|device)", r"not supported on \.target",
+        r"is for sm[\w-]+, but was built for sm",
         r"minimum capability", r"only supports (Ampere|Hopper|Turing|Blackwell)",
         r"(requires?|needs?) (a )?(GPU|device)s? with (compute )?capability",
         r"not supported on (this|your|the current) (GPU|device|hardware|platform)",
@@ -117,10 +119,14 @@ pub(super) const ENTRIES: &[Entry] = &[
         // Any refusal that names a generation of GPUs.
         r"Error: .*\b(cuda|compute|device) capability\b.*\bnot (yet )?supported",
         concat!(r"Error: .*\b(not|no|un\w+|only|requires?|needs?|at least)\b.*",
-            r"\b(Blackwell|Hopper|Ampere|Turing|Volta|(cuda|compute|device) capability|sm_?\d{2,3}\w?|gfx\d{3,4}\w?)\b"),
+            r"\b(Blackwell|Hopper|Ampere|Turing|Volta|(cuda|compute|device) capability|(cuda|gpu) arch\w*",
+            r"|sm_?\d{2,3}\w?|gfx\d{3,4}\w?)\b"),
     ],
         "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your \
         Tesla T4 GPU has compute capability 7.5."),
+
+    // What a kernel prints that was built for others, before it traps.
+    decisive(ALL, GpuUnsupported, AGAIN, &[r"^This kernel only supports sm"], "This kernel only supports sm120."),
 
     // What was counted is not known, only that counting failed.
     specific(ALL, GpuInitFailed, OPEN, &[r"Unexpected error from cudaGetDeviceCount"],
@@ -147,7 +153,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"not enough GPU memory", r"CUDA out of memory occurred when warming up",
     ], "Failed to load model - not enough GPU memory. Try lowering --gpu-memory-utilization"),
     specific(ALL, GpuOom, OPEN, &[
-        r"(CUDA|HIP|XPU|ROCm) out of memory", r"(CUDA|HIP|ROCm|CUBLAS) error:? .{0,20}out of memory",
+        r"(CUDA|HIP|XPU|ROCm) out of memory", r"(CUDA|HIP|ROCm|CUBLAS) error(:| \d+ at \S+:)? .{0,20}out of memory",
         r"CUDA_ERROR_OUT_OF_MEMORY", r"(cuda|hip)ErrorMemoryAllocation", r"hipErrorOutOfMemory",
         r"Cuda failure.*out of memory", r"(cuda|hip)Malloc\w* failed", r"torch\.(cuda\.)?OutOfMemoryError",
         r"Triton Error \[(CUDA|HIP)\]: out of memory", r"(CUDA|HIP) driver error: out of memory",
@@ -183,8 +189,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Memory access fault by GPU", r"VK_ERROR_DEVICE_LOST", r"\bdevice lost\b", r"ErrorDeviceLost", r"DeviceLostError",
     ], "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"),
     specific(ALL, CudaFault, PASSES, &[
-        r"(CUDA|ROCm|HIP) error: (invalid|unknown|unspecified|operation|device|peer)",
-        r"(CUDA|ROCm|HIP) error: (launch|context|mapping|resource|too many)",
+        r"(CUDA|ROCm|HIP) error(:| \d+ at \S+:) (invalid|unknown|unspecified|operation|device|peer|launch|context)",
+        r"(CUDA|ROCm|HIP) error(:| \d+ at \S+:) (mapping|resource|too many)",
         r"Cuda failure .*'(invalid|unknown|unspecified)",
     ], "CUDA error: invalid argument"),
 

@@ -22,6 +22,15 @@ pub(super) const LIMITS: &[Entry] = &[
         r"No space left on device", r"Too many open files", r"Disk quota exceeded", r"ENOSPC",
         r"not enough (free )?disk space", r"insufficient disk space", r"os error 28\b",
     ], "OSError: [Errno 28] No space left on device: '/var/cache/hub'"),
+    // Ray says it of every disk, whatever its size.
+    note(VLLM, DiskFull, OPEN, &[r"is over \d+% full, available space"],
+        "(raylet) file_system_monitor.cc:111: /tmp/ray/session_1 is over 95% full, available space: 4972191744; capacity: \
+        103865303040. Object creation will fail if spilling is required."),
+    decisive(OLLAMA, Permission, AGAIN, &[r"fork/exec \S*(llama|runner)\S*: permission denied"],
+        "level=WARN source=server.go:160 msg=\"starting llama server failed\" error=\"fork/exec \
+        /tmp/ollama1/runners/cuda_v11/ollama_llama_server: permission denied\""),
+    specific(ALL, Permission, AGAIN, &[r"Permission denied", r"PermissionError", r"EACCES"],
+        "PermissionError: [Errno 13] Permission denied: '/models/m/config.json'"),
 
     decisive(ALL, HostOom, OPEN, &[
         r"Out of memory: Kill(ed)? process", r"Memory cgroup out of memory", r"killed by the OOM",
@@ -122,19 +131,18 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"binary not found \(checked", r"command not found", r"executable file not found",
         r"process has terminated: exit status 127\b", r"error while loading shared libraries",
         r"bad interpreter", r"symbol lookup error", r"invalid ELF header",
+        r"\blib[\w+-]+\.(so|dylib|dll)\S* not found", r"OCI runtime create failed: .*\bno such file", r"invalid runtime name",
+        r"(Error|not available): .*\b(re)?(buil[dt]|compiled?) with(out)?\b",
     ],
         "llama-server: error while loading shared libraries: libcudart.so.12: cannot open shared object \
         file: No such file or directory"),
 
-    decisive(OLLAMA, Permission, AGAIN, &[r"fork/exec \S*(llama|runner)\S*: permission denied"],
-        "level=WARN source=server.go:160 msg=\"starting llama server failed\" error=\"fork/exec \
-        /tmp/ollama1/runners/cuda_v11/ollama_llama_server: permission denied\""),
     specific(ALL, Permission, AGAIN, &[
-        r"Permission denied", r"getpwuid\(\): uid not found", r"PermissionError", r"EACCES", r"Operation not permitted",
+        r"getpwuid\(\): uid not found", r"Operation not permitted",
         r"path elements are traversable", r"could not create directory", r"Read-only file system",
         r"Insufficient Permissions",
         r"NoPermission\b", r"forbidden by its access permissions",
-    ], "PermissionError: [Errno 13] Permission denied: '/models/m/config.json'"),
+    ], "KeyError: 'getpwuid(): uid not found: 1000860000'"),
 
     // Ollama's own runner, on the same machine.
     consequence(OLLAMA, EngineBug, OPEN, &[r"127\.0\.0\.1:\d+/(load|completion|health|embedding|tokenize|v1)"],
@@ -144,12 +152,13 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Name or service not known", r"no such host", r"couldn't connect to", r"could not connect to",
         r"Read timed out", r"ReadTimeout", r"ConnectTimeout", r"TLS handshake timeout",
         r"CERTIFICATE_VERIFY_FAILED", r"certificate signed by unknown authority", r"SSLError",
-        r"\bdial tcp\b", r"pull model manifest: (429|5\d\d)", r"429 Client Error", r"50[0234] Server Error", r"HfHubHTTPError",
+        r"\b(dial|read|write) tcp\b", r"pull model manifest: (429|5\d\d)", r"429 Client Error", r"50[0234] Server Error",
+        r"HfHubHTTPError",
         r"(Connection|ConnectError|ProtocolError).*(huggingface|hf\.co|modelscope)",
         r"(ConnectionError|ProtocolError)\b.*(aborted|reset|refused|timed out)",
         r"Network is unreachable", r"No route to host", r"registry\.ollama\.ai.*(timeout|refused|EOF)",
         r"failed to download model", r"part stalled", r"max retries exceeded",
-        r"failed after \d+ (retries|attempts)", r"get_repo_commit: error",
+        r"failed after \d+ (retries|attempts)", r"get_repo_\w+: error", r"error from HF API", r"download failed with status",
         r"curl_easy_perform", r"Connection reset by peer.*(hub|hf)", r"\[Errno (110|111|113)\]",
         r"could ?n[o']t resolve host", r"too many requests",
         r"(exceeded|hit|reached) .*rate.?limit|rate.?limit(ed| exceeded| reached)", r"Tunnel connection failed",

@@ -21,7 +21,7 @@ fn is_quiet_failure(line: &str) -> bool {
     let failure = FAILURE.get_or_init(|| {
         compiled(concat!(
             r"(?i)level=INFO .*msg=\x22(?:[^\x22]*(?:failed|failure|unable to)[^\x22]*\x22.* error=|Load failed\x22)",
-            r"|level=INFO .*msg=\x22(?:request failed: |http: Accept error: |unable to load )",
+            r"|level=INFO .*msg=\x22(?:request failed: |http: Accept error: |unable to load |embedding generation failed: .*EOF)",
             // What is tried again is no failure, but a disk does not become empty by that.
             r"|level=INFO .*msg=\x22[^\x22]*failed: [^\x22]*(?:no space left on device|disk quota exceeded)",
         ))
@@ -183,6 +183,8 @@ pub(super) fn bare(line: &str) -> Cow<'_, str> {
             // docker compose
             r"|[\w.-]+ +\| ",
             // (EngineCore_DP0 pid=71), (RayWorkerWrapper pid=71, ip=10.0.0.1)
+            // what Ollama's runner for MLX wrote
+            r"|time=\S+ level=\w+ source=\S+ msg=mlx-runner msg=\x22",
             r"|\([\w:.]+(?: rank=\d+)? pid=\d+(?:, ip=[\d.]+)?\) ",
             r")",
         ))

@@ -242,7 +242,9 @@ fn root(evidence: &Evidence, lines: &[Cow<str>]) -> Option<Finding> {
 fn findings(evidence: &Evidence, lines: &[Cow<str>]) -> Vec<Finding> {
     let mut reading = client::Continuation::default();
     let of_client: Vec<bool> = lines.iter().map(|line| reading.take(line)).collect();
-    let own = lines.iter().enumerate().filter(|(at, _)| !of_client[*at]);
+    let mut frames = phase::Frames::default();
+    let is_code: Vec<bool> = lines.iter().map(|line| frames.take(line)).collect();
+    let own = lines.iter().enumerate().filter(|(at, _)| !of_client[*at] && !is_code[*at]);
     own.filter_map(|(at, line)| {
         let level = line::level(line);
         let entry = catalogue().entry(evidence.kind, line)?;

@@ -32,7 +32,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"Couldn't instantiate the backend tokenizer", r"No adapter found for",
         // How sentencepiece says that there is no file.
         r"TypeError: not a string$",
-        r"No supported config format found", r"Cannot find the config file for",
+        r"(No supported|Unsupported) config format", r"Cannot find the config file for",
         r"Error no file named", r"Found 0 files matching", r"Make sure that a .*tokenizer is present",
         r"OfflineModeIsEnabled", r"No such file or directory: ['\x22]\S*(config\.json|tokenizer\S*)['\x22]",
     ],
@@ -48,10 +48,6 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(ALL, ModelMissing, AGAIN, &[r"LocalEntryNotFoundError"],
         "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find the requested files in the disk \
         cache"),
-    specific(GGML, Permission, AGAIN, &[
-        r"failed to open (GGUF file|model)? ?\S* ?\(Permission denied",
-        r"failed to open \S+: Permission denied",
-    ], "gguf_init_from_file: failed to open GGUF file '/m/x.gguf' (Permission denied)"),
     specific(GGML, ModelMissing, AGAIN, &[
         r"failed to open GGUF file", r"failed to open \S+\.gguf\S*: No such file",
         r"not available in cache \(offline", r"failed to (fetch model metadata|resolve the model)",
@@ -108,14 +104,15 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"has invalid ggml type", r"is no longer supported", r"unsupported (GGUF|model|file type|vocab)",
         r"key not found in model", r"cannot find tokenizer (merges|vocab)", r"invalid vocab",
         r"failed to apply lora adapter", r"arch mismatch", r"unknown projector type",
-        r"don't support projector", r"load_hparams: ",
+        r"don't support projector", r"failed to load model '.*': (load_hparams|operator\(\)): ",
+        r"unable to find tensor", r"\btensor \\*['\x22][\w.]+\\*['\x22] not found", r"failed to load quantized weight",
         r"unsupported tensor type", r"GGUF version \d+ (is )?(un|not )supported",
     ],
         "llama_model_load: error loading model: error loading model architecture: unknown model \
         architecture: 'qwen4'"),
     specific(OLLAMA, ModelUnsupported, AGAIN, &[
         r"may be incompatible with your version of Ollama", r"requires a newer version of Ollama",
-        r"not supported by your version of Ollama", r"this model is not supported",
+        r"not supported by your version of Ollama", r"this model is not supported", r"Ollama does(n't| not)( yet)? support",
         r"^Error: (unknown|unsupported|invalid) (type|content type|version|architecture)\b",
     ],
         "pull model manifest: 412: The model you are attempting to pull requires a newer version of \
@@ -136,6 +133,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     // The loader gave up, for a reason that it printed before. Ollama says it only of files that are there.
     symptom(OLLAMA, ModelUnsupported, OPEN, &[r"unable to load model: \S*sha256-"],
         "Error: 500 Internal Server Error: unable to load model: /m/blobs/sha256-ed12a4674d72"),
+    symptom(GGML, ModelUnsupported, OPEN, &[r"failed to load (multimodal|CLIP) model"],
+        "srv    load_model: failed to load multimodal model, '/m/mmproj.gguf'"),
     symptom(GGML, ModelMissing, OPEN, &[
         r"failed to load model", r"unable to load model", r"exiting due to model loading error",
     ], "srv  llama_server: exiting due to model loading error"),

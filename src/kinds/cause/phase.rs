@@ -40,7 +40,7 @@ fn read(frames: &[Frame], code: &str, exception: &str) -> Option<Cause> {
         Some(Cause::BadArgument)
     } else if inner(&COLLECTIVE) {
         Some(Cause::Nccl)
-    } else if is(&CAPABILITY, code) {
+    } else if is(&CAPABILITY, code) || refused && inner(&KERNELS) {
         Some(Cause::GpuUnsupported)
     } else if frames.first().is_some_and(|frame| frame.function == "<module>" || is(&IMPORT, frame.file)) {
         Some(Cause::BrokenInstall)
@@ -70,6 +70,28 @@ fn traceback<'a>(above: &'a [Cow<'_, str>]) -> (Vec<Frame<'a>>, &'a str) {
         }
     }
     (frames, code)
+}
+
+/// Which lines are source code that a traceback quotes, below the frame that it belongs to: what they say is not said of
+/// this failure.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// The last line was a frame's, or code.
+    inside: bool,
+}
+
+impl Frames {
+    /// The next line of a log. True: it is code.
+    pub(super) fn take(&mut self, line: &str) -> bool {
+        let text = match line.split_once("] ") {
+            Some((level, text)) if !level.starts_with(' ') => text,
+            _ => line,
+        };
+        let is_frame = text.trim_start().starts_with("File \"") && text.contains(", line ");
+        let is_code = self.inside && !is_frame && text.starts_with("    ");
+        self.inside = is_frame || is_code;
+        is_code
+    }
 }
 
 /// A pattern that is compiled when it is first needed.
@@ -106,6 +128,9 @@ static BACKENDS: Wording = Wording::new(concat!(
 static COLLECTIVE: Wording = Wording::new(r"/torch/distributed/\w+\.py$");
 /// What asks whether this GPU can do something.
 static CAPABILITY: Wording = Wording::new(r"assert .*(capability|is_fa_version_supported)");
+/// Libraries of GPU kernels: what they refuse, they have no kernel for.
+static KERNELS: Wording =
+    Wording::new(r"/(flashinfer|(vllm_)?flash_attn\w*|flash_mla|deep_gemm|xformers|triton_kernels)/");
 /// Raised on purpose, as one refuses something.
 static RAISE: Wording = Wording::new(r"\braise \w");
 static REFUSAL: Wording = Wording::new(r"\b(Value|NotImplemented|Runtime)Error: ");
@@ -190,8 +215,35 @@ mod tests {
         check("/v/vllm/v1/attention/backends/x.py", "f", "raise NotImplementedError(", unfit, BadArgument);
         check("/v/vllm/v1/attention/backends/x.py", "f", "self.kernel()", "RuntimeError: new", EngineBug);
         check("/v/torch/distributed/store.py", "f", "raise RuntimeError(", "RuntimeError: new", Cause::Nccl);
+        check(
+            "/v/flashinfer/jit/x.py",
+            "f",
+            "raise RuntimeError(",
+            "RuntimeError: new",
+            Cause::GpuUnsupported,
+        );
         check("/v/x/y.py", "<module>", "torch.int1", "AttributeError: 'x' has no 'int1'", BrokenInstall);
         check("/v/l/layernorm.py", "forward", "x.activation", "AttributeError: 'X' has no 'y'", EngineBug);
+    }
+
+    #[test]
+    fn code_below_a_frame_is_quoted() {
+        let log = [
+            ("Traceback (most recent call last):", false),
+            ("  File \"/v/config.py\", line 9, in get_config", false),
+            ("    f(self.model, trust_remote_code, revision,", true),
+            ("      x[0] = ^^^^^^^", true),
+            ("  File \"/v/config.py\", line 10, in g", false),
+            ("ValueError: trust_remote_code", false),
+            ("    indented, but below no frame", false),
+            ("ERROR 11-22 12:00:00 [core.py:1]   File \"/v/x.py\", line 9, in f", false),
+            ("ERROR 11-22 12:00:00 [core.py:1]     trust_remote_code", true),
+            ("ERROR 11-22 12:00:00 [core.py:1] ValueError: x", false),
+        ];
+        let mut frames = Frames::default();
+        for (line, expected) in log {
+            assert_eq!(frames.take(line), expected, "{line}");
+        }
     }
 
     #[test]
