@@ -3,7 +3,7 @@
 use super::diagnosis;
 use super::probe::{Probe, Target};
 use crate::kinds::Device;
-use crate::policy::{EngineEvent, Event, RunId};
+use crate::policy::{EngineEvent, Event, Processor, RunId};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
@@ -18,14 +18,14 @@ pub struct Looks {
     looking: Cell<bool>,
     has_told: Cell<bool>,
     log: RefCell<Option<Device>>,
-    /// The evidence that was told last.
-    told: RefCell<Option<String>>,
+    /// What was told last.
+    told: RefCell<Option<Device>>,
 }
 
 impl Looks {
-    /// Does it compute on the CPU, as far as somebody has looked?
-    pub fn show_cpu(&self) -> bool {
-        self.told.borrow().is_some()
+    /// What it computes on, where a look has shown that.
+    pub fn shown(&self) -> Option<Device> {
+        self.told.borrow().clone()
     }
 
     /// The news, when there is any.
@@ -35,13 +35,14 @@ impl Looks {
         }
         let device = self.device(dir, probe, at).await;
         self.looking.set(false);
-        let on_cpu = match device {
-            Some(Device::Cpu { evidence }) => Some(evidence),
-            Some(Device::Gpu) | None => None,
+        let is_news = !self.has_told.replace(true) || *self.told.borrow() != device;
+        self.told.replace(device.clone());
+        let processor = match device {
+            Some(Device::Cpu { evidence }) => Processor::Cpu { evidence },
+            Some(Device::Gpu) => Processor::Gpu,
+            None => Processor::Unknown,
         };
-        let is_news = !self.has_told.replace(true) || *self.told.borrow() != on_cpu;
-        self.told.replace(on_cpu.clone());
-        is_news.then_some(Event::Engine(run, EngineEvent::OnCpu(on_cpu)))
+        is_news.then_some(Event::Engine(run, EngineEvent::ComputesOn(processor)))
     }
 
     async fn device(&self, dir: PathBuf, probe: &Probe, at: &Target) -> Option<Device> {

@@ -5,10 +5,10 @@ use std::path::Path;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gpus {
-    /// An engine may be able to use one.
+    /// There is one that computes, and its driver. A render node alone is none: it may be of a processor's own graphics, or of a
+    /// virtual machine's screen. An engine that uses one all the same says so in its log.
     pub usable: bool,
-    /// An engine that is told nothing else is expected to use one: what can only be a screen's does not count, what waits for
-    /// its driver does.
+    /// An engine that is told nothing else is expected to use one: what waits for its driver counts.
     pub expected: bool,
 }
 
@@ -18,10 +18,7 @@ pub fn gpus(root: &Path) -> Gpus {
     let named = ["proc/driver/nvidia", "dev/kfd", "dev/dxg"];
     let computes = named.iter().any(|path| root.join(path).exists())
         || holds(&root.join("dev"), &["nvidia", "nvhost", "nvgpu"]);
-    Gpus {
-        usable: computes || holds(&root.join("dev/dri"), &["renderD"]),
-        expected: computes || waits_for_driver(&root.join("sys/bus/pci/devices")),
-    }
+    Gpus { usable: computes, expected: computes || waits_for_driver(&root.join("sys/bus/pci/devices")) }
 }
 
 fn holds(dir: &Path, beginnings: &[&str]) -> bool {
@@ -65,8 +62,10 @@ mod tests {
             ("dev/nvidiactl", true, true),
             ("dev/kfd", true, true),
             ("dev/dxg", true, true),
-            // Of a virtual machine's screen, as likely as not.
-            ("dev/dri/renderD128", true, false),
+            // Of a processor's own graphics, or a virtual machine's screen, as likely as not.
+            ("dev/dri/renderD128", false, false),
+            ("sys/bus/pci/drivers/i915/bind", false, false),
+            ("sys/bus/pci/drivers/amdgpu/bind", false, false),
             // A screen without a GPU, a disk, the clock's memory.
             ("dev/dri/card0", false, false),
             ("dev/nvme0", false, false),

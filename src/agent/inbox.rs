@@ -4,7 +4,7 @@
 //! reports come through a door of their own and are dropped when the loop is behind, because a later one says the same.
 use crate::alert;
 use crate::control::Order;
-use crate::policy::{Ending, EngineEvent, Event, Outcome, Prepared, RunId, Still};
+use crate::policy::{Ending, EngineEvent, Event, Outcome, Prepared, Processor, RunId, Still};
 use crate::proxy::Report;
 use crate::redact::Redactor;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ fn texts(news: &mut News) -> Vec<&mut String> {
     match news {
         News::Event(Event::Engine(_, EngineEvent::SpawnFailed { evidence, .. }))
         | News::Event(Event::Engine(_, EngineEvent::Still(Still { repeats: Some(evidence), .. })))
-        | News::Event(Event::Engine(_, EngineEvent::OnCpu(Some(evidence))))
+        | News::Event(Event::Engine(_, EngineEvent::ComputesOn(Processor::Cpu { evidence })))
         | News::Event(Event::Engine(_, EngineEvent::Exited(Ending { evidence: Some(evidence), .. })))
         | News::Event(Event::Done(_, Outcome::Prepared(Prepared::Impossible { evidence, .. })))
         | News::Report(Report::Misconfigured { evidence, .. }) => vec![evidence],

@@ -4,7 +4,7 @@ use super::devices::Gpus;
 use super::probe::Target;
 use super::settings;
 use crate::config::{Pull, Tier, Upstream};
-use crate::kinds::{self, Climb, Height, PastStart};
+use crate::kinds::{self, Climb, Device, Height, PastStart};
 use crate::policy::{Route, RunId, Standing};
 use crate::proxy::{self, Live, TierRoute, Totals};
 use crate::shim::ToShim;
@@ -19,8 +19,8 @@ pub struct Seat {
     pub tier: Arc<Tier>,
     /// Its engine is to compute on the CPU.
     on_cpu: bool,
-    /// Its engine is to use a GPU.
-    pub wants_gpu: bool,
+    /// Its engine may be found to compute on a GPU.
+    pub may_use_gpu: bool,
     pub totals: Arc<Totals>,
     /// Renewed with every run, so that nothing that belonged to the run before is counted to this one, or cut with it.
     pub live: Arc<Live>,
@@ -67,8 +67,8 @@ impl Seat {
         let on_cpu = settings::is_for_cpu(&tier, gpus);
         let totals = Arc::new(Totals::default());
         let live = Live::new(Arc::clone(&totals), tier.max_concurrent);
-        let wants_gpu = settings::wants_gpu(&tier, gpus);
-        Self { tier, on_cpu, wants_gpu, totals, live, run: None, starts: Vec::new() }
+        let may_use_gpu = settings::may_use_gpu(&tier);
+        Self { tier, on_cpu, may_use_gpu, totals, live, run: None, starts: Vec::new() }
     }
 
     /// Takes a new run in: whatever still hangs on the run before is cut.
@@ -119,6 +119,7 @@ impl Seat {
 
     /// What a probe of this tier needs to know.
     pub fn target(&self) -> Option<Target> {
+        let shown = self.run.as_ref().and_then(|run| run.looks.shown());
         Some(Target {
             kind: self.tier.kind,
             url: self.url()?,
@@ -130,7 +131,7 @@ impl Seat {
             api_key: self.upstream()?.api_key,
             pull: self.tier.local().is_some_and(|local| local.pull == Some(Pull::Missing)),
             main_pid: self.run.as_ref().and_then(|run| run.pid),
-            on_cpu: self.on_cpu || self.run.as_ref().is_some_and(|run| run.looks.show_cpu()),
+            on_cpu: shown.map_or(self.on_cpu, |device| device != Device::Gpu),
         })
     }
 

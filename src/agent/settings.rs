@@ -47,6 +47,7 @@ fn tier_settings(tier: &Tier, place: Place, gpus: Gpus) -> TierSettings {
         check: tier.check,
         silence: tier.silence.unwrap_or(silence),
         silence_on_cpu: tier.silence.unwrap_or(SILENCE_ON_CPU),
+        silence_on_gpu: tier.silence.unwrap_or(SILENCE),
         wants_gpu: wants_gpu(tier, gpus),
         suspect: tier.suspect,
     }
@@ -61,6 +62,11 @@ pub fn is_for_cpu(tier: &Tier, gpus: Gpus) -> bool {
 pub fn wants_gpu(tier: &Tier, gpus: Gpus) -> bool {
     let local = tier.local();
     local.is_some_and(|local| !local.runs_on_cpu(gpus.expected) && !local.asks_for_cpu(tier.kind))
+}
+
+/// May its engine be found to use one: does nobody keep it from that?
+pub fn may_use_gpu(tier: &Tier) -> bool {
+    tier.local().is_some_and(|local| !local.runs_on_cpu(true) && !local.asks_for_cpu(tier.kind))
 }
 
 /// The data plane's limits. `host_name`: what this machine calls itself.
@@ -90,12 +96,15 @@ mod tests {
     use super::*;
     use crate::config::{self, Environment};
 
-    fn settings(keys: &str, gpus: Gpus) -> TierSettings {
+    fn config(keys: &str) -> Config {
         let text = format!(
             "[agent]\nrun_dir = '/r'\nstate_dir = '/s'\n[[tier]]\nname = 'a'\nengine = 'llama-server'\nmodel = '/m'\n{keys}\n"
         );
-        let config = config::parse("t.toml", &text, &Environment::empty()).expect("it is right");
-        policy(&config, 1, gpus).0.tiers[0].clone()
+        config::parse("t.toml", &text, &Environment::empty()).expect("it is right")
+    }
+
+    fn settings(keys: &str, gpus: Gpus) -> TierSettings {
+        policy(&config(keys), 1, gpus).0.tiers[0].clone()
     }
 
     /// `silence` of a tier with these keys, in seconds.
@@ -110,6 +119,22 @@ mod tests {
         assert_eq!((silence("gpus = [0]", true), silence("gpus = [0]", false)), (10, 10));
         assert_eq!((silence("silence = '7s'", true), silence("silence = '7s'", false)), (7, 7));
         assert_eq!(silence("gpus = [0]\nargs = ['-ngl', '0']", true), 120, "it was told to");
+    }
+
+    /// Seen to fail: a render node was a GPU.
+    #[test]
+    fn beside_a_render_node_an_engine_is_given_time_until_its_log_shows_a_gpu() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("dev/dri/renderD128")).unwrap();
+        let of = |keys: &str| settings(keys, super::super::devices::gpus(root.path()));
+        let plain = of("");
+        assert_eq!((plain.silence, plain.silence_on_gpu), (SILENCE_ON_CPU, SILENCE));
+        assert_eq!(of("gpus = [0]").silence, SILENCE);
+        for (keys, may) in
+            [("", true), ("gpus = [0]", true), ("gpus = []", false), ("args = ['-ngl', '0']", false)]
+        {
+            assert_eq!(may_use_gpu(&config(keys).tiers[0]), may, "{keys}: is its log looked at?");
+        }
     }
 
     #[test]

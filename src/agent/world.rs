@@ -250,7 +250,7 @@ impl World {
     /// Looks at the ready run of this tier, beside its check.
     fn look_at_device(&self, tier: TierId) {
         let Some(seat) = self.seats.get(usize::from(tier.0)) else { return };
-        let ready = seat.run.as_ref().filter(|live| seat.wants_gpu && live.was_ready.get());
+        let ready = seat.run.as_ref().filter(|live| seat.may_use_gpu && live.was_ready.get());
         let Some((live, at)) = ready.zip(seat.target()) else { return };
         let (run, looks) = (live.run, Rc::clone(&live.looks));
         let dir = previous::run_path(&self.run_dir, &seat.tier.name, run.number);

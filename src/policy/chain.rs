@@ -132,6 +132,7 @@ mod tests {
             check,
             silence: second,
             silence_on_cpu: second,
+            silence_on_gpu: second,
             wants_gpu: false,
             suspect: second,
         };

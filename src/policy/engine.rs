@@ -285,7 +285,7 @@ impl Engine {
             // What that means for its tiers is theirs to say.
             | (
                 Life::Starting(_) | Life::Ready(_) | Life::Stopping(_) | Life::Wedged(_),
-                EngineEvent::OnCpu(_),
+                EngineEvent::ComputesOn(_),
             )
             | (Life::Wedged(_), EngineEvent::Ended(Remains::Processes(_))) => {}
             // There is no live run, so `Host::step` has dropped the event before.
@@ -295,7 +295,7 @@ impl Engine {
                 | EngineEvent::SpawnFailed { .. }
                 | EngineEvent::Activity
                 | EngineEvent::Still(_)
-                | EngineEvent::OnCpu(_)
+                | EngineEvent::ComputesOn(_)
                 | EngineEvent::Exited(_)
                 | EngineEvent::Ended(_),
             ) => {}

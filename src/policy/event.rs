@@ -27,12 +27,23 @@ pub enum EngineEvent {
     Activity,
     /// While it starts: a look found nothing that moved.
     Still(Still),
-    /// A ready run was looked at: the evidence that it computes on the CPU, or `None` when nothing shows that.
-    OnCpu(Option<String>),
+    /// A ready run was looked at.
+    ComputesOn(Processor),
     /// Its main process is reaped. The rest of the tree may still live: `Ended` follows.
     Exited(Ending),
     /// Nothing that can be killed is left of the run.
     Ended(Remains),
+}
+
+/// What a run computes on, as far as its engine shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Processor {
+    Unknown,
+    Gpu,
+    /// With what shows that.
+    Cpu {
+        evidence: String,
+    },
 }
 
 /// How a main process ended, with the diagnosis that exit code and log allow.

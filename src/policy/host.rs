@@ -186,7 +186,7 @@ impl Host {
             // The one place where news of a run that is over is dropped.
             Event::Engine(run, event) => match self.engines.get_mut(usize::from(run.engine.0)) {
                 Some(engine) if engine.live_run() == Some(run) => {
-                    if let EngineEvent::OnCpu(found) = &event {
+                    if let EngineEvent::ComputesOn(found) = &event {
                         let mine = self.tiers.iter_mut().filter(|tier| tier.run() == Some(run));
                         mine.for_each(|tier| tier.looked_at_device(found.clone(), turn));
                     }

@@ -27,8 +27,8 @@ mod words;
 pub use action::{Action, Notice};
 pub use cause::Cause;
 pub use event::{
-    CheckFailure, Checked, Command, Ending, EngineEvent, Event, Exit, Outcome, Prepared, Remains, STAND_IN,
-    Sample, Shutdown, TierEvent, Tried,
+    CheckFailure, Checked, Command, Ending, EngineEvent, Event, Exit, Outcome, Prepared, Processor, Remains,
+    STAND_IN, Sample, Shutdown, TierEvent, Tried,
 };
 pub use gpu::{
     GPUS_MAX, GpuFault, GpuFigures, GpuIdentity, GpuProcess, GpuReading, GpuStatus, GpuVerdict, Gpus,

@@ -71,8 +71,10 @@ pub struct TierSettings {
     pub check: Check,
     /// A ready tier with requests in flight that delivered no byte for this long is asked for proof of life.
     pub silence: Duration,
-    /// The same for a run that is found on the CPU.
+    /// The same for a run that is found on the CPU although it was to use a GPU.
     pub silence_on_cpu: Duration,
+    /// The same for a run that is found on a GPU.
+    pub silence_on_gpu: Duration,
     /// Its engine is to use a GPU.
     pub wants_gpu: bool,
     /// From a proven hang to the restart.

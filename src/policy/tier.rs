@@ -22,8 +22,8 @@ use super::engine::{Blame, Engine};
 use super::silence::{Patience, Proof, TRY_TIMEOUT};
 use super::turn::Turn;
 use super::{
-    Cause, CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared, RunId,
-    Sample, TierId, TierSettings, TierStatus, Tried,
+    Cause, CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared,
+    Processor, RunId, Sample, TierId, TierSettings, TierStatus, Tried,
 };
 use device::Device;
 use std::time::Duration;

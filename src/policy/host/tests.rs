@@ -46,6 +46,7 @@ fn host_with_remotes(modes: &[StartMode], remotes: usize, drain: Duration) -> (H
         check,
         silence: 10 * S,
         silence_on_cpu: 120 * S,
+        silence_on_gpu: 10 * S,
         wants_gpu: true,
         suspect: 60 * S,
     };

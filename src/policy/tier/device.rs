@@ -1,6 +1,6 @@
 //! Does the ready run behind a tier compute on what it was to compute on? One that was to use a GPU and runs on the CPU
 //! serves, and keeps its place: it is DEGRADED, and told once.
-use super::{Notice, Tier, Turn};
+use super::{Notice, Processor, Tier, Turn};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Device {
@@ -19,11 +19,11 @@ impl Device {
 }
 
 impl Tier {
-    /// Its ready run was looked at: what shows that it computes on the CPU, if anything does.
-    pub(in crate::policy) fn looked_at_device(&mut self, on_cpu: Option<String>, turn: &mut Turn) {
-        let Some(run) = self.run.filter(|_| self.settings.wants_gpu) else { return };
-        let silence = match on_cpu {
-            Some(evidence) => {
+    /// Its ready run was looked at.
+    pub(in crate::policy) fn looked_at_device(&mut self, found: Processor, turn: &mut Turn) {
+        let Some(run) = self.run else { return };
+        let silence = match found {
+            Processor::Cpu { evidence } if self.settings.wants_gpu => {
                 self.device = Device::Cpu;
                 if !std::mem::replace(&mut self.told_of_cpu, true) {
                     turn.tell(Notice::CpuFallback { run, evidence });
@@ -31,7 +31,12 @@ impl Tier {
                 // A prompt takes a CPU so long that it would be taken for hung.
                 self.settings.silence_on_cpu
             }
-            None => {
+            // Whatever it was to use: a GPU that does nothing for long is no busy one.
+            Processor::Gpu => {
+                self.device = Device::AsMeant;
+                self.settings.silence_on_gpu
+            }
+            Processor::Cpu { .. } | Processor::Unknown => {
                 self.device = Device::AsMeant;
                 self.settings.silence
             }

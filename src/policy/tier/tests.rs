@@ -26,6 +26,7 @@ enum In {
     Counted(Option<u64>),
     /// Looked at: does it compute on the CPU?
     OnCpu(bool),
+    OnGpu,
     Wait,
 }
 
@@ -43,6 +44,7 @@ fn tier(local: bool) -> (Tier, Turn) {
         check,
         silence: 10 * S,
         silence_on_cpu: 120 * S,
+        silence_on_gpu: 10 * S,
         wants_gpu: local,
         suspect: 60 * S,
     };
@@ -87,7 +89,9 @@ fn step(tier: &mut Tier, turn: &mut Turn, seconds: u64, happens: In) -> String {
             tier.tried(&Trial::Refused { cause: Cause::AuthGated, why: "it says 401".into() }, turn);
         }
         Counted(figure) => tier.counted(figure, turn),
-        OnCpu(found) => tier.looked_at_device(found.then(|| "0/33 layers".to_owned()), turn),
+        OnCpu(true) => tier.looked_at_device(Processor::Cpu { evidence: "0/33 layers".to_owned() }, turn),
+        OnCpu(false) => tier.looked_at_device(Processor::Unknown, turn),
+        OnGpu => tier.looked_at_device(Processor::Gpu, turn),
         Wait => {}
     }
     while tier.deadline().is_some_and(|due| due <= turn.now) {

@@ -6,8 +6,8 @@ use super::fake::Mood;
 use super::world::{Truth, World};
 use mainstay::policy::{
     Action, Command, EngineEvent, EngineId, EngineState, EngineStatus, Event, Health, HostState, HostStatus,
-    Moment, Notice, Outcome, Place, Remains, RunId, Shutdown, Standing, StartMode, Ticket, TierEvent, TierId,
-    TierStatus, Tried,
+    Moment, Notice, Outcome, Place, Processor, Remains, RunId, Shutdown, Standing, StartMode, Ticket,
+    TierEvent, TierId, TierStatus, Tried,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -108,8 +108,8 @@ impl Checker {
 
     fn hear(&mut self, world: &World, before: &Seen, event: &Event) {
         match event {
-            Event::Engine(run, EngineEvent::OnCpu(found)) => {
-                let over = self.devices.hear(before, *run, found.is_some());
+            Event::Engine(run, EngineEvent::ComputesOn(found)) => {
+                let over = self.devices.hear(before, *run, matches!(found, Processor::Cpu { .. }));
                 *self.happened.entry("CPU fallbacks over").or_default() += u64::from(over);
             }
             Event::Engine(run, EngineEvent::Ended(Remains::Nothing) | EngineEvent::SpawnFailed { .. }) => {

@@ -43,7 +43,16 @@ fn tier(name: &str, place: Place, dice: &mut Dice) -> TierSettings {
     let (silence, suspect) = dice.pick(&[(10 * S, 60 * S), (10 * S, 60 * S), (4 * S, 20 * S)]);
     let silence_on_cpu = silence + S;
     let wants_gpu = place != Place::Remote && dice.permille(600);
-    TierSettings { name: name.to_owned(), place, check, silence, silence_on_cpu, wants_gpu, suspect }
+    TierSettings {
+        name: name.to_owned(),
+        place,
+        check,
+        silence,
+        silence_on_cpu,
+        silence_on_gpu: silence,
+        wants_gpu,
+        suspect,
+    }
 }
 
 /// From one tier to four, local and remote, of every start mode.

@@ -77,6 +77,7 @@ fn settings(peers: usize, seed: u64) -> Settings {
         check,
         silence: 10 * S,
         silence_on_cpu: 120 * S,
+        silence_on_gpu: 10 * S,
         wants_gpu: false,
         suspect: 60 * S,
     };

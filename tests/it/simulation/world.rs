@@ -5,8 +5,8 @@ mod perform;
 use super::dice::Dice;
 use super::fake::{Flow, Mood, Process, ending};
 use mainstay::policy::{
-    Cause, Command, Ending, EngineEvent, EngineId, Event, Moment, Outcome, Place, Prepared, Remains, Route,
-    RunId, Settings, Shutdown, Standing, Ticket, TierEvent, TierId,
+    Cause, Command, Ending, EngineEvent, EngineId, Event, Moment, Outcome, Place, Prepared, Processor,
+    Remains, Route, RunId, Settings, Shutdown, Standing, Ticket, TierEvent, TierId,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -236,7 +236,7 @@ impl World {
             1 => EngineEvent::SpawnFailed { cause: Cause::PortInUse, evidence: "late".to_owned() },
             2 => EngineEvent::Activity,
             3 => EngineEvent::Exited(ending(&mut self.dice)),
-            4 => EngineEvent::OnCpu(Some("late".to_owned())),
+            4 => EngineEvent::ComputesOn(Processor::Cpu { evidence: "late".to_owned() }),
             5 => EngineEvent::Ended(Remains::Nothing),
             _ => EngineEvent::Ended(Remains::Processes(vec![1])),
         }
@@ -337,10 +337,10 @@ impl World {
             }
             _ => {
                 let run = self.process(tier).filter(|process| process.is_loaded(self.now))?.run;
-                let news = |found| Event::Engine(run, EngineEvent::OnCpu(found));
+                let news = |found| Event::Engine(run, EngineEvent::ComputesOn(found));
                 let delay = self.dice.seconds(1, 60);
-                self.after(delay, Coming::Event(news(None)));
-                return Some(news(Some("offloaded 0/33 layers to GPU".to_owned())));
+                self.after(delay, Coming::Event(news(Processor::Unknown)));
+                return Some(news(Processor::Cpu { evidence: "offloaded 0/33 layers to GPU".to_owned() }));
             }
         }
         None

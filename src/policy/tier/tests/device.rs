@@ -66,3 +66,21 @@ fn a_tier_that_was_not_to_use_a_gpu_is_not_told_of() {
     assert_eq!(step(&mut tier, &mut turn, 0, OnCpu(true)), "check");
     assert_eq!((tier.health, tier.cpu_fallback()), (Health::Healthy, Some(false)));
 }
+
+/// On a host that shows no GPU of a known driver: the log tells of one.
+#[test]
+fn a_run_that_shows_a_gpu_is_judged_as_one_whatever_was_expected() {
+    let (mut tier, mut turn) = tier(true);
+    tier.settings = TierSettings { wants_gpu: false, silence: 120 * S, ..tier.settings };
+    tier.patience.silence = 120 * S;
+    tier.begin_anew(tier.run, &mut turn);
+    let mut all = String::new();
+    for (second, happens) in
+        [(0, Passed(5)), (1, Sampled(1, 1, 0, 0)), (12, Sampled(1, 1, 0, 0)), (13, OnGpu)]
+    {
+        assert!(!all.contains("count"), "{all}");
+        all += &step(&mut tier, &mut turn, second, happens);
+    }
+    assert!(all.ends_with("count"), "{all}");
+    assert_eq!((tier.health, tier.cpu_fallback()), (Health::Healthy, Some(false)));
+}
