@@ -62,9 +62,10 @@ pub(super) const BENIGN: &[Entry] = &[
         off = 0, n_batch = 512, ret = 1"),
     benign(&[
         r"amdgpu version file missing", r"VRAM usage didn't recover", r"\[GIN\]",
-        r"Failed to import Triton kernels", r"Failed to import version",
+        r"Failed to import (Triton kernels|version|from)\b", r"failed to find ggml_backend_init",
         r"Custom allreduce is disabled", r"invalid option provided", r"Unable to register cu\w+ factory",
-        r"^Failed to get device capability",
+        r"^Failed to get device capability", r"rocblaslt error: (Cannot read|Could not load)",
+        r"hipBLASLt error: Heuristic Fetch Failed",
     ],
         "level=WARN source=amd_linux.go:61 msg=\"ollama recommends running the https://www.amd.com/... \
         driver\" error=\"amdgpu version file missing: /sys/module/amdgpu/version\""),

@@ -32,7 +32,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         recover this GPU"),
     decisive(ALL, GpuHwFault, OPEN, &[
         r"hardware stack error", r"GPU requires reset", r"row.?remap\w* (failure|failed)",
-        r"timeout waiting for RPC from GSP", r"contained ECC", r"uncontained ECC",
+        r"timeout waiting for RPC from GSP", r"GSP RM heartbeat timed out", r"contained ECC", r"uncontained ECC",
     ], "NVRM: Xid: Timeout waiting for RPC from GSP!"),
     decisive(ALL, GpuHwFault, OPEN, &[r"SXid", r"NVLink .*(fatal|uncorrectable)"],
         "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"),
@@ -43,7 +43,10 @@ pub(super) const ENTRIES: &[Entry] = &[
     ], "thermal thermal_zone0: critical temperature reached, shutting down"),
     decisive(ALL, GpuInitFailed, OPEN, &[
         r"RmInitAdapter failed", r"rm_init_adapter failed", r"failed to start the adapter",
+        r"RmInitAdapter: Cannot initialize", r"I/O region assigned to your NVIDIA device is invalid",
     ], "NVRM: GPU 0000:01:00.0: RmInitAdapter failed! (0x26:0xffff:1477)"),
+    decisive(ALL, GpuUnsupported, AGAIN, &[r"installed in this system is not supported by"],
+        "NVRM: installed in this system is not supported by open"),
     decisive(ALL, DriverTooOld, AGAIN, &[r"API mismatch: (the|this) client"],
         "NVRM: API mismatch: the client has the version 570.86.15, but this kernel module has the version \
         550.54.15."),
@@ -69,6 +72,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"could not select device driver", r"libnvidia-ml\.so\S*:? (not found|no such)",
         r"nvidia-smi: command not found", r"load library failed: libnvidia-ml",
         r"nvidia-container-cli: .*(load library failed|cannot open shared object|(library|driver) not found)",
+        r"nvidia-container-cli: .*no adapters were found",
     ], "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory"),
     specific(ALL, GpuInitFailed, OPEN, &[
         r"system not yet initialized", r"CUDA unknown error",
@@ -109,7 +113,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"only supported on GPUs with compute capability", r"not supported for the current GPU",
         r"not support(ed)? (the |by |on )*current (GPU|device)", r"not supported on \.target",
         r"is for sm[\w-]+, but was built for sm",
-        r"minimum capability", r"only supports (Ampere|Hopper|Turing|Blackwell)",
+        r"min(imum)? capability", r"Error: .*\bnot supported\b.*\b(this|the current|current|your) (GPU|device|hardware|platform)",
+        r"only supports (Ampere|Hopper|Turing|Blackwell)",
         r"(requires?|needs?) (a )?(GPU|device)s? with (compute )?capability",
         r"not supported on (this|your|the current) (GPU|device|hardware|platform)",
         r"does not support (bfloat16|fp8|bf16)",
@@ -129,7 +134,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     decisive(ALL, GpuUnsupported, AGAIN, &[r"^This kernel only supports sm"], "This kernel only supports sm120."),
 
     // What was counted is not known, only that counting failed.
-    specific(ALL, GpuInitFailed, OPEN, &[r"Unexpected error from cudaGetDeviceCount"],
+    specific(ALL, GpuInitFailed, OPEN, &[r"Unexpected error from cudaGetDeviceCount", r"driver library init failure"],
         "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 805: MPS client failed to connect to the MPS \
         control daemon or the MPS server"),
 
@@ -206,7 +211,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"NCCL (error|failure)", r"nccl(System|Remote|Internal|InvalidUsage|InvalidArgument)\w*",
         r"collective operation timeout", r"ProcessGroupNCCL.*(exception|terminat|timed? ?out|abort)",
         r"DistBackendError", r"DistStoreError", r"store.based barrier", r"Timed out .*waiting for clients",
-        r"gloo/(transport|rendezvous)",
+        r"gloo/(transport|rendezvous)", r"client socket has timed out",
         r"Gloo .*(failed|timed out|timeout)", r"DistNetworkError",
         r"RCCL (error|WARN)", r"custom_all_reduce.*error",
     ],

@@ -104,7 +104,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     // Installation. Compilers are found missing only when something is compiled.
     specific(VLLM, BrokenInstall, AGAIN, &[
         r"Torch not compiled with CUDA", r"compiled with different CUDA",
-        r"operator torchvision::nms does not exist",
+        r"operator torchvision::nms does not exist", r"NameError: name '\w*(_ops|_C)' is not defined",
         r"has no attribute '?(rms_norm|all_special_tokens_extended|_C\w*|silu_and_mul)\b",
         r"\bmodule '[\w.]+' has no attribute", r"'_OpNamespace' '\w+' object has no attribute",
         r"headers are incompatible", r"/ld: cannot find -l", r"collect2: error: ld returned",
@@ -128,10 +128,11 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(ALL, BrokenInstall, AGAIN, &[
         r"ModuleNotFoundError", r"\bImportError\b", r"cannot open shared object file", r"undefined symbol",
         r"version .GLIBC\w*_[\d.]+. not found", r"Illegal instruction", r"exec format error",
-        r"binary not found \(checked", r"command not found", r"executable file not found",
+        r"binary not found", r"command not found", r"executable file not found",
         r"process has terminated: exit status 127\b", r"error while loading shared libraries",
         r"bad interpreter", r"symbol lookup error", r"invalid ELF header",
-        r"\blib[\w+-]+\.(so|dylib|dll)\S* not found", r"OCI runtime create failed: .*\bno such file", r"invalid runtime name",
+        r"\blib[\w+-]+\.(so|dylib|dll)\S* not found",
+        r"OCI runtime create failed: .*\bno such file", r"(unknown|invalid) runtime (name|specified)",
         r"(Error|not available): .*\b(re)?(buil[dt]|compiled?) with(out)?\b",
     ],
         "llama-server: error while loading shared libraries: libcudart.so.12: cannot open shared object \
@@ -158,7 +159,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"(ConnectionError|ProtocolError)\b.*(aborted|reset|refused|timed out)",
         r"Network is unreachable", r"No route to host", r"registry\.ollama\.ai.*(timeout|refused|EOF)",
         r"failed to download model", r"part stalled", r"max retries exceeded",
-        r"failed after \d+ (retries|attempts)", r"get_repo_\w+: error", r"error from HF API", r"download failed with status",
+        r"failed after \d+ (retries|attempts)", r"get_repo_\w+: error",
+        r"error from HF API", r"Failed to connect to \S+:\d+$", r"download failed with status",
         r"curl_easy_perform", r"Connection reset by peer.*(hub|hf)", r"\[Errno (110|111|113)\]",
         r"could ?n[o']t resolve host", r"too many requests",
         r"(exceeded|hit|reached) .*rate.?limit|rate.?limit(ed| exceeded| reached)", r"Tunnel connection failed",

@@ -120,6 +120,7 @@ pub(super) const ENTRIES: &[Entry] = &[
 
     specific(GGML, BadArgument, AGAIN, &[
         r"illegal split file: .*must be loaded with the first split", r"not compatible with the target model",
+        r"draft model vocab \w+ must match",
     ],
         "llama_model_load: error loading model: illegal split file: 3, model must be loaded with the first split"),
     specific(GGML, ModelUnsupported, AGAIN, &[r"what\(\): .* at row \d+, column \d+"],
@@ -144,7 +145,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"maximum context length", r"exceeds the available context size", r"exceed_context_size_error",
         r"longer than the (context length|maximum model length)", r"truncating input prompt",
         r"input (prompt )?exceeds", r"Context size has been exceeded", r"exceeds maximum context",
-        r"context window is full", r"is too long and exceeds",
+        r"context window is full",
+        r"input is (too large to process|larger than the max context size)", r"is too long and exceeds",
     ],
         "srv    send_error: task 3, error: request (12015 tokens) exceeds the available context size \
         (4096 tokens), try increasing it"),

@@ -145,7 +145,8 @@ static LOGIC: Wording = Wording::new(
 );
 /// A flag, or a setting by its name.
 static OPTION: Wording = Wording::new(concat!(
-    r"(^|[\s`'(])--[a-z][a-z-]+|(tensor|pipeline|data) parallel size|\b\w+_parallel_size\b|\blimit_mm_per_prompt\b",
+    r"(^|[\s`'(])--[a-z][a-z-]+",
+    r"|(tensor|pipeline|data|expert|sequence|context) parallel(ism)?\b|\b\w+_parallel_size\b|\blimit_mm_per_prompt\b",
     r"|\b(max_num_\w+|max_model_len|max_(lora_rank|loras|cpu_loras)|gpu_memory_utilization|block_size|kv_cache_dtype)\b",
     r"|\b(VLLM|RAY|NCCL|CUDA)_[A-Z0-9_]{3,}\b|'(MIG|GPU)-[0-9a-f]",
 ));
