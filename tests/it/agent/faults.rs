@@ -38,7 +38,10 @@ fn a_killed_engine_comes_back_and_clients_are_answered_meanwhile() {
     assert_eq!((exit.signal.as_deref(), exit.cause.as_str()), (Some("SIGKILL"), "killed-from-outside"));
     assert_eq!((back.restarts, back.strikes), (1, 1));
     rig.until_serving("best");
-    assert!(rig.log().contains("failover") && rig.log().contains("return"), "{}", rig.log());
+    until("both are told", || {
+        let log = rig.log();
+        (log.contains("failover") && log.contains("return")).then_some(())
+    });
 }
 
 #[test]

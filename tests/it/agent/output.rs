@@ -73,22 +73,27 @@ fn of_a_flood_a_bounded_part_is_passed_on_and_the_rest_counted() {
 }
 
 /// One line per change: tier, run, from, to, why.
+/// The log, once these words are in it, in whole lines: status tells of a change before the log's thread has written it.
+fn told(rig: &Rig, words: &str) -> String {
+    until("the change is told", || Some(rig.log()).filter(|log| log.contains(words) && log.ends_with('\n')))
+}
+
 #[test]
 fn each_change_of_state_is_one_line() {
     let text = start("", &[], FAILS);
     text.until_state("only", ProcessState::Held);
-    let log = text.log();
-    let line = log.lines().find(|line| line.contains("to=\"held\"")).expect("the change is told");
+    let log = told(&text, "to=\"held\"");
+    let line = log.lines().find(|line| line.contains("to=\"held\"")).expect("it was seen");
     for part in ["WARN held", "tier=\"only\"", "run=3", "from=\"", "why=\""] {
         assert!(line.contains(part), "{part} in {line}");
     }
 
     let json = start("log_format = \"json\"", &[], FAILS);
     json.until_state("only", ProcessState::Held);
-    let log = json.log();
+    let log = told(&json, "\"to\":\"held\"");
     let lines: Vec<serde_json::Value> =
         log.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
-    let line = lines.iter().find(|line| line["to"] == "held").expect("the change is told");
+    let line = lines.iter().find(|line| line["to"] == "held").expect("it was seen");
     assert_eq!(
         (line["tier"].as_str(), line["run"].as_u64(), line["level"].as_str()),
         (Some("only"), Some(3), Some("WARN"))

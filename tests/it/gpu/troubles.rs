@@ -128,6 +128,7 @@ fn without_a_driver_that_is_said_once_and_everything_else_works() {
         assert_eq!(status.gpus, []);
         assert!(reason(&rig).contains(why), "{}", reason(&rig));
         until("the probe ends", || probe_of(&rig).is_none().then_some(()));
+        until("it is told", || rig.log().contains("no GPU to watch").then_some(()));
         assert_eq!(rig.log().matches("no GPU to watch").count(), 1, "{}", rig.log());
         untouched.check(&rig);
     };
