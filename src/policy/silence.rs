@@ -5,10 +5,10 @@
 //!
 //! ```text
 //!         no byte for `silence` with requests in flight,
-//!         or a check timed out with requests in flight (doubt)
+//!         or a check or a trial timed out then (doubt)
 //!  Calm ─────────────────────────────────► Asking (Count, 2 s apart)
-//!   ▲ ▲         moved, or a byte             │ twice the same, or twice no answer
-//!   │ └──────────────────────────────────────┤      doubt: the check counts as failed → Calm
+//!   ▲ ▲   moved, a byte, or a Try passed     │ twice the same, or twice no answer
+//!   │ └──────────────────────────────────────┤      doubt: what timed out counts as failed → Calm
 //!   │    moved, a Try passed, an answer      ▼
 //!   ├─────────────────────────────────── Suspect (Count every 2 s, Try every 10 s; no new requests)
 //!   │                                        │ replaceable worker: KillWorkers, Prepare ──► Replaced ─┐
@@ -25,6 +25,7 @@
 //! answer, because an engine that spins burns CPU time for ever. Only time with requests in flight is counted, and a request
 //! that begins is nothing better: clients that give up and come again would vouch for a hung engine.
 mod counter;
+mod doubts;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use super::turn::Turn;
 use super::words::spell;
 use super::{Action, Moment, Notice, Prepared, RunId, Sample, TierId};
 use counter::{COUNT_EVERY, Counter, Reading, is_stand_in};
+pub(super) use doubts::Doubts;
 use std::time::Duration;
 
 /// A loaded engine that does not answer a one-token request in this time is not well; a busy one is known by its counter.
@@ -69,6 +71,8 @@ pub(super) struct Proof {
     sample: Sample,
     /// The last sign of life that no sample shows: ready, a counter that moved, a Try that passed.
     alive_at: Moment,
+    /// When its counter was last seen to move.
+    moved_at: Option<Moment>,
     /// How long requests were in flight since the last sign of life that is better than CPU time: a byte, a counter that
     /// moved, a Try that passed. Requests that begin are no sign, and time without any does not count.
     mute: Duration,
@@ -88,8 +92,8 @@ enum Stage {
 
 #[derive(Debug)]
 struct Asking {
-    /// Only to learn whether a check that timed out counts.
-    doubt: bool,
+    /// It was begun only to learn whether these count; none where it is about silence.
+    doubts: Doubts,
     began: Moment,
     /// No verdict before this long: what is not silent may just be reading a long prompt.
     at_least: Duration,
@@ -127,6 +131,7 @@ impl Proof {
             sampled_at: now,
             sample: Sample::default(),
             alive_at: now,
+            moved_at: None,
             mute: Duration::ZERO,
             hungry_since: None,
             worker_killed_at: None,
@@ -204,7 +209,7 @@ impl Proof {
         match &self.stage {
             Stage::Calm | Stage::Proven { .. } => {}
             Stage::Asking(asking) => {
-                if answered || (!asking.doubt && (bytes || sample.in_flight == 0)) {
+                if answered || bytes || (!asking.doubts.any() && sample.in_flight == 0) {
                     self.stage = Stage::Calm;
                     // It was asked for want of answers, and gives bytes: that is looked at again in its own time.
                     self.hungry_since = self.hungry_since.map(|_| now);
@@ -215,20 +220,29 @@ impl Proof {
         }
     }
 
-    /// A check timed out. With requests in flight that may be no more than a full thread pool: the counter decides.
-    /// Returns false when there is no doubt: the check has failed.
-    pub(super) fn doubt(&mut self, now: Moment) -> bool {
-        match &self.stage {
+    /// A check or a trial timed out. With requests in flight that may be no more than a full queue: the counter decides.
+    /// Returns false when there is no doubt: it has failed.
+    pub(super) fn doubt(&mut self, what: Doubts, sent: Moment, now: Moment) -> bool {
+        if self.moved_at.is_some_and(|at| at >= sent) {
+            return true;
+        }
+        match &mut self.stage {
             Stage::Calm if self.sample.in_flight > 0 => {
                 self.stage = Stage::Asking(Asking {
-                    doubt: true,
+                    doubts: what,
                     began: now,
                     at_least: Duration::ZERO,
                     counter: Counter::new(now),
                 });
                 true
             }
-            Stage::Asking(_) => true,
+            Stage::Asking(asking) => {
+                // Silence that is looked at already needs no time-out to make the tier DOWN.
+                if asking.doubts.any() {
+                    asking.doubts = asking.doubts.and(what);
+                }
+                true
+            }
             Stage::Calm | Stage::Suspect(_) | Stage::Proven { .. } => false,
         }
     }
@@ -252,8 +266,8 @@ impl Proof {
             Stage::Suspect(Suspect { kind, still_since: now, readings: 0, tries_failed: 0, counter, why });
     }
 
-    /// The answer to a `Count`. Returns true when it settles a doubt: the check that timed out has failed.
-    pub(super) fn counted(&mut self, figure: Option<u64>, turn: &mut Turn) -> bool {
+    /// The answer to a `Count`. Returns the doubts that it settles: what timed out has failed.
+    pub(super) fn counted(&mut self, figure: Option<u64>, turn: &mut Turn) -> Doubts {
         let now = turn.now;
         let trusted = self.mute <= self.patience.silence * STAND_IN_VOUCHES;
         let figure = figure.filter(|figure| trusted || !is_stand_in(*figure));
@@ -263,13 +277,13 @@ impl Proof {
                 Reading::Moved => self.counter_moved(figure, now),
                 Reading::Unclear => {}
                 Reading::Still => {
-                    let doubt = std::mem::take(&mut asking.doubt);
-                    if doubt && !self.is_silent(now) {
+                    let doubts = std::mem::take(&mut asking.doubts);
+                    if doubts.any() && !self.is_silent(now) {
                         self.stage = Stage::Calm;
                     } else {
                         self.frozen(now);
                     }
-                    return doubt;
+                    return doubts;
                 }
             },
             Stage::Suspect(suspect) => {
@@ -280,7 +294,7 @@ impl Proof {
                 }
             }
         }
-        false
+        Doubts::default()
     }
 
     /// This host could not ask for a figure.
@@ -309,6 +323,7 @@ impl Proof {
         if !figure.is_some_and(is_stand_in) {
             self.mute = Duration::ZERO;
         }
+        self.moved_at = Some(now);
         self.moved(now);
     }
 
@@ -338,7 +353,7 @@ impl Proof {
     /// How a one-token request went.
     pub(super) fn tried(&mut self, passed: bool, now: Moment) {
         match &mut self.stage {
-            Stage::Suspect(_) if passed => {
+            Stage::Suspect(_) | Stage::Asking(_) if passed => {
                 (self.alive_at, self.mute) = (now, Duration::ZERO);
                 self.hungry_since = None;
                 self.stage = Stage::Calm;
@@ -453,7 +468,8 @@ impl Proof {
         if matches!(self.stage, Stage::Calm) && self.look_at().is_some_and(|at| at <= turn.now) {
             let at_least = if self.is_silent(turn.now) { Duration::ZERO } else { self.patience.silence };
             let counter = Counter::new(turn.now);
-            self.stage = Stage::Asking(Asking { doubt: false, began: turn.now, at_least, counter });
+            self.stage =
+                Stage::Asking(Asking { doubts: Doubts::default(), began: turn.now, at_least, counter });
         }
         match &mut self.stage {
             Stage::Calm | Stage::Proven { .. } => {}

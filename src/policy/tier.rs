@@ -9,8 +9,8 @@
 //! failed; or requests and a trial |
 //!
 //! DEGRADED keeps its place. Up again: by a passed check; where a hang or real requests made it DOWN, by a trial (`Try`),
-//! a counter that moves, or an answer that came after all, because health pages do not know. A check that timed out does
-//! not count while bytes or counters move. Real traffic that succeeds clears failures, never slowness.
+//! a counter that moves, or an answer that came after all, because health pages do not know. A check or a trial that timed
+//! out does not count while bytes or counters move. Real traffic that succeeds clears failures, never slowness.
 mod assessment;
 mod brief;
 mod device;
@@ -19,7 +19,7 @@ mod tests;
 mod traffic;
 
 use super::engine::{Blame, Engine};
-use super::silence::{Patience, Proof, TRY_TIMEOUT};
+use super::silence::{Doubts, Patience, Proof, TRY_TIMEOUT};
 use super::turn::Turn;
 use super::{
     Cause, CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared,
@@ -280,7 +280,8 @@ impl Tier {
         let moving = self
             .sample
             .is_some_and(|(_, sample)| sample.in_flight > 0 && sample.last_byte >= self.checked_at);
-        moving || self.proof.as_mut().is_some_and(|proof| proof.doubt(turn.now))
+        moving
+            || self.proof.as_mut().is_some_and(|proof| proof.doubt(Doubts::CHECK, self.checked_at, turn.now))
     }
 
     fn failed(&mut self, failure: CheckFailure) {
@@ -350,8 +351,12 @@ impl Tier {
 
     pub(super) fn counted(&mut self, figure: Option<u64>, turn: &mut Turn) {
         let Some(proof) = &mut self.proof else { return };
-        if proof.counted(figure, turn) {
+        let settled = proof.counted(figure, turn);
+        if settled.check {
             self.failed(CheckFailure::TimedOut);
+        }
+        if settled.trial {
+            self.traffic.tried(&Tried::TimedOut, turn.now);
         }
         self.refresh(turn);
     }
@@ -359,11 +364,19 @@ impl Tier {
     pub(super) fn tried(&mut self, tried: &Tried, turn: &mut Turn) {
         let Trial::Out(sent) = self.trial else { return };
         self.trial = Trial::NotWanted;
-        self.traffic.tried(tried, sent, turn.now);
+        if *tried != Tried::TimedOut || !self.is_queue_long(sent, turn) {
+            self.traffic.tried(tried, turn.now);
+        }
         if let Some(proof) = &mut self.proof {
             proof.tried(*tried == Tried::Passed, turn.now);
         }
         self.refresh(turn);
+    }
+
+    /// The trial that was sent at `sent` timed out: is that no failure, or not yet?
+    fn is_queue_long(&mut self, sent: Moment, turn: &Turn) -> bool {
+        self.sample.is_some_and(|(_, sample)| sample.last_byte >= sent)
+            || self.proof.as_mut().is_some_and(|proof| proof.doubt(Doubts::TRIAL, sent, turn.now))
     }
 
     /// The model was loaded into a new worker, or not.

@@ -181,8 +181,8 @@ impl Traffic {
         if row.repeats >= self.limit { Stage::Doubted(Doubt::Repeats) } else { Stage::Trusted }
     }
 
-    /// How the trial that was sent at `sent` went.
-    pub(super) fn tried(&mut self, tried: &Tried, sent: Moment, now: Moment) {
+    /// How the trial went. One that timed out behind a long queue is kept from here.
+    pub(super) fn tried(&mut self, tried: &Tried, now: Moment) {
         match (tried, &self.stage) {
             (Tried::Passed, stage) => {
                 match stage {
@@ -201,8 +201,6 @@ impl Traffic {
             }
             // Nobody doubts it.
             (_, Stage::Trusted) => {}
-            // A long queue is no failure.
-            (Tried::TimedOut, Stage::Doubted(_)) if self.sample.last_byte >= sent => {}
             (Tried::TimedOut, Stage::Doubted(_) | Stage::Broken { .. }) => {
                 self.stage = broken(Verdict::Failed, Cause::Hang, "no answer in time");
             }

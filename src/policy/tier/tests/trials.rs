@@ -91,3 +91,60 @@ fn a_remote_tier_that_refuses_requests_is_not_checked_every_second_for_its_healt
     assert_eq!(tier.health, Health::Down);
     assert!(checked < 40, "{checked} checks in 600 s");
 }
+
+/// A local tier with nine requests in flight, three of which failed at second 6. Nothing but these moves speak for it.
+fn check_with_a_queue(moves: &[(u64, In, &str)]) -> Tier {
+    let queue = [
+        (0, Wait, "check"),
+        (0, Passed(12), ""),
+        (5, Sampled(9, 5, 0, 0), ""),
+        (6, Sampled(9, 5, 3, 0), "Degraded, try"),
+        (10, Wait, "check"),
+        (10, Passed(12), ""),
+    ];
+    check(true, &[&queue, moves].concat())
+}
+
+#[test]
+fn a_trial_without_an_answer_does_not_count_while_the_counter_moves() {
+    let tier = check_with_a_queue(&[
+        (15, Sampled(9, 5, 3, 0), "check, count"),
+        (15, Counted(Some(100)), ""),
+        (17, Wait, "count"),
+        (17, Counted(Some(900)), ""),
+        (18, Unanswered, "try"),
+    ]);
+    assert_eq!(tier.health, Health::Degraded);
+}
+
+#[test]
+fn a_trial_without_an_answer_counts_once_the_counter_is_seen_to_stand() {
+    let asked = [(12, Sampled(9, 5, 3, 0), "check"), (13, Unanswered, "count")];
+    let and = |moves: &[(u64, In, &'static str)]| check_with_a_queue(&[&asked, moves].concat());
+    let tier = and(&[(13, Counted(Some(7)), ""), (15, Wait, "count"), (15, Counted(Some(7)), "Down, count")]);
+    assert_eq!(tier.reason(), "requests fail, and so does its trial: no answer in time");
+    and(&[(14, Counted(None), ""), (15, Wait, "count"), (16, Counted(None), "Down, try, count")]);
+    // A check that timed out meanwhile waits for the same word.
+    let tier = and(&[
+        (14, TIMED_OUT, ""),
+        (14, Counted(None), ""),
+        (15, Wait, "check, count"),
+        (15, Counted(None), "Down, count"),
+    ]);
+    assert_eq!(tier.check.failures, 1);
+    // It moves, or sends a byte, or passes the next trial.
+    and(&[(13, Counted(Some(7)), ""), (15, Wait, "count"), (15, Counted(Some(8)), "")]);
+    and(&[(14, Sampled(9, 14, 3, 0), ""), (14, Counted(None), ""), (15, Counted(None), "")]);
+    and(&[
+        (14, Counted(None), ""),
+        (15, Wait, "count"),
+        (16, Wait, "try"),
+        (16, Tried(true), "Healthy"),
+        (16, Counted(None), ""),
+    ]);
+}
+
+#[test]
+fn a_trial_without_an_answer_counts_at_once_where_no_request_is_in_flight() {
+    check_with_a_queue(&[(12, Sampled(0, 5, 3, 0), "check"), (16, Unanswered, "Down, try, count")]);
+}
