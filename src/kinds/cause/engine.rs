@@ -38,7 +38,8 @@ pub(super) const BENIGN: &[Entry] = &[
     benign(&[r"errno: 97", r"client socket cannot be initialized to connect"],
         "[W1122 socket.cpp:755] [c10d] The client socket cannot be initialized to connect to [host]:29500 \
         (errno: 97 - Address family not supported by protocol)."),
-    benign(&[r"Unknown vLLM environment variable", r"CancelledError", r"\[\w*(tool|reasoning)_parser\w*\.py:\d+\]",
+    benign(&[r"Unknown vLLM environment variable", r"CancelledError", r"RuntimeError: cancelled$",
+        r"\[\w*(tool|reasoning)_parser\w*\.py:\d+\]",
         // A client that went away, in Go.
         r"\bcontext canceled\b"],
         "WARNING 11-22 [envs.py:1] Unknown vLLM environment variable detected: VLLM_FOO"),
@@ -74,7 +75,7 @@ pub(super) const BENIGN: &[Entry] = &[
 #[rustfmt::skip]
 pub(super) const ENTRIES: &[Entry] = &[
     symptom(VLLM, Hang, PASSES, &[
-        r"\[Watchdog\]Dumped stack .*timeout", r"RPC call to \w+ timed out", r"execute_model timed out",
+        r"\[Watchdog\]Dumped stack .*timeout", r"(RPC call to \w+|Engine iteration) timed out", r"execute_model timed out",
         r"Timed out waiting for engine core", r"engine core processes? to start",
         r"Did not receive response from front-end", r"TimeoutError: .*(engine|worker|RPC)",
         r"Timeout waiting for .*(engine|worker)",
@@ -105,7 +106,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         "/usr/include/c++/16/bits/stl_vector.h:1263: Assertion '__n < this->size()' failed."),
     specific(VLLM, EngineBug, OPEN, &[r"\bAssertionError\b"], "AssertionError: Expected size 8 but got 4"),
     specific(OLLAMA, EngineBug, OPEN, &[
-        r"\b(panic|fatal error): ", r"goroutine \d+ \[running\]", r"signal arrived during cgo",
+        r"\b(panic|fatal error): ", r"^runtime error: ", r"goroutine \d+ \[running\]", r"signal arrived during cgo",
     ], "panic: runtime error: invalid memory address or nil pointer dereference"),
 
     specific(OLLAMA, KilledFromOutside, OPEN, &[r"^SIGQUIT: quit"], "SIGQUIT: quit"),

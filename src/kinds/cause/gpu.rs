@@ -55,7 +55,7 @@ pub(super) const ENTRIES: &[Entry] = &[
 
     // Driver.
     specific(ALL, DriverTooOld, AGAIN, &[
-        r"driver/library version mismatch", r"RmVersionMismatch", r"RM version mismatch",
+        r"driver/library version mismatch", r"Version mismatch, kernel version", r"RmVersionMismatch", r"RM version mismatch",
         r"LIB_?RM_?VERSION_?MISMATCH",
     ], "Failed to initialize NVML: Driver/library version mismatch"),
     specific(ALL, DriverTooOld, AGAIN, &[
@@ -69,6 +69,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"found no NVIDIA driver", r"libcuda\.so\S*: cannot open shared object",
         r"libnvidia-ml\.so\S*: cannot open", r"NVML shared library not found", r"NVMLError_LibraryNotFound",
         r"driver not loaded", r"DriverNotLoaded", r"couldn't communicate with the NVIDIA driver",
+        r"load the kernel module 'nvidia", r"could not insert '?nvidia", r"NVIDIA driver is not loaded",
         r"could not select device driver", r"libnvidia-ml\.so\S*:? (not found|no such)",
         r"nvidia-smi: command not found", r"load library failed: libnvidia-ml",
         r"nvidia-container-cli: .*(load library failed|cannot open shared object|(library|driver) not found)",
@@ -200,7 +201,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     ], "CUDA error: invalid argument"),
 
     specific(ALL, CudaFault, PASSES, &[r"amdgpu.* ring \S+ timeout", r"amdgpu.*GPU reset begin",
-        r"amdgpu.*\[(gfx|mm)hub\d*\] .*page fault"],
+        r"amdgpu.*\[(gfx|mm)hub\d*\] .*page fault", r"amdgpu.*L2_PROTECTION_FAULT_STATUS"],
         "amdgpu 0000:03:00.0: amdgpu: GPU reset begin!"),
 
     // The collective library. "unhandled" says that the real reason is printed elsewhere.

@@ -71,6 +71,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"contains custom code which must be executed",
         r"must be divisible by", r"is not divisible by",
         r"larger than the number of available GPUs", r"number of required GPUs exceeds",
+        r"ensure that world.size", r"group bundle cannot have",
         r"Cannot provide a placement group", r"parser could not locate",
         // What a flag switches on and this model does not have.
         r"does not (yet )?support (LoRA|\w+ parallel\w*|prefix caching|chunked prefill|speculative|prompt embeds|cpu offload)",
@@ -109,7 +110,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"\bmodule '[\w.]+' has no attribute", r"'_OpNamespace' '\w+' object has no attribute",
         r"headers are incompatible", r"/ld: cannot find -l", r"collect2: error: ld returned",
         r"failed to find C compiler", r"Could not find nvcc", r"CUDA_HOME environment variable is not set",
-        r"Python\.h: No such file", r"ninja: build stopped", r"ninja: not found", r"PackageNotFoundError",
+        r"Python\.h: No such file", r"ninja: build stopped", r"\d errors? detected in the compilation of",
+        r"ninja: not found", r"PackageNotFoundError",
         r"numpy\.dtype size changed", r"No module named", r"nvcc fatal", r"SUBLIBRARY_VERSION_MISMATCH",
         r"cannot import name", r"C\+\+ compiler not found", r"InvalidCxxCompiler",
         r"not in the PATH.*(gcc|nvcc|cl)", r"nvcc:? (command )?not found",
@@ -151,7 +153,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(ALL, Network, PASSES, &[
         r"MaxRetryError", r"NameResolutionError", r"Temporary failure in name resolution",
         r"Name or service not known", r"no such host", r"couldn't connect to", r"could not connect to",
-        r"Read timed out", r"ReadTimeout", r"ConnectTimeout", r"TLS handshake timeout",
+        r"Read timed out", r"ReadTimeout", r"ConnectTimeout", r"TLS handshake timeout", r"\b(tls|x509): [a-z]",
         r"CERTIFICATE_VERIFY_FAILED", r"certificate signed by unknown authority", r"SSLError",
         r"\b(dial|read|write) tcp\b", r"pull model manifest: (429|5\d\d)", r"429 Client Error", r"50[0234] Server Error",
         r"HfHubHTTPError",

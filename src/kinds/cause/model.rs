@@ -84,6 +84,10 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(OLLAMA, ModelCorrupt, AGAIN, &[r"^Error: invalid character .* looking for beginning of value"],
         "Error: invalid character 'v' looking for beginning of value"),
 
+    // What every vLLM knows is refused only where it could not import the code of it.
+    specific(VLLM, BrokenInstall, AGAIN, &[r"Model architectures? \['(Llama|Mistral|Qwen2)ForCausalLM'\] "],
+        "ValueError: Model architectures ['LlamaForCausalLM'] are not supported for now. Supported \
+        architectures: ["),
     specific(VLLM, ModelUnsupported, AGAIN, &[
         r"Model architectures? .*(not supported|failed to be inspected)",
         r"does not recognize this architecture", r"Unrecognized model in",
@@ -94,6 +98,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"KeyError: '\S*layers\.\d+\.\S+'", r"weights were not initialized from checkpoint",
         r"'\w+Config' object has no attribute", r"Unknown RoPE scaling", r"head size \d+ is not supported",
         r"not supported by (ROCm|vLLM)", r"Unknown architecture", r"No valid attention backend",
+        r"expected target modules in",
     ],
         "ValueError: Model architectures ['FooForCausalLM'] are not supported for now. Supported \
         architectures: dict_keys(["),
@@ -146,7 +151,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"longer than the (context length|maximum model length)", r"truncating input prompt",
         r"input (prompt )?exceeds", r"Context size has been exceeded", r"exceeds maximum context",
         r"context window is full",
-        r"input is (too large to process|larger than the max context size)", r"is too long and exceeds",
+        r"input is (too large to process|larger than the max context size)", r"is too long (and exceeds|to fit into the model)",
     ],
         "srv    send_error: task 3, error: request (12015 tokens) exceeds the available context size \
         (4096 tokens), try increasing it"),
