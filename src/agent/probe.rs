@@ -150,7 +150,8 @@ impl Probe {
                     TrialAnswer::Tried(tried) => return Ok(tried),
                     TrialAnswer::NotServed(tried) => not_served = not_served.or(Some(tried)),
                 },
-                Err(Silence::TimedOut) => return Ok(Tried::TimedOut),
+                // The time is for all of them together. What was found out so far says more than that it is over.
+                Err(Silence::TimedOut) => break,
                 Err(Silence::Refused) => return failed(Cause::Unknown, "connection refused"),
                 Err(Silence::Reset) => {
                     return failed(Cause::Unknown, "connection ended before the answer did");

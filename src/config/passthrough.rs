@@ -56,3 +56,18 @@ pub(super) fn path(given: &Given<'_>) -> Result<String, Wrong> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::DEFAULT;
+    use crate::kinds::{Api, Kind, probe};
+
+    /// A tier that serves nothing else is not to be called wrong.
+    #[test]
+    fn a_trial_of_a_remote_asks_for_all_that_is_passed_through_by_itself() {
+        let trials = probe::trials(Kind::Remote(Api::OpenAi), "m");
+        for path in DEFAULT {
+            assert!(trials.iter().any(|trial| trial.path == path), "{path}");
+        }
+    }
+}

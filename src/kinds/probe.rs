@@ -141,8 +141,18 @@ pub fn trials(kind: Kind, model: &str) -> Vec<ProbeRequest> {
 
 /// What a remote may have in place of [`Endpoint::SERVED`]. It is asked for nothing: where it has the path, it says what is
 /// missing.
-const OTHER_TASKS: [&str; 5] =
-    ["/v1/responses", "/v1/rerank", "/v1/audio/transcriptions", "/v1/audio/speech", "/v1/images/generations"];
+const OTHER_TASKS: [&str; 10] = [
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/rerank",
+    "/rerank",
+    "/score",
+    "/tokenize",
+    "/detokenize",
+    "/v1/audio/transcriptions",
+    "/v1/audio/speech",
+    "/v1/images/generations",
+];
 
 fn trial(kind: Kind, model: &str) -> ProbeRequest {
     match kind {
@@ -189,7 +199,11 @@ pub fn trial_answer(kind: Kind, which: usize, status: u16, body: &[u8]) -> Trial
     let failed = |why: String| Tried::Failed { cause: Cause::Unknown, why };
     let refused =
         |(cause, why): (Cause, &str)| Tried::Refused { cause, why: format!("{why} (HTTP {status})") };
-    TrialAnswer::Tried(match verdict(kind.api(), kind, status, body) {
+    let verdict = verdict(kind.api(), kind, status, body);
+    if which >= Endpoint::SERVED.len() && shows_its_path(verdict, status) {
+        return TrialAnswer::Tried(Tried::Passed);
+    }
+    TrialAnswer::Tried(match verdict {
         Verdict::Answer => match holds(kind, which, body) {
             Ok(()) => Tried::Passed,
             Err(wrong) => failed(format!("its answer {wrong}")),
@@ -219,6 +233,21 @@ pub fn trial_answer(kind: Kind, which: usize, status: u16, body: &[u8]) -> Trial
 /// Does a remote say with this status that it has read the request, and does not like something in it?
 fn is_opinion(kind: Kind, status: u16) -> bool {
     !kind.is_local() && matches!(status, 200..=299 | 400 | 415 | 422 | 424 | 501)
+}
+
+/// Does the answer to a request for nothing show that somebody serves the path? It need not be a good one: a server may say in
+/// prose what is missing, fail for want of it, or answer all the same.
+fn shows_its_path(verdict: Verdict, status: u16) -> bool {
+    match verdict {
+        Verdict::NotServed => matches!(status, 415 | 422),
+        Verdict::Misconfigured | Verdict::Overloaded => false,
+        Verdict::Answer
+        | Verdict::ClientError
+        | Verdict::Capability
+        | Verdict::ContextTooLong
+        | Verdict::Failure { .. }
+        | Verdict::BadInput => matches!(status, 200..=299 | 400 | 415 | 422 | 424 | 500 | 501),
+    }
 }
 
 const NOT_SERVED: (Cause, &str) =
@@ -251,10 +280,10 @@ fn holds(kind: Kind, which: usize, body: &[u8]) -> Result<(), &'static str> {
         |name| if answer.get(name).is_some_and(Value::is_string) { Ok(()) } else { Err("holds no text") };
     match kind {
         Kind::Vllm => holds_answer(Endpoint::Completions, &answer),
-        Kind::Remote(Api::OpenAi) => match Endpoint::SERVED.get(which) {
-            Some(&endpoint) => holds_answer(endpoint, &answer),
-            None => Err("came to a request without input"),
-        },
+        // Further ones are asked for nothing.
+        Kind::Remote(Api::OpenAi) => {
+            Endpoint::SERVED.get(which).map_or(Ok(()), |&endpoint| holds_answer(endpoint, &answer))
+        }
         // What stands in for it may know OpenAI's form only.
         Kind::LlamaServer => text("content").or_else(|_| holds_answer(Endpoint::Completions, &answer)),
         Kind::Ollama | Kind::Remote(Api::Ollama) => text("response"),

@@ -78,6 +78,7 @@ const ROWS: &[Row] = {
         ], ContextTooLong),
         // Of vectors: they are made in one physical batch.
         row(Llama, 500..=500, &["too large to process"], ContextTooLong),
+        row(Remote, 404..=404, &AT_ANOTHER_PATH, NotServed),
         // The name that we put into the request ourselves.
         row(Vllm, 404..=404, &["` does not exist"], Misconfigured),
         row(Any, 404..=404, &["model_not_found"], Misconfigured),
@@ -276,10 +277,14 @@ pub fn has_ended(event: &Value) -> bool {
         || event.get("done") == Some(&Value::Bool(true))
 }
 
+/// Of a model that OpenAI knows, and serves at another path.
+const AT_ANOTHER_PATH: [&str; 2] = ["not a chat model", "only supported in v1/"];
+
 /// Was it the model's name that was refused, which is ours? A missing route is a 404 too.
 fn refuses_the_model(answer: &Value, status: u16, said: &str) -> bool {
     let param = answer.pointer("/error/param").or_else(|| answer.get("param"));
-    let is_about_the_model = param.and_then(Value::as_str) == Some("model");
+    let is_about_the_model = param.and_then(Value::as_str) == Some("model")
+        && !AT_ANOTHER_PATH.iter().any(|words| said.contains(words));
     (status == 404 && is_about_the_model) || (matches!(status, 400 | 404) && says_model_unknown(said))
 }
 

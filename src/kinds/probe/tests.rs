@@ -179,7 +179,24 @@ fn a_remote_is_asked_for_all_that_it_may_serve_before_its_path_is_called_wrong()
     assert!(passed(vectors, 200, r#"{"data":[{"embedding":[0.1]}]}"#));
     assert!(!passed(vectors, 200, r#"{"data":[]}"#));
     assert!(passed(last, 422, r#"{"detail":[{"loc":["body","prompt"],"msg":"Field required"}]}"#));
-    assert!(!passed(last, 200, "{}"), "there is nothing that it could answer");
+    let bare = r#"{"error":{"message":"'prompt'","type":"server_error","code":500}}"#;
+    for (status, body) in
+        [(422, "missing field `prompt`"), (500, bare), (500, "<html>"), (200, "RIFF"), (200, "{}")]
+    {
+        assert!(passed(last, status, body), "it has the path: {status} {body}");
+        assert!(!passed(0, status, body), "{status} {body}");
+    }
+    for status in [401, 402, 429, 502, 503] {
+        assert!(!passed(last, status, ""), "{status}");
+    }
+    // Models that OpenAI has at another path.
+    for said in [
+        "This is not a chat model and thus not supported in the v1/chat/completions endpoint.",
+        "This model is only supported in v1/responses and not in v1/chat/completions.",
+    ] {
+        let body = json!({ "error": { "message": said, "param": "model", "code": null } }).to_string();
+        assert!(matches!(trial_answer(REMOTE, 0, 404, body.as_bytes()), TrialAnswer::NotServed(_)), "{said}");
+    }
     // An engine of ours has one trial, and is where it is.
     for kind in [Kind::Vllm, Kind::LlamaServer, Kind::Ollama] {
         assert_eq!(trials(kind, "m").len(), 1);
