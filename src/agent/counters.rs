@@ -40,6 +40,7 @@ impl Counters {
             Notice::AllDown { .. } => self.outages += 1,
             Notice::Engine { .. }
             | Notice::CpuFallback { .. }
+            | Notice::LastResort { .. }
             | Notice::Worker { .. }
             | Notice::Health { .. }
             | Notice::Serving { .. }

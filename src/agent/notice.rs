@@ -47,6 +47,7 @@ pub fn event(notice: &Notice, names: Names<'_>) -> Event {
             text: "it runs on the CPU, although it was to use a GPU".to_owned(),
             ..Event::default()
         },
+        Notice::LastResort { tier: of, cause, why } => last_resort(names.tier(*of), *cause, why),
         Notice::Worker { run, why } => Event {
             kind: "worker".to_owned(),
             tier: Some(names.of_run(*run)),
@@ -121,6 +122,16 @@ fn moved(kind: &str, from: Option<TierId>, to: Option<TierId>, why: &str, names:
     }
 }
 
+fn last_resort(tier: String, cause: Option<Cause>, why: &str) -> Event {
+    Event {
+        kind: "last-resort".to_owned(),
+        tier: Some(tier),
+        cause: blame(cause),
+        text: format!("{why}; it stays open, because no other tier is"),
+        ..Event::default()
+    }
+}
+
 /// Where something is known to have gone wrong, "unknown" says that it is not known why.
 fn blame(cause: Option<Cause>) -> Option<String> {
     Some(cause.unwrap_or(Cause::Unknown).name().to_owned())
@@ -147,7 +158,7 @@ pub fn log(event: &Event) {
     }
     match event.kind.as_str() {
         "all-down" => line!(error),
-        "failover" | "backoff" | "held" | "wedged" | "worker" | "cpu-fallback" => line!(warn),
+        "failover" | "backoff" | "held" | "wedged" | "worker" | "cpu-fallback" | "last-resort" => line!(warn),
         "mail" if to.as_deref() != Some("sent") => line!(warn),
         _ => line!(info),
     }

@@ -334,6 +334,7 @@ impl OpenRecord {
                     record.action = Some("nothing: the tier is degraded and keeps its place".to_owned());
                 }
             }
+            Notice::LastResort { tier, cause, why } => stays_open(record, &names.tier(*tier), *cause, why),
             Notice::Worker { .. } => record.action = Some(event.text.clone()),
             Notice::Operator { tier, .. } if names.tier(*tier) == record.tier => {
                 record.action = Some(format!("an operator asked: {}", event.text));
@@ -365,6 +366,18 @@ fn blame(record: &mut Record, cause: Cause, evidence: &str) {
     record.cause = cause.name().to_owned();
     record.evidence = Some(evidence.to_owned());
     record.advice = Some(advice(record, cause));
+}
+
+/// This tier fails its clients, and is open because no other one is. Others' records only have it in their timeline.
+fn stays_open(record: &mut Record, tier: &str, cause: Option<Cause>, why: &str) {
+    if tier != record.tier {
+        return;
+    }
+    record.to = None;
+    if let (true, Some(cause)) = (record.evidence.is_none(), cause) {
+        blame(record, cause, why);
+    }
+    record.action = Some("nothing: the tier stays open, because no other one is".to_owned());
 }
 
 /// What is not over; of one tier only the newest, should the end of an older one have been lost.

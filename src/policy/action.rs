@@ -57,6 +57,12 @@ pub enum Notice {
         run: RunId,
         evidence: String,
     },
+    /// It passes its trial, fails the requests of its clients, and is open only because no other tier is. Told when that begins.
+    LastResort {
+        tier: TierId,
+        cause: Option<Cause>,
+        why: String,
+    },
     /// The worker processes of a ready run hang and are replaced; the engine goes on.
     Worker {
         run: RunId,

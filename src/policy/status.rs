@@ -40,6 +40,8 @@ pub struct TierStatus {
     pub check: CheckStatus,
     /// Why it cannot answer, or not well, where that is known.
     pub cause: Option<Cause>,
+    /// It fails the requests of its clients, and is open only because no other tier is.
+    pub last_resort: bool,
     /// Does the ready run compute on the CPU although it was to use a GPU? `None` where there is none, or as long as nobody
     /// has looked.
     pub cpu_fallback: Option<bool>,

@@ -91,6 +91,7 @@ pub(super) struct Tier {
     proof: Option<Proof>,
     /// No other tier is able, or each is only as this one may be: a last resort.
     alone: bool,
+    told_last_resort: bool,
     /// May new requests go there? Decided over all tiers, by `chain`.
     taking_new: bool,
     health: Health,
@@ -126,6 +127,7 @@ impl Tier {
             sample: None,
             proof: None,
             alone: false,
+            told_last_resort: false,
             taking_new: false,
             health: Health::Down,
             reason: if remote { "not checked yet" } else { "stopped" }.to_owned(),
@@ -199,6 +201,7 @@ impl Tier {
             since: self.since,
             check: self.check,
             cause: self.cause(),
+            last_resort: self.is_last_resort(),
             cpu_fallback: self.cpu_fallback(),
             engine,
         }
@@ -307,7 +310,7 @@ impl Tier {
         match self.health {
             Health::Healthy => interval,
             // No check brings it back.
-            Health::Degraded if self.cause() == Some(Cause::CpuFallback) => interval,
+            Health::Degraded if self.cause() == Some(Cause::CpuFallback) || self.is_last_resort() => interval,
             Health::Down if self.settings.place == Place::Remote && self.in_vain > 1 => {
                 let doubled = soon.saturating_mul(1 << (self.in_vain - 1).min(16));
                 turn.chance.jitter(doubled.min(CHECK_SELDOM)).min(CHECK_SELDOM)
@@ -438,6 +441,11 @@ impl Tier {
             self.next_check = self.next_check.map(|at| at.min(soonest));
         }
         self.reason = reason;
+        let last_resort = self.is_last_resort();
+        if last_resort && !self.told_last_resort {
+            turn.tell(Notice::LastResort { tier: self.id, cause: self.cause(), why: self.reason.clone() });
+        }
+        self.told_last_resort = last_resort;
     }
 
     fn next_trial(&self, now: Moment) -> Trial {

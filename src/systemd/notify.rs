@@ -140,6 +140,7 @@ mod tests {
             since,
             check: CheckStatus::default(),
             cause: None,
+            last_resort: false,
             cpu_fallback: None,
             engine: state.map(|state| EngineStatus {
                 run: None,

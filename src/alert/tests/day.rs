@@ -33,6 +33,7 @@ fn host(best: bool) -> HostStatus {
         since: at(0),
         check: CheckStatus::default(),
         cause: None,
+        last_resort: false,
         cpu_fallback: None,
         engine: None,
     };

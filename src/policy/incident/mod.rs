@@ -12,7 +12,7 @@ mod letters;
 #[cfg(test)]
 mod tests;
 
-use super::{Cause, EngineState, Health, HostState, HostStatus, Moment, Notice, TierId};
+use super::{Cause, EngineState, Health, HostState, HostStatus, Moment, Notice, TierId, TierStatus};
 use letters::Letters;
 pub use letters::{Letter, LetterSettings};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub enum Gravity {
     Failover,
     /// Its engine was given up on for now, or cannot be killed.
     Held,
-    /// No tier can answer.
+    /// No tier can answer, or the only one that is open fails its clients' requests.
     AllDown,
 }
 
@@ -163,6 +163,10 @@ impl Incidents {
                 self.worsen(now, tier, Gravity::Gpu, &mut entries);
                 self.note(|open| open.tier == tier, &mut entries);
             }
+            Notice::LastResort { tier, .. } => {
+                self.worsen(now, *tier, Gravity::AllDown, &mut entries);
+                self.note(|_| true, &mut entries);
+            }
             Notice::Worker { run, .. } => {
                 let Some(tier) = self.engines.get(usize::from(run.engine.0)).copied() else { return entries };
                 self.worsen(now, tier, Gravity::Failure, &mut entries);
@@ -255,13 +259,16 @@ impl Incidents {
 /// Is what failed made good?
 fn is_back(open: &Open, host: &HostStatus) -> bool {
     let tier = host.tiers.get(usize::from(open.tier.0));
-    let is_up = tier.is_none_or(|tier| tier.health != Health::Down);
+    let serves = |tier: &TierStatus| tier.health != Health::Down && !tier.last_resort;
+    let is_up = tier.is_none_or(serves);
     match open.gravity {
         Gravity::Failure | Gravity::Held => is_up,
         // A new run has to be looked at first.
         Gravity::Gpu => is_up && tier.is_none_or(|tier| tier.cpu_fallback == Some(false)),
         // Of no concern to clients any more; if the tier goes on failing, that is the next incident.
-        Gravity::Failover | Gravity::AllDown => host.serving.is_some_and(|serving| serving <= open.tier),
+        Gravity::Failover | Gravity::AllDown => host.serving.is_some_and(|serving| {
+            serving <= open.tier && host.tiers.get(usize::from(serving.0)).is_none_or(serves)
+        }),
     }
 }
 

@@ -48,6 +48,7 @@ fn host(able: [bool; 2]) -> HostStatus {
         since: at(0),
         check: CheckStatus::default(),
         cause: None,
+        last_resort: false,
         cpu_fallback: None,
         engine: None,
     };
@@ -251,5 +252,41 @@ fn a_fallback_to_the_cpu_is_mailed_once_and_is_over_when_a_run_was_looked_at() {
     assert_eq!(machine.hear(at(402), &fallback(2)), [noted]);
     assert_eq!(machine.settle(at(402), &looked(true, Some(true))), []);
     let over = machine.settle(at(800), &looked(true, Some(false)));
+    assert_eq!(over, [Entry::Close { id: id(1) }, Entry::Post(Letter::Return { id: id(1) })]);
+}
+
+/// Seen to fail: nothing was told, and the incident before it was over.
+#[test]
+fn a_last_resort_is_an_outage_until_requests_are_answered() {
+    let last_resort = |able: [bool; 2]| {
+        let mut host = host(able);
+        host.tiers[0].last_resort = true;
+        host
+    };
+    let why = "9 different requests failed in a row, although its trial passes".to_owned();
+    let notice = Notice::LastResort { tier: T0, cause: Some(Cause::Unknown), why };
+    let (gravity, noted) = (Gravity::AllDown, Entry::Note { id: id(1) });
+    let worse = Entry::Worsen { id: id(1), gravity };
+
+    // It is the only one.
+    let mut machine = incidents();
+    let opened = machine.hear(at(1), &notice);
+    assert_eq!(
+        opened,
+        [Entry::Open { id: id(1), tier: T0 }, worse.clone(), noted.clone(), alert(1, gravity)]
+    );
+    assert_eq!(machine.settle(at(1), &last_resort([true, false])), []);
+    assert_eq!(machine.settle(at(9), &host([true, false])).len(), 2);
+
+    // The one that stood in for it is gone.
+    let mut machine = incidents();
+    machine.hear(at(1), &failover(Cause::Unknown));
+    assert_eq!(machine.settle(at(1), &host([false, true])), []);
+    machine.hear(at(400), &Notice::Return { from: T1, to: T0 });
+    assert_eq!(machine.hear(at(400), &notice), [worse, noted, alert(1, gravity)]);
+    assert_eq!(machine.settle(at(400), &last_resort([true, false])), []);
+    // It is back, and this one is down beside it again.
+    assert_eq!(machine.settle(at(500), &host([false, true])), []);
+    let over = machine.settle(at(900), &host([true, true]));
     assert_eq!(over, [Entry::Close { id: id(1) }, Entry::Post(Letter::Return { id: id(1) })]);
 }

@@ -300,7 +300,10 @@ impl Checker {
                 self.count("CPU fallbacks");
                 self.devices.told(*run)
             }
-            Notice::Worker { .. } | Notice::Serving { .. } | Notice::Operator { .. } => Ok(()),
+            Notice::LastResort { .. }
+            | Notice::Worker { .. }
+            | Notice::Serving { .. }
+            | Notice::Operator { .. } => Ok(()),
         }
     }
 

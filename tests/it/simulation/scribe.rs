@@ -76,7 +76,9 @@ impl Scribe {
         })?;
         // A run that nobody has looked at yet may be on the CPU as the one before it was.
         let is_well = |tier: &TierStatus| {
-            tier.health != Health::Down && (tier.engine.is_none() || tier.cpu_fallback == Some(false))
+            tier.health != Health::Down
+                && !tier.last_resort
+                && (tier.engine.is_none() || tier.cpu_fallback == Some(false))
         };
         let all_well = host.state == HostState::Serving && host.tiers.iter().all(is_well);
         ensure(!all_well || self.open.is_empty(), || format!("all is well, and open: {:?}", self.open))?;
@@ -93,7 +95,7 @@ impl Scribe {
             Notice::Failover { cause, .. } | Notice::AllDown { cause, .. } => {
                 cause.is_none_or(|cause| cause.name() != "asked")
             }
-            Notice::CpuFallback { .. } | Notice::Worker { .. } => true,
+            Notice::CpuFallback { .. } | Notice::LastResort { .. } | Notice::Worker { .. } => true,
             Notice::Engine { .. }
             | Notice::Health { .. }
             | Notice::Serving { .. }

@@ -70,18 +70,23 @@ fn is_broken(host: &Host) -> bool {
 #[test]
 fn where_no_other_tier_is_open_it_stays_open_and_says_what_is_wrong() {
     let mut host = remotes(1);
+    let mut told = 0;
     for n in 1..=1_800 {
         let said = second(&mut host, n, [3 * n as u32, 0]);
+        let tells = |action: &&Action| matches!(action, Action::Tell(Notice::LastResort { tier: T0, .. }));
+        told += said.iter().filter(tells).count();
+        assert!(told > 0 || !is_broken(&host), "{n}: it is told when it begins");
         assert_eq!(notices(said.clone()), [], "{n}");
         let is_down = |action: &Action| matches!(action, Action::Tell(Notice::Health { to, .. }) if *to == Health::Down);
         assert!(!said.iter().any(is_down), "{n}");
         assert_eq!((standings(&host), host.status().serving), (vec![Standing::Open], Some(T0)), "{n}");
     }
     assert!(is_broken(&host) && first(&host).health == Health::Degraded, "{:?}", first(&host));
+    assert!(first(&host).last_resort && (1..30).contains(&told), "{told}");
     // Somebody is answered.
     let sample = Sample { answered: 1, ..Sample::default() };
     host.step(at(2_001.0), Event::Tier(T0, TierEvent::Sampled(sample)));
-    assert_eq!(first(&host).health, Health::Healthy);
+    assert!(first(&host).health == Health::Healthy && !first(&host).last_resort);
 }
 
 #[test]
