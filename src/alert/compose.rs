@@ -86,7 +86,7 @@ fn alert(record: &Record) -> Page {
         }
         "held" => format!("mainstay has given up on {tier} for now."),
         "gpu" => format!("{tier} was to use a GPU and runs on the CPU. It answers, but slowly."),
-        "all-down" => "No tier can answer. Clients get 503 with Retry-After until one can.".to_owned(),
+        "all-down" => "No tier answers. Clients get 503 with Retry-After until one does.".to_owned(),
         _ => format!("{tier} failed."),
     });
     if let Some(lasted) = record.lasted_s {

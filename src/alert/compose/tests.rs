@@ -311,7 +311,7 @@ fn a_failover_to_nobody_is_an_outage() {
     let gone = Record { to: None, kind: "failover".to_owned(), ..record() };
     let text = write("gpu1", &post(PostKind::Alert, &[17]), std::slice::from_ref(&gone));
     assert_eq!(text.subject, "[ALERT] LLM down: no tier answers (gpu1)");
-    assert!(text.body.contains("No tier can answer.") && text.body.contains("nobody"), "{}", text.body);
+    assert!(text.body.contains("No tier answers.") && text.body.contains("nobody"), "{}", text.body);
     assert!(!text.body.contains("in its place"), "{}", text.body);
 }
 
