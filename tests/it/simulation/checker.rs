@@ -461,7 +461,7 @@ impl Checker {
                 let settings = &world.settings.tiers[rank];
                 let silence = if settings.wants_gpu { settings.silence_on_cpu } else { settings.silence };
                 // Progress is a second old when it is read.
-                let asked = since.max(waiting).max(flow.sample.last_progress);
+                let asked = since.max(waiting).max(flow.sample.last_progress).max(world.unfair_at);
                 // What spins is believed for a while.
                 let spins = mood == Mood::Frozen && world.process(id).is_some_and(|process| process.spins);
                 let believed = if spins { silence * 7 } else { Duration::ZERO };
