@@ -232,12 +232,15 @@ impl Engine {
         turn.act(Action::Terminate { run, grace });
     }
 
-    /// A second signal: nothing is waited for.
+    /// A second signal: nothing is waited for. A third one sends KILL again, and the end comes no later for it.
     pub(super) fn kill_now(&mut self, why: &'static str, turn: &mut Turn) {
         let step = Step::Killed { wedged_at: turn.now + REAP_LIMIT };
         match &mut self.life {
             Life::Starting(_) | Life::Ready(_) => self.leave(Reason::Asked(why), why.to_owned(), step, turn),
-            Life::Stopping(stopping) => stopping.step = step,
+            Life::Stopping(stopping) => match stopping.step {
+                Step::Draining { .. } | Step::Terminating { .. } | Step::Reaping { .. } => stopping.step = step,
+                Step::Killed { .. } => {}
+            },
             Life::Stopped | Life::Backoff { .. } | Life::Held { .. } | Life::Wedged(_) => return,
         }
         if let Some(run) = self.live_run() {

@@ -1,4 +1,6 @@
 //! Each test is a story: at a second, something happens to an engine, and this exact list of actions follows.
+mod shutdown;
+
 use super::*;
 use crate::policy::{Ending, Exit, Restart, Settings, Startup};
 use In::*;
@@ -471,23 +473,6 @@ fn manual_is_started_by_an_operator_and_restarted_when_it_dies() {
             (8.1, Ended, "start 2, Starting"),
         ],
     );
-}
-
-#[test]
-fn a_shutdown_starts_nothing_and_a_second_signal_kills() {
-    check(
-        always(),
-        &[
-            (20.0, Down(Shutdown::Drain), "Stopping"),
-            (21.0, Demand(true), ""),
-            (22.0, Down(Shutdown::Now), "cut 1, kill 1"),
-            (22.1, Exited(9), ""),
-            (22.2, Ended, "Stopped"),
-        ],
-    );
-    let mut story = always();
-    story.step(20.0, Exited(1));
-    check(story, &[(20.1, Down(Shutdown::Drain), ""), (20.2, Ended, "Stopped")]);
 }
 
 #[test]
