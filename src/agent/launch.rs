@@ -2,14 +2,12 @@
 use super::previous::Intent;
 use crate::config::{Agent, Local, Tier};
 use crate::kinds::{self, Launch};
-use crate::policy::RunId;
+use crate::policy::{REAP_DEADLINE, RunId};
 use crate::shim::{self, Spec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// From the first KILL until what is still there is called wedged.
-const REAP_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the home directory may take to answer.
 const HOME_MAX: Duration = Duration::from_secs(2);
 /// What was said to the agent alone.

@@ -19,6 +19,7 @@ mod prober;
 mod settings;
 mod silence;
 mod status;
+mod stop;
 mod strikes;
 mod tier;
 mod turn;
@@ -46,3 +47,4 @@ pub use status::{
     CheckStatus, EngineState, EngineStatus, Health, HostState, HostStatus, LastExit, Retry, Route, Standing,
     TierStatus,
 };
+pub use stop::{REAP_DEADLINE, SETTLE};

@@ -11,11 +11,9 @@
 //! ```
 //! From the first KILL on a deadline runs; when it passes, what is left is reported, and the trying goes on.
 use super::protocol::Asked;
-use crate::policy::Moment;
+use crate::policy::{Moment, SETTLE};
 use std::time::Duration;
 
-/// After the main process is gone the rest may clean up behind itself (vLLM's resource tracker needs about a second).
-const SETTLE: Duration = Duration::from_secs(2);
 /// Between two looks at a tree that settles. Reaped orphans make it look sooner.
 const SETTLE_LOOK: Duration = Duration::from_millis(100);
 /// Between a KILL and the next look, doubled each time up to the longest.

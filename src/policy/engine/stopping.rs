@@ -5,23 +5,21 @@
 //!    │ Cut, Terminate
 //! Terminating  TERM was sent; the shim kills at the end of the grace, and so do we, a little later
 //!    │ Exited
-//! Reaping      the main process is gone; what it left behind gets a moment to follow
+//! Reaping      the main process is gone; what it left behind gets a moment to follow, then the shim kills, and so do we
 //!    │ Kill
 //! Killed       Ended must come now, or the run is wedged
 //! ```
 //! Each step has a deadline of its own, so a stop ends within a bounded time even if the shim never says another word.
+use super::super::stop::{REAP_DEADLINE, SETTLE, SHIM_LATE};
 use super::super::strikes::Next;
 use super::super::words;
 use super::{Action, Cause, Duration, Engine, Failure, LastExit, Life, Moment, Notice, RunId, Turn, spell};
 use crate::policy::{Ending, Exit};
 
-/// How much later than the shim we send KILL ourselves.
-const SHIM_LATE: Duration = Duration::from_secs(5);
-/// What a dead main process leaves behind gets this long to end by itself: vLLM's resource tracker removes shared memory
-/// in that time. Orphaned workers never end by themselves.
-const ORPHANS: Duration = Duration::from_secs(1);
+/// From the end of the main process to our own KILL, which finds nobody where the shim has sent its own.
+const ORPHANS: Duration = SETTLE.saturating_add(SHIM_LATE);
 /// From KILL to "wedged". Longer than the shim's own patience, so that its word, which names pids, comes first.
-const REAP_LIMIT: Duration = Duration::from_secs(35);
+const REAP_LIMIT: Duration = REAP_DEADLINE.saturating_add(SHIM_LATE);
 /// A wedged run is killed again this often: a process in the driver's hands can still come loose.
 const KILL_AGAIN: Duration = Duration::from_secs(60);
 /// A run that is stopped because it hangs or does not come up is beyond a graceful end.
@@ -238,7 +236,9 @@ impl Engine {
         match &mut self.life {
             Life::Starting(_) | Life::Ready(_) => self.leave(Reason::Asked(why), why.to_owned(), step, turn),
             Life::Stopping(stopping) => match stopping.step {
-                Step::Draining { .. } | Step::Terminating { .. } | Step::Reaping { .. } => stopping.step = step,
+                Step::Draining { .. } | Step::Terminating { .. } | Step::Reaping { .. } => {
+                    stopping.step = step
+                }
                 Step::Killed { .. } => {}
             },
             Life::Stopped | Life::Backoff { .. } | Life::Held { .. } | Life::Wedged(_) => return,

@@ -2,6 +2,7 @@
 mod shutdown;
 
 use super::*;
+use crate::policy::stop::{SETTLE, SHIM_LATE};
 use crate::policy::{Ending, Exit, Restart, Settings, Startup};
 use In::*;
 
@@ -191,10 +192,16 @@ fn what_was_announced_reads_as_history_when_it_is_done() {
 }
 
 #[test]
-fn orphans_are_killed_before_the_next_start() {
+fn orphans_are_killed_before_the_next_start_and_not_before_they_had_their_moment() {
+    let kill = 20.0 + (SETTLE + SHIM_LATE).as_secs_f64();
     check(
         always(),
-        &[(20.0, Exited(1), "Stopping, cut 1"), (21.0, Wait, "kill 1"), (21.1, Ended, "start 2, Starting")],
+        &[
+            (20.0, Exited(1), "Stopping, cut 1"),
+            (kill - 0.1, Wait, ""),
+            (kill, Wait, "kill 1"),
+            (kill + 0.1, Ended, "start 2, Starting"),
+        ],
     );
 }
 

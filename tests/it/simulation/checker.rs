@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const S: Duration = Duration::from_secs(1);
-/// From Stopping to ended or wedged, beyond drain and grace: late KILL, and the limit for what follows it.
-const STOP_SLACK: Duration = Duration::from_secs(5 + 35 + 2);
+/// From Stopping to ended or wedged, beyond drain and grace: the end of the main process behind a late TERM, late KILL, and
+/// the limit for what follows it.
+const STOP_SLACK: Duration = Duration::from_secs(5 + 7 + 35 + 2);
 /// From "works perfectly" to `Open`: one trial every ten seconds, which may just have failed, and some.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 /// A remote tier that stayed DOWN is checked this seldom.
