@@ -1,6 +1,7 @@
-//! What descriptors do at an exec, and how a task waits for one: the calls that every room with children needs, and that
-//! need `unsafe`.
+//! What descriptors do at an exec, how a task waits for one, and whether there are any left.
+use crate::shortage::{self, Shortage};
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use tokio::io::unix::AsyncFd;
@@ -51,4 +52,15 @@ pub fn watch(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
     // SAFETY: the borrow keeps the descriptor open and the same for as long as the AsyncFd lives.
     let watched = unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) };
     Ok(watched?)
+}
+
+/// How many this process may have open.
+pub fn limit() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+}
+
+/// Why no socket can be had at all just now, where that is so. A resolver that gets none says only that it does not know
+/// the name.
+pub fn used_up() -> Option<Shortage> {
+    shortage::of(&tokio::net::TcpSocket::new_v4().err()?)
 }

@@ -15,4 +15,5 @@ pub mod printable;
 pub mod proxy;
 pub mod redact;
 pub mod shim;
+mod shortage;
 pub mod systemd;

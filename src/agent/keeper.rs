@@ -9,6 +9,7 @@ use super::inbox::{News, RunNews, Sender};
 use super::oom::{Kills, Since};
 use super::ports;
 use super::previous::{self, Intent};
+use super::unstarted;
 use super::watch::Watch;
 use crate::kinds::Kind;
 use crate::policy::{Cause, Ending, EngineEvent, Event, Exit, Moment, Remains, RunId};
@@ -75,20 +76,24 @@ impl Keeper {
     /// Keeps the run to its end.
     pub async fn keep(mut self) {
         if self.alone().await {
-            let port = self.spec.port.unwrap_or(0);
-            if !ports::is_free(port) {
-                // Whoever it is would be asked, and believed, in the engine's place.
-                return self.give_up(format!("another program listens at port {port}")).await;
-            }
-            match shim::spawn(&self.spec, self.lifeline.read.as_fd()) {
+            match self.begin() {
                 Ok(spawned) => self.attend(&spawned).await,
-                Err(why) => {
-                    let evidence = format!("the shim could not be started: {why}");
-                    self.tell(EngineEvent::SpawnFailed { cause: cause_of(&why), evidence }).await;
-                }
+                Err(failed) => self.tell(failed).await,
             }
         }
         self.gone().await;
+    }
+
+    /// Starts the shim, or says why there is none.
+    fn begin(&self) -> Result<Spawned, EngineEvent> {
+        let port = self.spec.port.unwrap_or(0);
+        let short = |shortage| unstarted::short(shortage, &format!("port {port} cannot be tried"));
+        if !ports::is_free(port).map_err(short)? {
+            // Whoever it is would be asked, and believed, in the engine's place.
+            return Err(unstarted::port_in_use(format!("another program listens at port {port}")));
+        }
+        shim::spawn(&self.spec, self.lifeline.read.as_fd())
+            .map_err(|why| unstarted::not_spawned(&why, format!("the shim could not be started: {why}")))
     }
 
     /// Waits until no earlier run of this engine is left. False when this one is over before it began.
@@ -133,8 +138,7 @@ impl Keeper {
     }
 
     /// There is no port to be had: says so, and ends.
-    pub async fn give_up(self, why: String) {
-        let failed = EngineEvent::SpawnFailed { cause: Cause::PortInUse, evidence: why };
+    pub async fn give_up(self, failed: EngineEvent) {
         self.tell(failed).await;
         self.gone().await;
     }
@@ -197,7 +201,7 @@ impl Keeper {
             FromShim::Started { pid } => self.tell(EngineEvent::Spawned { pid }).await,
             FromShim::StartFailed { errno, message } => {
                 let why = io::Error::from_raw_os_error(errno);
-                self.tell(EngineEvent::SpawnFailed { cause: cause_of(&why), evidence: message }).await;
+                self.tell(unstarted::not_spawned(&why, message)).await;
                 let _ = link.to.send(&ToShim::Release).await;
                 return true;
             }
@@ -314,16 +318,5 @@ impl Keeper {
 
     async fn tell(&self, event: EngineEvent) {
         self.sender.event(Event::Engine(self.run, event)).await;
-    }
-}
-
-/// What an error of the operating system says about a start that failed.
-fn cause_of(why: &io::Error) -> Cause {
-    match why.kind() {
-        io::ErrorKind::NotFound => Cause::BrokenInstall,
-        io::ErrorKind::PermissionDenied => Cause::Permission,
-        io::ErrorKind::OutOfMemory => Cause::HostOom,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Cause::DiskFull,
-        _ => Cause::Unknown,
     }
 }

@@ -5,7 +5,7 @@
 //! | `start`, `failure` | brings everything up, in the order that makes each later step safe; why that failed |
 //! | `turn` | the loop: wait → events → step → perform → publish → beat |
 //! | `world` | one arm per action; `seat`: one tier as the agent sees it |
-//! | `runs`, `launch`, `keeper` | one run: how it begins, its shim's spec, and the agent's side of its life |
+//! | `runs`, `launch`, `keeper`, `unstarted` | one run: how it begins or why not, its shim's spec, the agent's side of its life |
 //! | `watch`, `starts` | a start: does it still move, how far has it come, how long did the last ones take |
 //! | `previous`, `past` | what an earlier agent left: its runs; its events, incidents and start times |
 //! | `sockets` | the thread that serves the status and control sockets |
@@ -53,6 +53,7 @@ mod sockets;
 mod start;
 mod starts;
 mod turn;
+mod unstarted;
 mod watch;
 mod workers;
 mod world;

@@ -1,6 +1,8 @@
 //! Ports for engines: from the configured range, a new one for every run.
 use crate::policy::Moment;
+use crate::shortage::{self, Shortage};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
@@ -35,19 +37,22 @@ impl Ports {
     }
 
     /// A port that nobody listens on just now; `None` when the whole range is taken.
-    pub fn take(&mut self, now: Moment) -> Option<u16> {
+    ///
+    /// # Errors
+    /// When this host has nothing left to try a port with.
+    pub fn take(&mut self, now: Moment) -> Result<Option<u16>, Shortage> {
         self.released.retain(|_, at| now.since(*at) < REST);
         for _ in self.first..=self.last {
             let port = self.next;
             self.next = if port == self.last { self.first } else { port + 1 };
             let rested = ![&self.taken, &self.reserved].iter().any(|set| set.contains(&port))
                 && !self.released.contains_key(&port);
-            if rested && is_free(port) {
+            if rested && is_free(port)? {
                 self.taken.insert(port);
-                return Some(port);
+                return Ok(Some(port));
             }
         }
-        None
+        Ok(None)
     }
 
     pub fn release(&mut self, port: u16, now: Moment) {
@@ -57,9 +62,17 @@ impl Ports {
     }
 }
 
-/// Does nobody listen there just now?
-pub fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+/// Does nobody listen there just now, as far as we may know?
+///
+/// # Errors
+/// When this host has nothing left to try it with: that says nothing about the port.
+pub fn is_free(port: u16) -> Result<bool, Shortage> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(true),
+        Err(why) if why.kind() == io::ErrorKind::AddrInUse => Ok(false),
+        // A port that we may not have, the engine may not have either: its own words say that better.
+        Err(why) => shortage::of(&why).map_or(Ok(true), Err),
+    }
 }
 
 #[cfg(test)]
@@ -82,23 +95,23 @@ mod tests {
         let (first, last) = range();
         let mut ports = Ports::new((first, first), std::iter::empty(), 7);
         let _ = last;
-        let Some(port) = ports.take(at(0)) else { return };
-        assert_eq!(ports.take(at(0)), None, "it is in use");
+        let Ok(Some(port)) = ports.take(at(0)) else { return };
+        assert_eq!(ports.take(at(0)), Ok(None), "it is in use");
         ports.release(port, at(10));
-        assert_eq!(ports.take(at(69)), None, "used 59 s ago");
-        assert_eq!(ports.take(at(70)), Some(port));
+        assert_eq!(ports.take(at(69)), Ok(None), "used 59 s ago");
+        assert_eq!(ports.take(at(70)), Ok(Some(port)));
     }
 
     #[test]
     fn a_reserved_port_is_never_given_out() {
         let (first, _) = range();
-        assert_eq!(Ports::new((first, first), std::iter::once(first), 0).take(at(0)), None);
+        assert_eq!(Ports::new((first, first), std::iter::once(first), 0).take(at(0)), Ok(None));
     }
 
     #[test]
     fn a_port_that_somebody_listens_on_is_passed_over() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = taken.local_addr().expect("its address").port();
-        assert_eq!(Ports::new((port, port), std::iter::empty(), 0).take(at(0)), None);
+        assert_eq!(Ports::new((port, port), std::iter::empty(), 0).take(at(0)), Ok(None));
     }
 }

@@ -3,17 +3,24 @@
 //! Probes have connections of their own, so they never wait behind clients, and ignore proxy variables.
 use super::workers;
 use crate::clock;
+use crate::descriptors;
 use crate::kinds::peer;
 use crate::kinds::probe::{self as ask, Load, ProbeRequest, Pull, TrialAnswer};
 use crate::kinds::{Device, Kind};
-use crate::policy::{Cause, CheckFailure, Checked, InstanceId, Leads, Prepared, STAND_IN, Tried};
-use crate::proxy::{are_used_up, is_shortage};
+use crate::policy::{
+    Cause, CheckFailure, Checked, InstanceId, Leads, Moment, Prepared, STAND_IN, Tried, Unasked,
+};
+use crate::shortage::{self, Shortage};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// For the first signs of a starting engine, and for Ollama's list of models.
 const QUICK: Duration = Duration::from_secs(2);
 /// For a trial that may have to load the model first, while the health page is answered.
 const LOADING: Duration = Duration::from_secs(5 * 60);
+/// Between two lines of the log that say that this host cannot ask.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// An answer to a probe is never longer than this; vLLM's metrics are some tens of KiB.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
 
@@ -40,11 +47,9 @@ pub struct Probe {
     client: reqwest::Client,
     /// Who asks, among mainstays.
     instance: InstanceId,
+    /// When it was last said that this host cannot ask.
+    said: Rc<Cell<Option<Moment>>>,
 }
-
-/// This host had no descriptor or port left to ask with: nothing is known of who was to be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shortage;
 
 /// Why a probe got no answer.
 #[derive(Debug)]
@@ -52,7 +57,8 @@ enum Silence {
     Refused,
     TimedOut,
     Reset,
-    Shortage,
+    /// This host could not ask: nothing is known of who was to be asked.
+    Shortage(Shortage),
 }
 
 struct Answer {
@@ -70,11 +76,11 @@ impl Probe {
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(0)
             .build()?;
-        Ok(Self { client, instance })
+        Ok(Self { client, instance, said: Rc::default() })
     }
 
     /// GETs the health page. The second part: what the answer says is behind the tier.
-    pub async fn check(&self, at: &Target, timeout: Duration) -> Result<(Checked, Option<Leads>), Shortage> {
+    pub async fn check(&self, at: &Target, timeout: Duration) -> Result<(Checked, Option<Leads>), Unasked> {
         let began = clock::now();
         let request = ask::health(at.kind, at.health_path.as_deref());
         let another_page = request.path != peer::HEALTH;
@@ -92,34 +98,28 @@ impl Probe {
             Err(Silence::Refused) => CheckFailure::Refused,
             Err(Silence::TimedOut) => CheckFailure::TimedOut,
             Err(Silence::Reset) => CheckFailure::Reset,
-            Err(Silence::Shortage) => return Err(Shortage),
+            Err(Silence::Shortage(shortage)) => return Err(self.unasked(shortage)),
         };
         Ok((Checked::Failed(failure), None))
     }
 
     /// Reads a figure that moves while the engine works. Only an answer without a figure makes way for the next
     /// source: figures of two sources cannot be compared.
-    pub async fn count(&self, at: &Target, timeout: Duration) -> Result<Option<u64>, Shortage> {
-        match self.figure(at, timeout).await {
-            // /proc cannot be read without a descriptor either.
-            Ok(None) if are_used_up() => Err(Shortage),
-            known => known,
-        }
-    }
-
-    async fn figure(&self, at: &Target, timeout: Duration) -> Result<Option<u64>, Shortage> {
+    pub async fn count(&self, at: &Target, timeout: Duration) -> Result<Option<u64>, Unasked> {
         let names = ask::worker_names(at.kind);
         if !names.is_empty() {
             let Some(pid) = at.main_pid else { return Ok(None) };
             // All of /proc is looked at for it, which takes its time on a host with many processes.
             let looked = tokio::task::spawn_blocking(move || workers::cpu_ticks(pid, names));
-            return Ok(looked.await.ok().flatten());
+            return looked.await.unwrap_or(Ok(None)).map_err(|shortage| self.unasked(shortage));
         }
         for (which, request) in ask::counters(at.kind).into_iter().enumerate() {
             let answer = match self.ask(at, request, Some(timeout)).await {
                 Ok(answer) => answer,
-                Err(Silence::Shortage) => return Err(Shortage),
-                Err(Silence::Refused | Silence::TimedOut | Silence::Reset) => return Ok(cpu_figure(at)),
+                Err(Silence::Shortage(shortage)) => return Err(self.unasked(shortage)),
+                Err(Silence::Refused | Silence::TimedOut | Silence::Reset) => {
+                    return cpu_figure(at).map_err(|shortage| self.unasked(shortage));
+                }
             };
             let text = String::from_utf8_lossy(&answer.body);
             if let Some(figure) = ask::read_counters(at.kind, which, &text) {
@@ -131,7 +131,7 @@ impl Probe {
 
     /// Sends a one-token request. What does its answer, or the want of one, say? Where a remote does not serve what is asked
     /// for, it is asked for what else it may serve.
-    pub async fn attempt(&self, at: &Target, timeout: Duration) -> Result<Tried, Shortage> {
+    pub async fn attempt(&self, at: &Target, timeout: Duration) -> Result<Tried, Unasked> {
         let failed = |cause, why: &str| Ok(Tried::Failed { cause, why: why.to_owned() });
         let began = clock::now();
         let mut not_served = None;
@@ -156,7 +156,7 @@ impl Probe {
                 Err(Silence::Reset) => {
                     return failed(Cause::Unknown, "connection ended before the answer did");
                 }
-                Err(Silence::Shortage) => return Err(Shortage),
+                Err(Silence::Shortage(shortage)) => return Err(self.unasked(shortage)),
             }
         }
         Ok(not_served.unwrap_or(Tried::TimedOut))
@@ -280,6 +280,16 @@ impl Probe {
         Ok(Answer { status, instance, body })
     }
 
+    /// Says so, now and then: each tier's reason has it as well.
+    fn unasked(&self, shortage: Shortage) -> Unasked {
+        let (now, why) = (clock::now(), shortage.words(descriptors::limit()));
+        if self.said.get().is_none_or(|at| now.since(at) >= SAY_AGAIN) {
+            self.said.set(Some(now));
+            tracing::warn!(why, "a tier cannot be asked from here; nothing is concluded about it");
+        }
+        Unasked { cause: shortage.cause(), why }
+    }
+
     async fn send(
         &self,
         at: &Target,
@@ -315,12 +325,12 @@ fn missing(evidence: String) -> Prepared {
 /// while the engine works. Told apart from a counter's figure by its highest bit. Not with a GPU, for which a process may
 /// wait by spinning. vLLM's API server has no such pool; when that does not answer, clients get no byte either, whatever
 /// its engine computes.
-fn cpu_figure(at: &Target) -> Option<u64> {
-    let ticks = match at.kind {
-        Kind::LlamaServer if at.on_cpu => workers::own_cpu_ticks(at.main_pid?)?,
-        Kind::LlamaServer | Kind::Vllm | Kind::Ollama | Kind::Remote(_) => return None,
+fn cpu_figure(at: &Target) -> Result<Option<u64>, Shortage> {
+    let ticks = match (at.kind, at.main_pid) {
+        (Kind::LlamaServer, Some(pid)) if at.on_cpu => workers::own_cpu_ticks(pid)?,
+        (Kind::LlamaServer | Kind::Vllm | Kind::Ollama | Kind::Remote(_), _) => None,
     };
-    Some(ticks | STAND_IN)
+    Ok(ticks.map(|ticks| ticks | STAND_IN))
 }
 
 fn silence(why: &reqwest::Error) -> Silence {
@@ -333,23 +343,15 @@ fn silence(why: &reqwest::Error) -> Silence {
             if io.kind() == std::io::ErrorKind::ConnectionRefused {
                 return Silence::Refused;
             }
-            if is_shortage(io) {
-                return short(why);
+            if let Some(shortage) = shortage::of(io) {
+                return Silence::Shortage(shortage);
             }
         }
         source = inner.source();
     }
     // A resolver that finds no descriptor says only that it does not know the name.
-    if why.is_connect() && are_used_up() { short(why) } else { Silence::Reset }
-}
-
-fn short(why: &reqwest::Error) -> Silence {
-    let to = why.url().map(ToString::to_string);
-    tracing::warn!(
-        to,
-        "no descriptor or port is left to ask with (LimitNOFILE of the unit); nothing is concluded"
-    );
-    Silence::Shortage
+    let shortage = if why.is_connect() { descriptors::used_up() } else { None };
+    shortage.map_or(Silence::Reset, Silence::Shortage)
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@ use super::keeper::Keeper;
 use super::launch::{self, Start};
 use super::previous::{self, Intent};
 use super::seat::LiveRun;
+use super::unstarted;
 use super::watch;
 use super::world::World;
 use crate::clock;
 use crate::config::Tier;
 use crate::kinds::Climb;
-use crate::policy::RunId;
+use crate::policy::{EngineEvent, RunId};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,11 +39,14 @@ impl World {
         let Some(tier) = self.tier_of(run) else { return };
         let (Some(local), Some((intended, intent))) = (tier.local(), self.intent.take()) else { return };
         debug_assert_eq!(intended, run, "policy saves the intent in the step that starts the run");
-        let port = local.port.or_else(|| self.ports.take(clock::now()));
+        let port = match local.port {
+            Some(port) => Ok(port),
+            None => self.a_port(),
+        };
         let dir = previous::run_path(&self.run_dir, &tier.name, run.number);
         let start = Start {
             run,
-            port: port.unwrap_or(0),
+            port: *port.as_ref().unwrap_or(&0),
             dir,
             intent: &intent,
             cgroup: self.cgroup.as_deref(),
@@ -68,7 +72,7 @@ impl World {
         };
         let live = LiveRun {
             run,
-            port: port.unwrap_or(0),
+            port: *port.as_ref().unwrap_or(&0),
             pid: None,
             shim_pid: None,
             climb: Climb::new(tier.kind, clock::now()),
@@ -84,11 +88,16 @@ impl World {
             seat.begin(live);
         }
         drop(match port {
-            Some(_) => tokio::task::spawn_local(keeper.keep()),
-            None => {
-                tokio::task::spawn_local(keeper.give_up("no port of server.engine_ports is free".to_owned()))
-            }
+            Ok(_) => tokio::task::spawn_local(keeper.keep()),
+            Err(failed) => tokio::task::spawn_local(keeper.give_up(failed)),
         });
+    }
+
+    /// From the range of all engines.
+    fn a_port(&mut self) -> Result<u16, EngineEvent> {
+        let found = self.ports.take(clock::now());
+        let found = found.map_err(|shortage| unstarted::short(shortage, "no port can be tried"))?;
+        found.ok_or_else(|| unstarted::port_in_use("no port of server.engine_ports is free".to_owned()))
     }
 
     fn tier_of(&mut self, run: RunId) -> Option<Arc<Tier>> {

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::kinds::{self, Kind, Novelty, Progress};
 use crate::policy::{EngineEvent, Figures, Moment, Still, moved};
 use crate::shim::ring::{Reader, Stream};
+use crate::shortage::Shortage;
 use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -31,7 +32,7 @@ pub struct Watch {
     /// The last figures, and when they were read.
     figures: Option<(Moment, Figures)>,
     /// A look whose answer has not been taken yet.
-    looking: Option<JoinHandle<(Moment, Figures)>>,
+    looking: Option<JoinHandle<(Moment, Result<Figures, Shortage>)>>,
 }
 
 /// What is new in the log.
@@ -100,6 +101,8 @@ impl Watch {
         let look = move || (clock::now(), workers::tree_figures(main_pid, vram));
         self.looking = Some(tokio::task::spawn_blocking(look));
         let (at, new) = found?;
+        // What this host could not look at is no start that stands still.
+        let Ok(new) = new else { return Some(EngineEvent::Activity) };
         let (before_at, before) = self.figures.replace((at, new.clone()))?;
         Some(match moved(&before, &new, at.since(before_at)) {
             Some(_) => EngineEvent::Activity,

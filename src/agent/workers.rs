@@ -3,6 +3,7 @@
 //! The CPU time of workers is the proof of life of an engine that publishes no counters (Ollama): a hung or stopped
 //! worker uses none, a working one cannot help using it. The figures of the whole tree show whether a start still moves.
 use crate::policy::{Figures, Measure};
+use crate::shortage::{self, Shortage};
 use std::collections::BTreeMap;
 
 /// How long a clock tick of /proc/PID/stat is: USER_HZ is 100 wherever we run.
@@ -17,21 +18,21 @@ struct Process {
 }
 
 /// The ticks that the descendants of `main` with one of these names (`comm`) have used; `None` when there is none.
-pub fn cpu_ticks(main: u32, names: &[&str]) -> Option<u64> {
-    let all = processes();
+pub fn cpu_ticks(main: u32, names: &[&str]) -> Result<Option<u64>, Shortage> {
+    let all = processes()?;
     let workers =
         all.iter().filter(|(pid, p)| names.contains(&p.name.as_str()) && descends(&all, **pid, main));
     let ticks: Vec<u64> = workers.map(|(_, p)| p.ticks).collect();
-    (!ticks.is_empty()).then(|| ticks.iter().sum())
+    Ok((!ticks.is_empty()).then(|| ticks.iter().sum()))
 }
 
 /// What `main` and everything below it use: the one place where a start's figures come from. A figure that cannot be
 /// read of one of them (/proc/PID/io is for the same user only) is left out; `vram` says what these processes hold on the
 /// GPUs. The share of a child that has ended is no longer in it, so it may fall. Blocks while the kernel takes its time.
-pub fn tree_figures(main: u32, vram: impl FnOnce(&[u32]) -> Option<u64>) -> Figures {
-    let all = processes();
+pub fn tree_figures(main: u32, vram: impl FnOnce(&[u32]) -> Option<u64>) -> Result<Figures, Shortage> {
+    let all = processes()?;
     if !all.contains_key(&main) {
-        return Figures::new();
+        return Ok(Figures::new());
     }
     let tree: Vec<u32> =
         all.keys().copied().filter(|pid| *pid == main || descends(&all, *pid, main)).collect();
@@ -41,7 +42,7 @@ pub fn tree_figures(main: u32, vram: impl FnOnce(&[u32]) -> Option<u64>) -> Figu
     figures.extend(sum(resident_bytes).map(|bytes| (Measure::Memory, bytes)));
     figures.extend(sum(storage_bytes).map(|bytes| (Measure::Disk, bytes)));
     figures.extend(vram(&tree).map(|bytes| (Measure::Vram, bytes)));
-    figures
+    Ok(figures)
 }
 
 fn resident_bytes(pid: u32) -> Option<u64> {
@@ -63,8 +64,8 @@ fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 }
 
 /// The ticks that this process has used; `None` when it is gone.
-pub fn own_cpu_ticks(pid: u32) -> Option<u64> {
-    Some(parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?.ticks)
+pub fn own_cpu_ticks(pid: u32) -> Result<Option<u64>, Shortage> {
+    Ok(stat(pid)?.map(|process| process.ticks))
 }
 
 /// Is `pid` somewhere below `main`? Bounded, because /proc is not read at one instant and could show a circle.
@@ -80,14 +81,21 @@ fn descends(all: &BTreeMap<u32, Process>, pid: u32, main: u32) -> bool {
     false
 }
 
-fn processes() -> BTreeMap<u32, Process> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return BTreeMap::new() };
+fn processes() -> Result<BTreeMap<u32, Process>, Shortage> {
+    let entries = match std::fs::read_dir("/proc") {
+        Ok(entries) => entries,
+        Err(why) => return shortage::of(&why).map_or_else(|| Ok(BTreeMap::new()), Err),
+    };
     let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some((pid, parse(&stat)?))
-    })
-    .collect()
+    pids.filter_map(|pid| stat(pid).map(|process| Some((pid, process?))).transpose()).collect()
+}
+
+/// `None` when there is no such process (any more).
+fn stat(pid: u32) -> Result<Option<Process>, Shortage> {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => Ok(parse(&stat)),
+        Err(why) => shortage::of(&why).map_or(Ok(None), Err),
+    }
 }
 
 /// The name may hold blanks and parentheses, so the fields are counted from its last parenthesis (proc(5)).
@@ -113,16 +121,20 @@ mod tests {
     #[test]
     fn the_figures_of_a_tree_are_those_of_its_processes() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
-        let before = tree_figures(child.id(), |_| None);
+        let before = tree_figures(child.id(), |_| None).expect("there is no shortage");
         let measures: Vec<Measure> = before.keys().copied().collect();
         assert_eq!(measures, [Measure::Cpu, Measure::Memory, Measure::Disk], "all can be read of our own");
         // Children of tests beside this one come and go, and while one ends its memory cannot be read.
-        let figures = || tree_figures(std::process::id(), |_| None).get(&Measure::Memory).copied();
+        let figures = || tree_figures(std::process::id(), |_| None).ok()?.get(&Measure::Memory).copied();
         let own =
             std::iter::repeat_with(figures).take(10_000).flatten().next().expect("it can be read of our own");
         assert!(own > before[&Measure::Memory] && before[&Measure::Memory] > 0);
         child.kill().and_then(|()| child.wait()).expect("it is our child");
-        assert_eq!(tree_figures(child.id(), |_| None), Figures::new(), "nothing is known of what is gone");
+        assert_eq!(
+            tree_figures(child.id(), |_| None),
+            Ok(Figures::new()),
+            "nothing is known of what is gone"
+        );
     }
 
     #[test]
@@ -130,11 +142,14 @@ mod tests {
         let own =
             parse(&std::fs::read_to_string("/proc/self/stat").expect("our own stat")).expect("a process");
         let names = [own.name.as_str()];
-        assert!(cpu_ticks(own.parent, &names).is_some(), "this process is a child of its parent");
-        assert_eq!(cpu_ticks(own.parent, &["no-such-worker"]), None);
+        assert!(
+            cpu_ticks(own.parent, &names).is_ok_and(|ticks| ticks.is_some()),
+            "this process is a child of its parent"
+        );
+        assert_eq!(cpu_ticks(own.parent, &["no-such-worker"]), Ok(None));
         // Not this process: a test beside this one may have started a copy of it.
         let mut childless = std::process::Command::new("sleep").arg("60").spawn().expect("it starts");
-        assert_eq!(cpu_ticks(childless.id(), &names), None, "nobody descends from it");
+        assert_eq!(cpu_ticks(childless.id(), &names), Ok(None), "nobody descends from it");
         childless.kill().and_then(|()| childless.wait()).expect("it is our child");
     }
 }

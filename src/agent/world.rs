@@ -94,7 +94,7 @@ impl World {
             }
             Action::Count { ticket, tier, timeout } => self.ask(ticket, tier, move |probe, at| async move {
                 let Some(at) = at else { return Outcome::Counted(None) };
-                probe.count(&at, timeout).await.map_or(Outcome::NotAsked, Outcome::Counted)
+                probe.count(&at, timeout).await.map_or_else(Outcome::NotAsked, Outcome::Counted)
             }),
             Action::Try { ticket, tier, timeout } => {
                 let live = self.seats.get(usize::from(tier.0)).map(|seat| Arc::clone(&seat.live));
@@ -105,7 +105,7 @@ impl World {
                     if tried == Ok(Tried::Passed) {
                         live.trial_passed(sent);
                     }
-                    tried.map_or(Outcome::NotAsked, Outcome::Tried)
+                    tried.map_or_else(Outcome::NotAsked, Outcome::Tried)
                 });
             }
             Action::Prepare { ticket, run } => self.prepare(ticket, run),
@@ -197,7 +197,10 @@ impl World {
         let live = self.seats.get(usize::from(tier.0)).map(|seat| Arc::clone(&seat.live));
         self.ask(ticket, tier, move |probe, at| async move {
             let Some(at) = at else { return Outcome::Checked(Checked::Failed(CheckFailure::Refused)) };
-            let Ok((checked, leads)) = probe.check(&at, timeout).await else { return Outcome::NotAsked };
+            let (checked, leads) = match probe.check(&at, timeout).await {
+                Ok(found) => found,
+                Err(why) => return Outcome::NotAsked(why),
+            };
             if let Some((live, leads)) = live.zip(leads) {
                 live.set_leads(leads);
             }

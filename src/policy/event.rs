@@ -122,8 +122,16 @@ pub enum Outcome {
     Counted(Option<u64>),
     /// of `Action::Try`
     Tried(Tried),
-    /// of any: this host had no descriptor or port to ask with. Nothing was learnt; it is asked again later.
-    NotAsked,
+    /// of any: this host could not ask. Nothing was learnt; it is asked again later.
+    NotAsked(Unasked),
+}
+
+/// What this host had too little of to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unasked {
+    pub cause: Cause,
+    /// For people, with the limit's name.
+    pub why: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

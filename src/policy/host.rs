@@ -15,7 +15,7 @@ use super::turn::{Errand, Turn};
 use super::{
     Action, CheckFailure, Checked, EngineEvent, EngineId, EngineState, Event, HostState, HostStatus, Moment,
     Notice, Outcome, Place, Prepared, Retry, Route, RunId, Saved, Settings, Shutdown, Standing, StartMode,
-    TierEvent, TierId, Tried,
+    TierEvent, TierId, Tried, Unasked,
 };
 use std::time::Duration;
 
@@ -229,7 +229,7 @@ impl Host {
             (Errand::Prepare(run), Outcome::Prepared(prepared)) => self.prepared(run, &prepared),
             (Errand::Count(tier), Outcome::Counted(figure)) => self.counted(tier, figure),
             (Errand::Try(tier), Outcome::Tried(tried)) => self.tried(tier, &tried),
-            (errand, Outcome::NotAsked) => self.not_asked(errand),
+            (errand, Outcome::NotAsked(why)) => self.not_asked(errand, why),
             (Errand::Check(_), Outcome::Prepared(_) | Outcome::Counted(_) | Outcome::Tried(_))
             | (Errand::Prepare(_), Outcome::Checked(_) | Outcome::Counted(_) | Outcome::Tried(_))
             | (Errand::Count(_), Outcome::Checked(_) | Outcome::Prepared(_) | Outcome::Tried(_))
@@ -240,14 +240,14 @@ impl Host {
     }
 
     /// This host could not ask. What is not known changes nothing: it is asked again later.
-    fn not_asked(&mut self, errand: Errand) {
+    fn not_asked(&mut self, errand: Errand, why: Unasked) {
         let asked = match errand {
             Errand::Check(id) | Errand::Count(id) | Errand::Try(id) => id,
             Errand::Prepare(run) => return self.prepared(run, &Prepared::NotYet),
         };
         let Some(tier) = self.tiers.get_mut(usize::from(asked.0)) else { return };
         match errand {
-            Errand::Check(_) => tier.not_checked(&mut self.turn),
+            Errand::Check(_) => tier.not_checked(why, &mut self.turn),
             Errand::Count(_) => tier.not_counted(&self.turn),
             Errand::Try(_) => tier.not_tried(&self.turn),
             Errand::Prepare(_) => {}

@@ -29,7 +29,7 @@ pub use action::{Action, Notice};
 pub use cause::Cause;
 pub use event::{
     CheckFailure, Checked, Command, Ending, EngineEvent, Event, Exit, Outcome, Prepared, Processor, Remains,
-    STAND_IN, Sample, Shutdown, TierEvent, Tried,
+    STAND_IN, Sample, Shutdown, TierEvent, Tried, Unasked,
 };
 pub use gpu::{
     GPUS_MAX, GpuFault, GpuFigures, GpuIdentity, GpuProcess, GpuReading, GpuStatus, GpuVerdict, Gpus,

@@ -4,13 +4,15 @@
 //! |---|---|
 //! | HEALTHY | its last check passed within `slow`, or its engine has just become ready |
 //! | DEGRADED | the check passed, but slower; or fewer than `failures` checks failed in a row; or `failures` requests did;
-//! or it computes on the CPU although it was to use a GPU; or requests fail, its trial passes, and no other tier is open |
+//! or as many checks could not be made for a shortage of this host; or it computes on the CPU although it was to use a
+//! GPU; or requests fail, its trial passes, and no other tier is open |
 //! | DOWN | at once: engine not ready, connection refused, hang proven, a mainstay that leads back here; `failures` checks
 //! failed; or requests and a trial |
 //!
 //! DEGRADED keeps its place. Up again: by a passed check; where a hang or real requests made it DOWN, by a trial (`Try`),
 //! a counter that moves, or an answer that came after all, because health pages do not know. A check or a trial that timed
 //! out does not count while bytes or counters move. Real traffic that succeeds clears failures, never slowness.
+mod asking;
 mod assessment;
 mod brief;
 mod device;
@@ -23,8 +25,9 @@ use super::silence::{Doubts, Patience, Proof, TRY_TIMEOUT};
 use super::turn::Turn;
 use super::{
     Cause, CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared,
-    Processor, RunId, Sample, TierId, TierSettings, TierStatus, Tried,
+    Processor, RunId, Sample, TierId, TierSettings, TierStatus, Tried, Unasked,
 };
+use asking::Asking;
 use device::Device;
 use std::time::Duration;
 use traffic::Traffic;
@@ -75,6 +78,7 @@ pub(super) struct Tier {
     /// When to check next; `None` while an answer is awaited.
     next_check: Option<Moment>,
     checked_at: Moment,
+    asking: Asking,
     /// Checks in a row after which it was DOWN.
     in_vain: u32,
     last_failure: Option<CheckFailure>,
@@ -115,6 +119,7 @@ impl Tier {
             check: CheckStatus::default(),
             next_check: remote.then_some(now),
             checked_at: now,
+            asking: Asking::default(),
             in_vain: 0,
             last_failure: None,
             slow: false,
@@ -229,6 +234,7 @@ impl Tier {
         self.present = run.is_some();
         self.check.failures = 0;
         self.next_check = run.map(|_| turn.now);
+        self.asking.heard();
         (self.last_failure, self.slow, self.fault, self.trial) = (None, false, None, Trial::NotWanted);
         self.tried_at = None;
         self.traffic = Traffic::new(self.settings.check.failures, self.settings.place == Place::Remote);
@@ -242,6 +248,7 @@ impl Tier {
             return;
         }
         self.check.last = Some(turn.now);
+        self.asking.heard();
         match checked {
             Checked::Passed { latency } => {
                 self.check.latency = Some(latency);
@@ -259,9 +266,11 @@ impl Tier {
     }
 
     /// This host could not ask: that says nothing about the tier.
-    pub(super) fn not_checked(&mut self, turn: &mut Turn) {
+    pub(super) fn not_checked(&mut self, why: Unasked, turn: &mut Turn) {
         if self.present {
-            self.next_check = Some(turn.now + self.pause(turn));
+            self.asking.could_not(why);
+            self.refresh(turn);
+            self.next_check = Some(turn.now + CHECK_SOON);
         }
     }
 
@@ -338,6 +347,7 @@ impl Tier {
             return;
         }
         if sample.answered > before.answered {
+            self.asking.heard();
             self.check.failures = 0;
             match self.fault {
                 Some(Fault::Checks(_)) => self.fault = None,

@@ -61,7 +61,6 @@ mod veil;
 mod weight;
 mod wording;
 
-pub(crate) use descriptors::{are_used_up, is_shortage};
 pub use guard::in_connection;
 pub use limits::{BODY_STALL, HELD_ANSWER_BYTES, Limits};
 pub use live::Live;
@@ -132,7 +131,7 @@ pub fn start(
         .thread_name("proxy")
         .enable_all()
         .build()?;
-    let connections = limits.max_connections.min(descriptors::clients_at_most()?);
+    let connections = limits.max_connections.min(descriptors::clients_at_most());
     let places = Places::new(connections, limits.max_connections_per_client);
     let shared = Shared::new(instance, limits, Heavy::start()?, routes, reports, metrics, redactor);
     runtime.spawn(footprint::watch(shared.clone()));

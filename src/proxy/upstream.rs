@@ -1,11 +1,10 @@
 //! Connections to upstreams: opening, a small pool of idle ones per run, and what each has written and read.
-use super::descriptors;
 use super::fate::Fate;
 use super::guard;
 use super::lost::Lost;
 use super::outgoing::Outgoing;
-use crate::clock;
 use crate::policy::Moment;
+use crate::{clock, descriptors, shortage};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
@@ -151,7 +150,7 @@ async fn cut(mut fate: watch::Receiver<Fate>) {
 
 async fn connect(to: &Upstream) -> Result<TcpStream, Lost> {
     let found = tokio::net::lookup_host((to.host.as_str(), to.port)).await.map_err(|e| {
-        if descriptors::is_shortage(&e) || descriptors::are_used_up() {
+        if shortage::of(&e).or_else(descriptors::used_up).is_some() {
             Lost::Shortage(e.to_string())
         } else {
             Lost::Unreachable(e.to_string())
@@ -166,7 +165,7 @@ async fn connect(to: &Upstream) -> Result<TcpStream, Lost> {
                 return Ok(stream);
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => failed = Some(Lost::Refused),
-            Err(e) if descriptors::is_shortage(&e) => {
+            Err(e) if shortage::of(&e).is_some() => {
                 // What another of its addresses said about the tier itself counts more.
                 failed.get_or_insert(Lost::Shortage(e.to_string()));
             }

@@ -1,5 +1,6 @@
 //! The agent's side of a shim's socket, spawned or adopted.
 use super::protocol::{FromShim, MESSAGE_MAX, SOCKET, ToShim};
+use crate::shortage;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +10,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// Between two tries to reach a shim that is just starting.
 const RETRY: Duration = Duration::from_millis(10);
+/// The same when this host has nothing left to try with.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// A connection to one shim.
 #[derive(Debug)]
@@ -29,21 +32,26 @@ pub struct LinkWriter {
 }
 
 impl Link {
-    /// Connects to the shim of this run directory, trying again for `deadline` while it does not listen yet.
+    /// Connects to the shim of this run directory, trying again for `deadline` while it does not listen yet. A shortage of
+    /// this host is waited for as long as it takes: it says nothing about the shim.
     ///
     /// # Errors
     /// `TimedOut` when it did not listen in time; whoever spawned it should watch its pidfd as well.
     pub async fn connect(run_dir: &Path, deadline: Duration) -> io::Result<Self> {
         let path = run_dir.join(SOCKET);
-        let connected = tokio::time::timeout(deadline, async {
-            loop {
-                match UnixStream::connect(&path).await {
-                    Err(e) if is_early(&e) => tokio::time::sleep(RETRY).await,
-                    answer => return answer,
-                }
+        let connect = async || loop {
+            match UnixStream::connect(&path).await {
+                Err(e) if is_early(&e) => tokio::time::sleep(RETRY).await,
+                answer => return answer,
             }
-        });
-        let (from, to) = connected.await??.into_split();
+        };
+        let connected = loop {
+            match tokio::time::timeout(deadline, connect()).await? {
+                Err(why) if shortage::of(&why).is_some() => tokio::time::sleep(SHORT).await,
+                answer => break answer?,
+            }
+        };
+        let (from, to) = connected.into_split();
         Ok(Self { from: LinkReader { stream: from, received: Vec::new() }, to: LinkWriter { stream: to } })
     }
 

@@ -53,7 +53,7 @@ pub fn spawn_as(program: &Path, spec: &Spec, lifeline: BorrowedFd<'_>) -> io::Re
     command.env_clear().env(LIFELINE_VAR, lifeline.as_raw_fd().to_string());
     // Standard error stays the agent's: there a shim tells why it could not even begin.
     command.stdin(spec_file(spec)?).stdout(Stdio::null());
-    let lifeline = lifeline.as_raw_fd();
+    let (lifeline_end, lifeline) = (lifeline, lifeline.as_raw_fd());
     let become_shim = move || {
         // Away from the agent's terminal: Ctrl-C is for the agent, which then stops its engines in order.
         rustix::process::setsid()?;
@@ -65,7 +65,10 @@ pub fn spawn_as(program: &Path, spec: &Spec, lifeline: BorrowedFd<'_>) -> io::Re
     unsafe {
         command.pre_exec(become_shim);
     }
+    // The pidfd's place: a shim that runs already and cannot be watched would have to be killed.
+    let place = lifeline_end.try_clone_to_owned()?;
     let mut child = command.spawn()?;
+    drop(place);
     let pid = child.id();
     match rustix::process::pidfd_open(raw_pid(pid)?, PidfdFlags::empty()) {
         Ok(pidfd) => Ok(Spawned { pid, pidfd }),

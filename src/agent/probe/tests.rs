@@ -148,16 +148,18 @@ fn want_of_descriptors_says_nothing_about_a_tier() {
     let port = listener.local_addr().expect("it is bound").port();
     let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     let second = Duration::from_secs(1);
+    let why = Shortage::Descriptors.words(64);
+    let short = Unasked { cause: Cause::DiskFull, why };
     for (kind, host) in
         [(Kind::Vllm, "127.0.0.1"), (Kind::LlamaServer, "127.0.0.1"), (Kind::Vllm, "localhost")]
     {
         let at = asked_of(kind, host, port);
-        assert_eq!(runtime.block_on(probe.check(&at, second)), Err(Shortage), "{at:?}");
-        assert_eq!(runtime.block_on(probe.count(&at, second)), Err(Shortage), "{at:?}");
-        assert_eq!(runtime.block_on(probe.attempt(&at, second)), Err(Shortage), "{at:?}");
+        assert_eq!(runtime.block_on(probe.check(&at, second)), Err(short.clone()), "{at:?}");
+        assert_eq!(runtime.block_on(probe.count(&at, second)), Err(short.clone()), "{at:?}");
+        assert_eq!(runtime.block_on(probe.attempt(&at, second)), Err(short.clone()), "{at:?}");
     }
     let at = asked_of(Kind::Ollama, "127.0.0.1", port);
-    assert_eq!(runtime.block_on(probe.count(&at, second)), Err(Shortage));
+    assert_eq!(runtime.block_on(probe.count(&at, second)), Err(short.clone()));
     drop((taken, listener));
     let at = asked_of(Kind::Vllm, "127.0.0.1", port);
     let refused = Checked::Failed(CheckFailure::Refused);

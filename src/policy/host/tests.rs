@@ -235,23 +235,33 @@ fn the_earliest_counts_and_what_nobody_can_foresee_may_be_earlier() {
 }
 
 #[test]
-fn what_this_host_could_not_ask_changes_nothing_and_is_asked_again() {
+fn what_this_host_could_not_ask_is_no_failure_is_told_and_is_asked_again() {
     let (mut host, _) = host(&[StartMode::Always]);
-    let mut asked = 0;
+    let short = Unasked { cause: Cause::DiskFull, why: "no free file descriptor".to_owned() };
+    let mut asked = 0_u32;
     let mut actions = make_ready(&mut host, 1.0, run(T0, 1));
     for second in 2..200 {
         if let Some(ticket) = checks(&actions).next() {
             asked += 1;
-            host.step(at(f64::from(second)), Event::Done(ticket, Outcome::NotAsked));
+            host.step(at(f64::from(second)), Event::Done(ticket, Outcome::NotAsked(short.clone())));
         }
-        assert_eq!(
-            (host.status().tiers[0].health, standings(&host)),
-            (Health::Healthy, vec![Standing::Open])
-        );
-        assert_eq!(host.status().tiers[0].check.failures, 0);
+        let tier = host.status().tiers.remove(0);
+        assert_eq!((tier.check.failures, standings(&host)), (0, vec![Standing::Open]));
+        let (health, cause) = match asked {
+            0..3 => (Health::Healthy, None),
+            3.. => (Health::Degraded, Some(Cause::DiskFull)),
+        };
+        assert_eq!((tier.health, tier.cause), (health, cause), "after {asked} checks");
+        assert!(asked == 0 || tier.reason.contains("could not be made: no free file descriptor"));
         actions = host.step(at(f64::from(second) + 0.5), Event::Deadline);
     }
-    assert!(asked > 10, "{asked}");
+    assert!(asked > 90, "{asked}");
+    actions.extend(host.step(at(202.0), Event::Deadline));
+    let ticket = checks(&actions).next().expect("it is asked again");
+    let passed = Checked::Passed { latency: Duration::from_millis(1) };
+    host.step(at(202.0), Event::Done(ticket, Outcome::Checked(passed)));
+    let tier = host.status().tiers.remove(0);
+    assert_eq!((tier.health, tier.cause, tier.reason.as_str()), (Health::Healthy, None, "answered in 1 ms"));
 }
 
 #[test]

@@ -17,7 +17,8 @@ impl Tier {
         let Some(fault) = &self.fault else {
             let doubted = self.traffic.doubt().is_some() || self.check.failures > 0;
             let fallback = (self.device == Device::Cpu && !doubted).then_some(Cause::CpuFallback);
-            return self.traffic.broken().map(|(cause, _)| cause).or(fallback);
+            let of_this_host = self.asking.cause(self.settings.check.failures);
+            return self.traffic.broken().map(|(cause, _)| cause).or(fallback).or(of_this_host);
         };
         let remote = self.settings.place == Place::Remote;
         match fault {
@@ -36,6 +37,11 @@ impl Tier {
     }
 
     pub(super) fn assess(&self) -> (Health, String) {
+        self.asking.beside(self.judged(), self.settings.check.failures)
+    }
+
+    /// From what was heard of it.
+    fn judged(&self) -> (Health, String) {
         if !self.present {
             return (Health::Down, self.absence.clone());
         }
