@@ -12,12 +12,13 @@
 //!   │    moved, a Try passed, an answer      ▼
 //!   ├─────────────────────────────────── Suspect (Count every 2 s, Try every 10 s; no new requests)
 //!   │                                        │ replaceable worker: KillWorkers, Prepare ──► Replaced ─┐
-//!   │    the tier is up again                │ unchanged for `suspect`                    unchanged, │
+//!   │    the tier is up again (not silent)   │ unchanged for `suspect`                    unchanged, │
 //!   └── Down (DOWN by its checks while       ▼                                            or too long│
 //!        the process lives: Count) ───────► Proven ◄─────────────────────────────────────────────────┘
 //!             unchanged for `suspect`        the engine is restarted
 //! ```
-//! A busy engine is never a dead one: its counter moves, so it is never suspect, however long its queue is.
+//! A busy engine is never a dead one: its counter moves, so it is never suspect, however long its queue is. A tier that is
+//! up again by its health page alone, while requests wait there and no byte comes, is Suspect (or asked) with what was counted.
 //!
 //! Where counters do not answer, the agent may count the engine's CPU time in their place (`STAND_IN`). Two figures of
 //! different kinds are never compared: when the kind changes, looking begins anew. And CPU time vouches for an engine only
@@ -26,16 +27,17 @@
 //! that begins is nothing better: clients that give up and come again would vouch for a hung engine.
 mod counter;
 mod doubts;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 
 use super::engine::Blame;
 use super::turn::Turn;
-use super::words::spell;
-use super::{Action, Moment, Notice, Prepared, RunId, Sample, TierId};
-use counter::{COUNT_EVERY, Counter, Reading, is_stand_in};
+use super::{Moment, RunId, Sample, TierId};
+use counter::{Counter, Reading, is_stand_in};
 pub(super) use doubts::Doubts;
 use std::time::Duration;
+use suspicion::{Kind, Suspect};
 
 /// A loaded engine that does not answer a one-token request in this time is not well; a busy one is known by its counter.
 pub(super) const TRY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,11 +48,6 @@ const HUNGRY: u32 = 3;
 const STAND_IN_VOUCHES: u32 = 6;
 /// Samples come every second. A gap longer than this is one in which nobody looked.
 const SAMPLES_APART: Duration = Duration::from_secs(10);
-const PREPARE_EVERY: Duration = Duration::from_secs(1);
-/// How long a replaced worker may stand still before the whole engine goes: it has to be found missing and started.
-const REPLACED_STILL_MIN: Duration = Duration::from_secs(10);
-/// A worker that hangs again this soon after it was replaced is not the worker's fault.
-const WORKER_AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// What the proof needs to know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -100,28 +97,6 @@ struct Asking {
     counter: Counter,
 }
 
-#[derive(Debug)]
-struct Suspect {
-    kind: Kind,
-    /// Since when nothing has moved.
-    still_since: Moment,
-    /// Readings since then. Time alone proves nothing: the agent may have slept.
-    readings: u32,
-    tries_failed: u32,
-    counter: Counter,
-    why: String,
-}
-
-#[derive(Debug)]
-enum Kind {
-    /// Silent, and its counter frozen.
-    Hang,
-    /// DOWN for another reason than silence, while its process lives.
-    Down,
-    /// Its worker was killed: a new one is loading, or is not.
-    Replaced { at: Moment, prepare: Option<Moment>, loaded: bool },
-}
-
 impl Proof {
     pub(super) fn new(patience: Patience, tier: TierId, run: RunId, now: Moment) -> Self {
         Self {
@@ -139,55 +114,11 @@ impl Proof {
         }
     }
 
-    /// Why the tier may not be trusted with requests: it is suspected of a hang.
-    pub(super) fn suspicion(&self) -> Option<&str> {
-        match &self.stage {
-            Stage::Suspect(Suspect { kind: Kind::Hang | Kind::Replaced { .. }, why, .. }) => Some(why),
-            Stage::Proven { blame, hang: true } => blame.evidence.as_deref(),
-            Stage::Suspect(Suspect { kind: Kind::Down, .. })
-            | Stage::Proven { hang: false, .. }
-            | Stage::Calm
-            | Stage::Asking(_) => None,
-        }
-    }
-
-    /// What is done about a suspicion, and when; empty where there is none.
-    pub(super) fn outlook(&self) -> String {
-        let patience = spell(self.patience.suspect);
-        match &self.stage {
-            Stage::Suspect(Suspect { kind: Kind::Hang, .. }) if self.patience.replaceable_worker => {
-                format!("; its worker is replaced if nothing changes for {patience}")
-            }
-            Stage::Suspect(Suspect { kind: Kind::Hang, .. }) => {
-                format!("; it is restarted if nothing changes for {patience}")
-            }
-            Stage::Suspect(Suspect { kind: Kind::Replaced { .. }, .. }) => {
-                "; it is restarted if that does not help".to_owned()
-            }
-            Stage::Suspect(Suspect { kind: Kind::Down, .. })
-            | Stage::Calm
-            | Stage::Asking(_)
-            | Stage::Proven { .. } => String::new(),
-        }
-    }
-
     /// The engine is to be stopped for this.
     pub(super) fn proven(&self) -> Option<&Blame> {
         match &self.stage {
             Stage::Proven { blame, .. } => Some(blame),
             Stage::Calm | Stage::Asking(_) | Stage::Suspect(_) => None,
-        }
-    }
-
-    /// Is a one-token request wanted? Not while a new worker loads: a Try that times out would abort the load.
-    pub(super) fn wants_try(&self) -> bool {
-        match &self.stage {
-            Stage::Suspect(Suspect { kind: Kind::Hang, .. }) => true,
-            Stage::Suspect(Suspect { kind: Kind::Replaced { loaded, .. }, .. }) => *loaded,
-            Stage::Suspect(Suspect { kind: Kind::Down, .. })
-            | Stage::Calm
-            | Stage::Asking(_)
-            | Stage::Proven { .. } => false,
         }
     }
 
@@ -247,25 +178,6 @@ impl Proof {
         }
     }
 
-    /// Is the tier DOWN for another reason than silence?
-    pub(super) fn down(&mut self, down: bool, now: Moment) {
-        match &self.stage {
-            Stage::Calm | Stage::Asking(_) if down => {
-                self.suspect(Kind::Down, Counter::new(now), "it does not answer".to_owned(), now);
-            }
-            Stage::Suspect(Suspect { kind: Kind::Down, .. }) if !down => {
-                self.alive_at = now;
-                self.stage = Stage::Calm;
-            }
-            Stage::Calm | Stage::Asking(_) | Stage::Suspect(_) | Stage::Proven { .. } => {}
-        }
-    }
-
-    fn suspect(&mut self, kind: Kind, counter: Counter, why: String, now: Moment) {
-        self.stage =
-            Stage::Suspect(Suspect { kind, still_since: now, readings: 0, tries_failed: 0, counter, why });
-    }
-
     /// The answer to a `Count`. Returns the doubts that it settles: what timed out has failed.
     pub(super) fn counted(&mut self, figure: Option<u64>, turn: &mut Turn) -> Doubts {
         let now = turn.now;
@@ -307,18 +219,6 @@ impl Proof {
         }
     }
 
-    /// Silent, and twice the same figure, or none.
-    fn frozen(&mut self, now: Moment) {
-        let Stage::Asking(asking) = &mut self.stage else { return };
-        // A verdict needs a sample that is younger than the question.
-        if self.sampled_at < asking.began || now.since(asking.began) < asking.at_least {
-            return;
-        }
-        let why = format!("it has sent no byte for {}; {}", spell(self.mute), asking.counter.describe());
-        let counter = std::mem::replace(&mut asking.counter, Counter::new(now));
-        self.suspect(Kind::Hang, counter, why, now);
-    }
-
     fn counter_moved(&mut self, figure: Option<u64>, now: Moment) {
         if !figure.is_some_and(is_stand_in) {
             self.mute = Duration::ZERO;
@@ -338,6 +238,7 @@ impl Proof {
             }) => {
                 // It lives, but that is not yet an answer: its checks, or a Try, have to say so.
                 (*still_since, *readings) = (now, 0);
+                self.alive_at = now;
             }
             Stage::Calm
             | Stage::Asking(_)
@@ -360,71 +261,6 @@ impl Proof {
             }
             Stage::Suspect(suspect) => suspect.tries_failed += 1,
             Stage::Calm | Stage::Asking(_) | Stage::Proven { .. } => {}
-        }
-    }
-
-    /// Still nothing. Is it long enough?
-    fn judge(&mut self, turn: &mut Turn) {
-        let now = turn.now;
-        let Stage::Suspect(suspect) = &self.stage else { return };
-        let still = now.since(suspect.still_since);
-        let whole = self.patience.suspect;
-        let looked = |over: Duration| still >= over && COUNT_EVERY * suspect.readings * 3 >= over;
-        let replaced_lately = self.worker_killed_at.is_some_and(|at| now.since(at) < WORKER_AGAIN);
-        match &suspect.kind {
-            // A hung Ollama runner blocks every load behind it, and replacing it costs one load, not a start. So a quarter
-            // of the patience is enough, when every look in that time found its CPU time unchanged (a working runner
-            // always burns some) and a request of our own got no answer.
-            Kind::Hang if self.patience.replaceable_worker && !replaced_lately => {
-                if (looked(whole / 4) && suspect.tries_failed > 0) || looked(whole) {
-                    self.replace_worker(turn);
-                }
-            }
-            Kind::Hang if looked(whole) => {
-                let evidence = format!("{}; nothing changed for {}", suspect.why, spell(still));
-                self.stage = Stage::Proven { blame: Blame::hang(evidence), hang: true };
-            }
-            Kind::Down if looked(whole) => {
-                let counter = suspect.counter.describe();
-                let evidence = format!(
-                    "its checks or trials fail while its process lives; {counter}; nothing changed for {}",
-                    spell(still)
-                );
-                self.stage = Stage::Proven { blame: Blame::hang(evidence), hang: false };
-            }
-            Kind::Replaced { at, .. }
-                if looked((whole / 2).max(REPLACED_STILL_MIN)) || now.since(*at) >= self.patience.cap =>
-            {
-                let evidence = format!("{}, and that did not help", suspect.why);
-                self.stage = Stage::Proven { blame: Blame::hang(evidence), hang: true };
-            }
-            Kind::Hang | Kind::Down | Kind::Replaced { .. } => {}
-        }
-    }
-
-    fn replace_worker(&mut self, turn: &mut Turn) {
-        let Stage::Suspect(suspect) = &mut self.stage else { return };
-        suspect.kind = Kind::Replaced { at: turn.now, prepare: Some(turn.now), loaded: false };
-        (suspect.still_since, suspect.readings) = (turn.now, 0);
-        turn.tell(Notice::Worker { run: self.run, why: suspect.why.clone() });
-        suspect.why.push_str("; its worker was killed");
-        self.worker_killed_at = Some(turn.now);
-        turn.act(Action::KillWorkers { run: self.run });
-    }
-
-    /// Did the engine load its model into a new worker?
-    pub(super) fn prepared(&mut self, outcome: Prepared, now: Moment) {
-        let Stage::Suspect(Suspect { kind: Kind::Replaced { prepare, loaded, .. }, .. }) = &mut self.stage
-        else {
-            return;
-        };
-        match outcome {
-            Prepared::Ready => *loaded = true,
-            Prepared::NotYet => *prepare = Some(now + PREPARE_EVERY),
-            Prepared::Impossible { cause, deterministic, evidence } => {
-                let blame = Blame { cause, deterministic, evidence: Some(evidence) };
-                self.stage = Stage::Proven { blame, hang: true };
-            }
         }
     }
 

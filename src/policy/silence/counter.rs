@@ -64,7 +64,12 @@ impl Counter {
                 return Reading::Moved;
             }
         }
-        if self.equal >= 2 || self.unanswered >= 2 { Reading::Still } else { Reading::Unclear }
+        if self.is_still() { Reading::Still } else { Reading::Unclear }
+    }
+
+    /// Twice the same figure, or twice none.
+    pub(super) fn is_still(&self) -> bool {
+        self.equal >= 2 || self.unanswered >= 2
     }
 
     pub(super) fn describe(&self) -> String {

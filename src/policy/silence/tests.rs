@@ -1,6 +1,6 @@
 //! What is proof, and what is not.
 use super::*;
-use crate::policy::{Cause, EngineId, STAND_IN};
+use crate::policy::{Action, Cause, EngineId, Notice, Prepared, STAND_IN};
 
 const S: Duration = Duration::from_secs(1);
 const RUN: RunId = RunId { engine: EngineId(0), number: 1 };
@@ -292,6 +292,54 @@ fn down_by_checks_is_proven_by_a_counter_that_stands_and_not_by_one_that_moves()
     back.proof.down(false, at(50));
     back.run(50..59, |_| Some(1), false);
     assert!(back.proven_as().is_none());
+}
+
+#[test]
+fn a_health_page_that_answers_does_not_calm_a_silent_engine() {
+    let mut hung = silent(false);
+    hung.run(0..5, |_| Some(706), false);
+    hung.proof.down(true, at(5));
+    hung.run(5..40, |_| Some(706), false);
+    hung.proof.down(false, at(40));
+    assert_eq!(
+        hung.proof.suspicion(),
+        Some("it has sent no byte for 39 s; its progress counter stays at 706")
+    );
+    hung.run(40..64, |_| Some(706), false);
+    assert_eq!(hung.proven_as(), None);
+    hung.run(64..69, |_| Some(706), false);
+    assert!(hung.proven_as().is_some(), "what was counted while it was DOWN stays counted");
+}
+
+#[test]
+fn a_page_that_answers_after_one_look_leads_to_the_second_and_a_moving_counter_to_peace() {
+    for (counter, suspected) in [(706, true), (707, false)] {
+        let mut waiting = silent(false);
+        waiting.run(0..9, |_| Some(0), false);
+        waiting.proof.down(true, at(9));
+        waiting.run(9..10, |_| Some(706), false);
+        waiting.proof.down(false, at(10));
+        assert_eq!(waiting.proof.suspicion(), None, "one look is no proof");
+        waiting.run(10..13, |_| Some(counter), false);
+        assert_eq!(waiting.proof.suspicion().is_some(), suspected, "{counter}");
+    }
+}
+
+#[test]
+fn nothing_is_counted_against_an_engine_of_which_nothing_was_asked() {
+    let mut idle = silent(false);
+    idle.proof.sampled(Sample::default(), at(0));
+    idle.proof.down(true, at(0));
+    for second in 0..59 {
+        idle.turn.now = at(second);
+        idle.proof.due(&mut idle.turn);
+        if !std::mem::take(&mut idle.turn.actions).is_empty() {
+            idle.proof.counted(Some(706), &mut idle.turn);
+        }
+    }
+    idle.proof.sampled(Sample { in_flight: 1, last_progress: at(58), ..Sample::default() }, at(58));
+    idle.proof.down(false, at(59));
+    assert_eq!((idle.proof.suspicion(), idle.proof.deadline()), (None, Some(at(68))), "it has its silence");
 }
 
 #[test]
