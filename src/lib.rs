@@ -12,6 +12,7 @@ pub mod heart;
 pub mod kinds;
 pub mod policy;
 pub mod printable;
+mod privileges;
 pub mod proxy;
 pub mod redact;
 pub mod shim;

@@ -39,6 +39,7 @@ use arc_swap::ArcSwap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
@@ -107,7 +108,7 @@ struct Prepared {
 fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<Prepared, StartError> {
     let (run_dir, state_dir) = (&config.agent.run_dir, &config.agent.state_dir);
     for dir in [run_dir, state_dir] {
-        std::fs::create_dir_all(dir).map_err(failed(format_args!("cannot make {}", dir.display())))?;
+        make_dir(dir).map_err(failed(format_args!("cannot make {}", dir.display())))?;
     }
     let mut locks = vec![lock(run_dir, "agent.run_dir")?];
     // Incidents, events and mail of two agents must not mix either.
@@ -124,6 +125,11 @@ fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<P
     let lifeline = Lifeline::new().map_err(failed("cannot make the lifeline"))?;
     let config = Arc::new(config);
     Ok(Prepared { config, environment, notifier, listen, listeners, lifeline, hidden, locks })
+}
+
+/// With the rights that the unit gives: nobody but our group looks in.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)
 }
 
 fn lock(dir: &Path, key: &'static str) -> Result<Lock, StartError> {

@@ -1,6 +1,7 @@
 //! The probe's process as the agent sees it: a pidfd and a socket. It is never waited for here: the agent has one reaper.
 use super::protocol::{LINE_MAX, PROTO, Question};
 use crate::descriptors::{seal_descriptors, watch};
+use crate::privileges;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::ffi::OsString;
@@ -50,6 +51,7 @@ impl Process {
         let become_probe = || {
             // Ctrl-C is for the agent.
             rustix::process::setsid()?;
+            privileges::give_none_to_children()?;
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
             seal_descriptors()
         };

@@ -1,6 +1,7 @@
 //! The agent's side of a shim's birth and death.
 use super::protocol::{LIFELINE_VAR, Spec};
 use super::sys;
+use crate::privileges;
 use rustix::fs::{MemfdFlags, SeekFrom};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::fs::File;
@@ -57,6 +58,7 @@ pub fn spawn_as(program: &Path, spec: &Spec, lifeline: BorrowedFd<'_>) -> io::Re
     let become_shim = move || {
         // Away from the agent's terminal: Ctrl-C is for the agent, which then stops its engines in order.
         rustix::process::setsid()?;
+        privileges::give_none_to_children()?;
         sys::seal_descriptors()?;
         sys::let_through(lifeline)
     };

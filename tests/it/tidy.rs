@@ -21,13 +21,14 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("printable", &[]),
         ("shortage", &["policy"]),
         ("descriptors", &["shortage"]),
+        ("privileges", &[]),
         // `redact` for its tests: what it says must pass the redactor whole.
         ("config", &["policy", "kinds", "redact"]),
-        ("shim", &["policy", "kinds", "clock", "redact", "descriptors", "shortage"]),
+        ("shim", &["policy", "kinds", "clock", "redact", "descriptors", "shortage", "privileges"]),
         ("proxy", &["policy", "kinds", "clock", "heart", "redact", "descriptors", "shortage"]),
         ("control", &["policy", "kinds", "clock", "printable"]),
         ("systemd", &["policy", "clock", "heart", "printable"]),
-        ("gpu", &["policy", "kinds", "clock", "descriptors"]),
+        ("gpu", &["policy", "kinds", "clock", "descriptors", "privileges"]),
         ("alert", &["policy", "clock", "printable"]),
         (
             "agent",

@@ -31,6 +31,23 @@ answer = json.load(urllib.request.urlopen(request, timeout=20))
 assert answer["choices"][0]["message"]["content"] and answer["_backend"] == "cpu", answer
 PYTHON
 }
+# What an account outside mainstay's group gets at of the paths on standard input: each lock, listing and connection.
+trespass() {
+    setpriv --reuid=65534 --regid=65534 --clear-groups python3 -c '
+import fcntl, os, socket, sys
+def lock(path): fcntl.flock(os.open(path, os.O_RDONLY | os.O_NONBLOCK), fcntl.LOCK_SH | fcntl.LOCK_NB)
+def connect(path): socket.socket(socket.AF_UNIX).connect(path)
+for path in sys.stdin.read().splitlines():
+    for attempt in lock, os.listdir, connect:
+        try: attempt(path)
+        except PermissionError: continue
+        except OSError as why: print("tried in vain, and not for want of permission:", why)
+        print(attempt.__name__, path)'
+}
+capabilities() { # SET PID...: that set of each of these processes
+    local set=$1; shift
+    for pid in "$@"; do sed -n "s/^$set:\s*//p" "/proc/$pid/status"; done
+}
 refused() { ! python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8000), 5)' 2>/dev/null; }
 fault() { # POST /v1/faults/NAME on the control socket
     python3 - "$1" <<'PYTHON'
@@ -72,7 +89,18 @@ check "and said it, blacked out" within 30 engine_log_has cat 'was given \[redac
 check "it is nowhere in the journal" is "$(journalctl -b --no-pager -o export | grep -c "$secret")" 0
 check "nor in the runtime directory" is "$(grep -rlaF "$secret" /run/mainstay | wc -l)" 0
 
-agent=$(unit MainPID) engine=$(pgrep -x llama-server)
+agent=$(unit MainPID) engine=$(pgrep -x llama-server) shim=$(pgrep -x mainstay-shim)
+check "the agent has CAP_SYSLOG as an ambient capability" is "$(capabilities CapAmb "$agent")" 0000000400000000
+for set in CapAmb CapInh CapPrm CapEff; do
+    check "its shim and its engine have none ($set)" is "$(capabilities $set "$shim" "$engine" | tr '\n' ' ')" \
+        "0000000000000000 0000000000000000 "
+done
+paths=$(find /run/mainstay /var/lib/mainstay)
+for name in /run/mainstay/agent.lock /var/lib/mainstay/agent.lock status.sock control.sock shim.sock; do
+    check "there is $name to get at" grep -q "$name\$" <<<"$paths"
+done
+check "nobody else locks, lists or connects to any of it" is "$(trespass <<<"$paths" 2>&1)" ""
+check "its group asks for status" setpriv --reuid=65534 --regid=mainstay --clear-groups mainstay status
 systemctl kill --kill-whom=main -s KILL mainstay.service
 check "kill -9 of the agent: systemd starts another one" within 60 others "$agent"
 check "its engine did not outlive it" within 60 gone "$engine"

@@ -10,6 +10,7 @@ mod memory;
 mod operator;
 mod output;
 mod peers;
+mod privileges;
 pub mod rig;
 mod secrets;
 mod starting;

@@ -5,6 +5,7 @@ use mainstay::control::wire::{self, ProcessState};
 use mainstay::policy::Command as Order;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -33,6 +34,8 @@ pub struct Rig {
     dir: TempDir,
     agent: Child,
     env: Vec<(String, String)>,
+    /// A program and its arguments that becomes the agent.
+    through: Vec<String>,
 }
 
 impl Rig {
@@ -51,8 +54,25 @@ impl Rig {
         Self::start_in(tempfile::tempdir().expect("a directory"), server, "", tiers, env)
     }
 
+    /// By a program that prepares the ground and then becomes the agent, in its own process.
+    pub fn start_through(through: &[&str], dir: TempDir, tiers: &[String], env: &[(&str, &str)]) -> Self {
+        let through = through.iter().map(|word| (*word).to_owned()).collect();
+        Self::start_all(through, dir, "", "", tiers, env)
+    }
+
     /// In a directory that the test has prepared, with further lines of `[agent]` and variables of the agent's own.
     pub fn start_in(dir: TempDir, server: &str, agent: &str, tiers: &[String], env: &[(&str, &str)]) -> Self {
+        Self::start_all(Vec::new(), dir, server, agent, tiers, env)
+    }
+
+    fn start_all(
+        through: Vec<String>,
+        dir: TempDir,
+        server: &str,
+        agent: &str,
+        tiers: &[String],
+        env: &[(&str, &str)],
+    ) -> Self {
         let env: Vec<_> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let (run, state) = (dir.path().join("run"), dir.path().join("state"));
         let head = format!(
@@ -61,8 +81,8 @@ impl Rig {
             state.display()
         );
         fs::write(dir.path().join("mainstay.toml"), head + &tiers.concat()).expect("a configuration");
-        let agent = spawn(dir.path(), &env);
-        let mut rig = Self { dir, agent, env };
+        let agent = spawn(dir.path(), &env, &through);
+        let mut rig = Self { dir, agent, env, through };
         rig.awake();
         rig
     }
@@ -75,7 +95,7 @@ impl Rig {
 
     /// The same, without waiting for it.
     pub fn spawn_again(&mut self) {
-        self.agent = spawn(self.dir.path(), &self.env);
+        self.agent = spawn(self.dir.path(), &self.env, &self.through);
     }
 
     fn awake(&mut self) {
@@ -242,9 +262,11 @@ pub fn chat_at(endpoint: &str) -> (u16, String) {
     post(endpoint, "/v1/chat/completions", r#"{"messages":[{"role":"user","content":"hi"}]}"#)
 }
 
-fn spawn(dir: &Path, env: &[(String, String)]) -> Child {
+fn spawn(dir: &Path, env: &[(String, String)], through: &[String]) -> Child {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("agent.log")).expect("a log");
-    Command::new(mainstay())
+    let mut words = through.iter().map(OsStr::new).chain([mainstay().as_os_str()]);
+    Command::new(words.next().expect("a program"))
+        .args(words)
         .args(["run", "--config"])
         .arg(dir.join("mainstay.toml"))
         .env("MAINSTAY_TEST_FAULTS", "1")

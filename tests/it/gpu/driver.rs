@@ -58,11 +58,17 @@ impl Driver {
         rig
     }
 
-    /// An agent with these tables, and this driver.
-    pub fn rig_of(&self, env: &[(&str, &str)], tables: &str) -> Rig {
+    /// What an agent that is to find it needs in its environment.
+    pub fn env(&self) -> [(&'static str, String); 2] {
         let library = self.dir.path().display().to_string();
         let script = self.dir.path().join("script").display().to_string();
-        let mut all = vec![("LD_LIBRARY_PATH", library.as_str()), ("FAKE_NVML", script.as_str())];
+        [("LD_LIBRARY_PATH", library), ("FAKE_NVML", script)]
+    }
+
+    /// An agent with these tables, and this driver.
+    pub fn rig_of(&self, env: &[(&str, &str)], tables: &str) -> Rig {
+        let own = self.env();
+        let mut all: Vec<(&str, &str)> = own.iter().map(|(k, v)| (*k, v.as_str())).collect();
         all.extend_from_slice(env);
         Rig::start_with_env(&all, "", &[tables.to_owned()])
     }
