@@ -52,7 +52,7 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Ending, EngineId, Exit};
+    use crate::policy::{Ending, EngineId, Exit, Nature};
 
     const TIER: TierId = TierId(1);
 
@@ -62,7 +62,13 @@ mod tests {
     }
 
     fn exit(number: u64, cause: Cause) -> Notice {
-        let ending = Ending { exit: Exit::Unknown, cause, deterministic: None, evidence: None };
+        let ending = Ending {
+            exit: Exit::Unknown,
+            cause,
+            nature: Nature::Engine,
+            deterministic: None,
+            evidence: None,
+        };
         Notice::Exit { run: RunId { engine: EngineId(0), number }, ending }
     }
 

@@ -3,7 +3,7 @@
 //! Away from the loop: a log that is full of tracebacks takes a while to read, and the line that tells may stand
 //! thousands of lines before the last one (vLLM prints a traceback for each open request).
 use crate::kinds::{self, Device, Evidence, Kind};
-use crate::policy::{Ending, Exit};
+use crate::policy::{Ending, Exit, Nature};
 use crate::shim::{self, Exited, ring};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,7 @@ pub async fn ending(run_dir: PathBuf, known: Circumstances) -> Ending {
     read.ok().and_then(Result::ok).unwrap_or(Ending {
         exit,
         cause: crate::policy::Cause::Unknown,
+        nature: Nature::Engine,
         deterministic: None,
         evidence: None,
     })
@@ -80,6 +81,7 @@ fn diagnose(lines: &[ring::Line], known: &Circumstances) -> Ending {
     Ending {
         exit: known.exit,
         cause: found.cause,
+        nature: found.nature,
         deterministic: found.deterministic,
         evidence: found.evidence,
     }

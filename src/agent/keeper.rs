@@ -12,7 +12,7 @@ use super::previous::{self, Intent};
 use super::unstarted;
 use super::watch::Watch;
 use crate::kinds::Kind;
-use crate::policy::{Cause, Ending, EngineEvent, Event, Exit, Moment, Remains, RunId};
+use crate::policy::{Cause, Ending, EngineEvent, Event, Exit, Moment, Nature, Remains, RunId};
 use crate::shim::leftovers::{Main, Orphans};
 use crate::shim::{self, Exited, FromShim, Lifeline, Link, Spawned, Spec, ToShim};
 use std::cell::Cell;
@@ -108,7 +108,8 @@ impl Keeper {
                     Some(ToShim::Term { .. } | ToShim::Kill) if is_wedged => continue,
                     Some(ToShim::Term { .. } | ToShim::Kill) | None => {
                         let evidence = "it was stopped before it was started".to_owned();
-                        self.tell(EngineEvent::SpawnFailed { cause: Cause::Asked, evidence }).await;
+                        let (cause, nature) = (Cause::Asked, Nature::Engine);
+                        self.tell(EngineEvent::SpawnFailed { cause, nature, evidence }).await;
                         return false;
                     }
                     Some(ToShim::KillWorkers { .. } | ToShim::Release | ToShim::Unknown) => continue,
@@ -237,6 +238,7 @@ impl Keeper {
             let ending = Ending {
                 exit: Exit::Unknown,
                 cause: Cause::Unknown,
+                nature: Nature::Engine,
                 deterministic: None,
                 evidence: Some("the shim that kept this run died".to_owned()),
             };

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::descriptors;
 use crate::kinds::peer;
 use crate::kinds::probe::{self as ask, Load, ProbeRequest, Pull, TrialAnswer};
-use crate::kinds::{Device, Kind};
+use crate::kinds::{self, Device, Kind};
 use crate::policy::{
     Cause, CheckFailure, Checked, InstanceId, Leads, Moment, Prepared, STAND_IN, Tried, Unasked,
 };
@@ -217,9 +217,7 @@ impl Probe {
             Load::Loaded => Prepared::Ready,
             Load::Busy => Prepared::NotYet,
             Load::Missing { evidence } => missing(evidence),
-            Load::Failed { cause, deterministic, evidence } => {
-                Prepared::Impossible { cause, deterministic, evidence }
-            }
+            Load::Failed { cause, deterministic, evidence } => impossible(cause, deterministic, evidence),
         }
     }
 
@@ -248,7 +246,7 @@ impl Probe {
                     }
                     Pull::Done => return None,
                     Pull::Failed { cause, deterministic, evidence } => {
-                        return Some(Prepared::Impossible { cause, deterministic, evidence });
+                        return Some(impossible(cause, deterministic, evidence));
                     }
                 }
             }
@@ -257,7 +255,7 @@ impl Probe {
             }
         }
         let evidence = "the download of the model ended before it was complete".to_owned();
-        Some(Prepared::Impossible { cause: Cause::Network, deterministic: None, evidence })
+        Some(impossible(Cause::Network, None, evidence))
     }
 
     async fn ask(
@@ -318,7 +316,12 @@ impl Probe {
 }
 
 fn missing(evidence: String) -> Prepared {
-    Prepared::Impossible { cause: Cause::ModelMissing, deterministic: Some(true), evidence }
+    impossible(Cause::ModelMissing, Some(true), evidence)
+}
+
+fn impossible(cause: Cause, deterministic: Option<bool>, evidence: String) -> Prepared {
+    let nature = kinds::nature(cause, deterministic, Some(&evidence));
+    Prepared::Impossible { cause, nature, deterministic, evidence }
 }
 
 /// What stands in for counters that do not answer: llama-server has one pool of HTTP threads, and a long queue fills it

@@ -1,32 +1,36 @@
 //! Why a run has no engine, as policy is told it: with its cause, and whose fault it was.
 use crate::descriptors;
-use crate::policy::{Cause, EngineEvent};
+use crate::policy::{Cause, EngineEvent, Nature};
 use crate::shortage::{self, Shortage};
 use std::io;
 
 /// Somebody else has the port, or all ports.
 pub fn port_in_use(evidence: String) -> EngineEvent {
-    EngineEvent::SpawnFailed { cause: Cause::PortInUse, evidence }
+    EngineEvent::SpawnFailed { cause: Cause::PortInUse, nature: Nature::Environment, evidence }
 }
 
 /// This host has nothing left to do it with: the next try may well find some.
 pub fn short(shortage: Shortage, doing: &str) -> EngineEvent {
     let evidence = format!("{doing}: {}", shortage.words(descriptors::limit()));
-    EngineEvent::SpawnFailed { cause: shortage.cause(), evidence }
+    EngineEvent::SpawnFailed { cause: shortage.cause(), nature: Nature::Shortage, evidence }
 }
 
 /// A call that was to make a process of the run failed. `evidence` says which, and how.
 pub fn not_spawned(why: &io::Error, evidence: String) -> EngineEvent {
     match shortage::of_a_start(why) {
         Some(shortage) => short(shortage, &evidence),
-        None => EngineEvent::SpawnFailed { cause: cause(why), evidence },
+        None => {
+            let (cause, nature) = blame(why);
+            EngineEvent::SpawnFailed { cause, nature, evidence }
+        }
     }
 }
 
-fn cause(why: &io::Error) -> Cause {
+fn blame(why: &io::Error) -> (Cause, Nature) {
     match why.kind() {
-        io::ErrorKind::NotFound => Cause::BrokenInstall,
-        io::ErrorKind::PermissionDenied => Cause::Permission,
-        _ => Cause::Unknown,
+        // The program, or the directory that it is to run in, may be on a mount that is late.
+        io::ErrorKind::NotFound => (Cause::BrokenInstall, Nature::Environment),
+        io::ErrorKind::PermissionDenied => (Cause::Permission, Nature::Configuration),
+        _ => (Cause::Unknown, Nature::Engine),
     }
 }

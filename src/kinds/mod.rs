@@ -22,7 +22,7 @@ mod verdict;
 pub use carry::{Misfit, adapt, carries};
 pub use cause::{
     Device, Diagnosis, Evidence, advice, counsel, device, diagnose, guess, killed_by_kernel, kills_rose,
-    signal_name, signal_number,
+    nature, signal_name, signal_number,
 };
 pub use chunks::{Assembly, chunks_of};
 pub use climb::{Climb, Height, PastStart};

@@ -116,7 +116,7 @@ impl Engine {
         now: Moment,
     ) -> Self {
         let wanted = settings.start == StartMode::Always;
-        let strikes = Strikes::new(settings.restart);
+        let strikes = Strikes::new(settings.restart, now);
         Self {
             id,
             settings,
@@ -259,8 +259,8 @@ impl Engine {
             }
             (Life::Starting(starting), EngineEvent::Activity) => starting.active = turn.now,
             (Life::Starting(starting), EngineEvent::Still(still)) => starting.still = still,
-            (Life::Starting(_) | Life::Ready(_), EngineEvent::SpawnFailed { cause, evidence }) => {
-                self.vanished(Blame::start(cause, evidence), turn);
+            (Life::Starting(_) | Life::Ready(_), EngineEvent::SpawnFailed { cause, nature, evidence }) => {
+                self.vanished(Blame::start(cause, nature, evidence), turn);
             }
             (Life::Starting(_) | Life::Ready(_), EngineEvent::Exited(ending)) => self.died(ending, turn),
             (Life::Starting(_) | Life::Ready(_), EngineEvent::Ended(Remains::Nothing)) => {
@@ -320,8 +320,8 @@ impl Engine {
                 let ready = Ready { run, stable_at: Some(turn.now + stable_after) };
                 self.turn_into(Life::Ready(ready), format!("ready after {}", spell(took)), turn);
             }
-            Prepared::Impossible { cause, deterministic, evidence } => {
-                self.stop(Reason::Failed(Blame { cause, deterministic, evidence: Some(evidence) }), turn);
+            Prepared::Impossible { cause, nature, deterministic, evidence } => {
+                self.stop(Reason::Failed(Blame::refusal(cause, nature, deterministic, evidence)), turn);
             }
         }
     }

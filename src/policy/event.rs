@@ -1,5 +1,5 @@
 //! Everything that can happen to a host. Events nest so that a match over them stays readable.
-use super::{Cause, Moment, RunId, Still, Ticket, TierId};
+use super::{Cause, Moment, Nature, RunId, Still, Ticket, TierId};
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum EngineEvent {
     /// The engine's main process exists.
     Spawned { pid: u32 },
     /// It could not be started, and no process of it exists.
-    SpawnFailed { cause: Cause, evidence: String },
+    SpawnFailed { cause: Cause, nature: Nature, evidence: String },
     /// While it starts: it said something new, or its CPU, memory or disk moved.
     Activity,
     /// While it starts: a look found nothing that moved.
@@ -51,7 +51,8 @@ pub enum Processor {
 pub struct Ending {
     pub exit: Exit,
     pub cause: Cause,
-    /// The same start will fail the same way; `None` when the lines do not tell.
+    pub nature: Nature,
+    /// The same start will fail the same way; `None` when the lines do not tell. For people: `nature` decides.
     pub deterministic: Option<bool>,
     /// The log line that the cause was read from.
     pub evidence: Option<String>,
@@ -179,6 +180,7 @@ pub enum Prepared {
     /// It runs, and does not serve this model. With `deterministic` `Some(true)` the next start will not either.
     Impossible {
         cause: Cause,
+        nature: Nature,
         deterministic: Option<bool>,
         evidence: String,
     },

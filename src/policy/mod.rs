@@ -14,6 +14,7 @@ mod host;
 mod ids;
 pub mod incident;
 mod movement;
+mod nature;
 mod peers;
 mod prober;
 mod settings;
@@ -38,6 +39,7 @@ pub use gpu::{
 pub use host::Host;
 pub use ids::{EngineId, Moment, RunId, Ticket, TierId};
 pub use movement::{Figures, Measure, Still, moved};
+pub use nature::Nature;
 pub use peers::{InstanceId, Leads, Misled, Path, paths};
 pub use prober::{Pace, ProbeAction, ProbeEvent, ProbeState, ProbeStatus, Prober, Said};
 pub use settings::{

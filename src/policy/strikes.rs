@@ -1,29 +1,34 @@
 //! When an engine that ended without being asked to is started again, and when it is given up on for a while.
 //!
 //! ```text
-//! strike 1        at once (`first`)
-//! strike 2, 3 …   base, × 2 up to max, ± 25 %
-//! held            at `hold_after` strikes, or 3 runs in a row that never were ready, or 2 deterministic causes;
-//!                 tried again after `hold_retry`, × 2 up to 2 h, for ever
-//! forgiven        by a stable run, or an operator
+//! Engine, Configuration     a strike
+//!     strike 1              at once (`first`)
+//!     strike 2, 3 …         base, × 2 up to max, ± 25 %
+//!     held                  at `hold_after` strikes, or 3 runs in a row that never were ready, or 2 of the configuration;
+//!                           tried again after `hold_retry`, × 2 up to 2 h, for ever
+//! Environment, Shortage     no strike, never held: 1 s, × 2 up to a minute; for the environment up to 10 s for as long as
+//!                           the host or the agent is young
+//! forgiven                  by a stable run, or an operator
 //! ```
 use super::chance::Chance;
-use super::{Cause, Restart};
+use super::{Moment, Nature, Restart};
 use std::time::Duration;
 
 const NEVER_READY_LIMIT: u32 = 3;
 /// The same start fails the same way; one repetition rules out a misread log.
-const DETERMINISTIC_LIMIT: u32 = 2;
+const CONFIGURATION_LIMIT: u32 = 2;
 const HOLD_RETRY_MAX: Duration = Duration::from_secs(2 * 60 * 60);
-/// A new run gets another port, so "address in use" says nothing about the engine, until it says so again and again
-/// (a fixed `port` that somebody else has).
-const PORT_MOVES: u32 = 5;
+/// For so long after the agent's start what it depends on may still be on its way: drivers, mounts, names, other services.
+/// An agent is younger than its host, so the host's own youth lies within.
+const YOUTH: Duration = Duration::from_secs(10 * 60);
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX_IN_YOUTH: Duration = Duration::from_secs(10);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// A run that ended when nobody asked it to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
-    pub(super) cause: Cause,
-    pub(super) deterministic: Option<bool>,
+    pub(super) nature: Nature,
     pub(super) was_ready: bool,
 }
 
@@ -46,16 +51,19 @@ impl Next {
 #[derive(Clone, Debug)]
 pub(super) struct Strikes {
     restart: Restart,
+    /// When the agent's life began.
+    born: Moment,
     count: u32,
     never_ready: u32,
-    deterministic: u32,
-    port_moves: u32,
+    of_configuration: u32,
+    /// How far the pauses after failures that are no strikes have grown.
+    pauses: u32,
     holds: u32,
 }
 
 impl Strikes {
-    pub(super) fn new(restart: Restart) -> Self {
-        Self { restart, count: 0, never_ready: 0, deterministic: 0, port_moves: 0, holds: 0 }
+    pub(super) fn new(restart: Restart, born: Moment) -> Self {
+        Self { restart, born, count: 0, never_ready: 0, of_configuration: 0, pauses: 0, holds: 0 }
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -63,30 +71,36 @@ impl Strikes {
     }
 
     pub(super) fn forgive(&mut self) {
-        *self = Self::new(self.restart);
+        *self = Self::new(self.restart, self.born);
     }
 
     /// A run became ready. That forgives nothing yet, but it was not a start in vain.
     pub(super) fn became_ready(&mut self) {
-        self.never_ready = 0;
-        self.port_moves = 0;
+        (self.never_ready, self.pauses) = (0, 0);
     }
 
-    pub(super) fn judge(&mut self, failure: &Failure, chance: &mut Chance) -> Next {
-        if failure.cause == Cause::PortInUse && !failure.was_ready && self.port_moves < PORT_MOVES {
-            self.port_moves += 1;
-            return Next::Start(self.delay(self.port_moves, chance));
+    pub(super) fn judge(&mut self, failure: Failure, now: Moment, chance: &mut Chance) -> Next {
+        match failure.nature {
+            Nature::Shortage => Next::Start(self.pause(PAUSE_MAX, chance)),
+            Nature::Environment if !failure.was_ready => {
+                let is_young = now.since(self.born) < YOUTH;
+                Next::Start(self.pause(if is_young { PAUSE_MAX_IN_YOUTH } else { PAUSE_MAX }, chance))
+            }
+            Nature::Engine | Nature::Configuration | Nature::Environment => self.strike(failure, chance),
         }
+    }
+
+    fn strike(&mut self, failure: Failure, chance: &mut Chance) -> Next {
         self.count = self.count.saturating_add(1);
         if !failure.was_ready {
             self.never_ready = self.never_ready.saturating_add(1);
         }
-        if failure.deterministic == Some(true) {
-            self.deterministic = self.deterministic.saturating_add(1);
+        if failure.nature == Nature::Configuration {
+            self.of_configuration = self.of_configuration.saturating_add(1);
         }
         let hold = self.count >= self.restart.hold_after
             || self.never_ready >= NEVER_READY_LIMIT
-            || self.deterministic >= DETERMINISTIC_LIMIT;
+            || self.of_configuration >= CONFIGURATION_LIMIT;
         if hold {
             let wait = doubled(self.restart.hold_retry, self.holds).min(HOLD_RETRY_MAX);
             self.holds = self.holds.saturating_add(1);
@@ -94,6 +108,15 @@ impl Strikes {
         } else {
             Next::Start(self.delay(self.count, chance))
         }
+    }
+
+    /// Of what passes by itself, whatever the operator wrote for crashes.
+    fn pause(&mut self, longest: Duration, chance: &mut Chance) -> Duration {
+        let around = doubled(PAUSE_MIN, self.pauses);
+        if around < longest {
+            self.pauses += 1;
+        }
+        chance.jitter(around.min(longest)).clamp(PAUSE_MIN, longest)
     }
 
     fn delay(&self, nth: u32, chance: &mut Chance) -> Duration {
@@ -116,6 +139,7 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
     const AT_ONCE: Duration = Duration::ZERO;
+    const BORN: Moment = Moment::from_nanos(7_000_000_000);
 
     fn restart(hold_after: u32) -> Restart {
         let (first, base, max) = (Duration::ZERO, S, 60 * S);
@@ -123,16 +147,20 @@ mod tests {
     }
 
     fn crash() -> Failure {
-        Failure { cause: Cause::EngineBug, deterministic: None, was_ready: true }
+        Failure { nature: Nature::Engine, was_ready: true }
     }
 
-    fn in_vain(cause: Cause, deterministic: Option<bool>) -> Failure {
-        Failure { cause, deterministic, was_ready: false }
+    fn in_vain(nature: Nature) -> Failure {
+        Failure { nature, was_ready: false }
+    }
+
+    fn new(hold_after: u32) -> Strikes {
+        Strikes::new(restart(hold_after), BORN)
     }
 
     fn run(strikes: &mut Strikes, failures: &[Failure]) -> Vec<Next> {
         let mut chance = Chance::new(3);
-        failures.iter().map(|failure| strikes.judge(failure, &mut chance)).collect()
+        failures.iter().map(|failure| strikes.judge(*failure, BORN, &mut chance)).collect()
     }
 
     /// The delays with their jitter taken off: each must lie within a quarter of what is expected.
@@ -152,53 +180,93 @@ mod tests {
 
     #[test]
     fn crashes_back_off_and_the_fifth_is_held_ever_longer() {
-        let mut strikes = Strikes::new(restart(5));
+        let mut strikes = new(5);
         let expected = [Start(AT_ONCE), Start(S), Start(2 * S), Start(4 * S)];
-        check(&mut strikes, &vec![crash(); 4], &expected);
+        check(&mut strikes, &[crash(); 4], &expected);
         let holds = [Hold(900 * S), Hold(1_800 * S), Hold(3_600 * S), Hold(7_200 * S), Hold(7_200 * S)];
-        check(&mut strikes, &vec![crash(); 5], &holds);
+        check(&mut strikes, &[crash(); 5], &holds);
         assert_eq!(strikes.count(), 9);
     }
 
     #[test]
     fn the_delay_has_a_ceiling() {
-        let mut strikes = Strikes::new(restart(100));
-        let got = run(&mut strikes, &vec![crash(); 40]);
+        let mut strikes = new(100);
+        let got = run(&mut strikes, &[crash(); 40]);
         assert!(got.iter().all(|next| matches!(next, Start(delay) if *delay <= 75 * S)));
         assert!(matches!(got[39], Start(delay) if delay >= 45 * S));
     }
 
     #[test]
     fn three_starts_in_vain_are_held_but_not_when_one_was_ready_in_between() {
-        let vain = || in_vain(Cause::Unknown, None);
+        let vain = || in_vain(Nature::Engine);
         let expected = [Start(AT_ONCE), Start(S), Hold(900 * S)];
-        check(&mut Strikes::new(restart(5)), &[vain(), vain(), vain()], &expected);
-        let mut strikes = Strikes::new(restart(5));
+        check(&mut new(5), &[vain(), vain(), vain()], &expected);
+        let mut strikes = new(5);
         check(&mut strikes, &[vain(), vain()], &expected[..2]);
         strikes.became_ready();
         check(&mut strikes, &[crash(), vain()], &[Start(2 * S), Start(4 * S)]);
     }
 
     #[test]
-    fn the_second_deterministic_cause_is_held() {
-        let wrong = || in_vain(Cause::BadArgument, Some(true));
-        check(&mut Strikes::new(restart(5)), &[wrong(), wrong()], &[Start(AT_ONCE), Hold(900 * S)]);
+    fn the_second_fault_of_the_configuration_is_held() {
+        let wrong = || in_vain(Nature::Configuration);
+        check(&mut new(5), &[wrong(), wrong()], &[Start(AT_ONCE), Hold(900 * S)]);
+    }
+
+    /// A start that fails at once, again and again, from birth on: how long the pauses are, and when they are.
+    fn pauses(nature: Nature) -> Vec<(Duration, Duration)> {
+        let (mut strikes, mut chance) = (new(5), Chance::new(3));
+        let (mut now, mut pauses) = (BORN, Vec::new());
+        while now.since(BORN) < 3_600 * S {
+            let Start(pause) = strikes.judge(in_vain(nature), now, &mut chance) else { panic!("held") };
+            pauses.push((now.since(BORN), pause));
+            now = now + pause;
+        }
+        assert_eq!(strikes.count(), 0);
+        pauses
     }
 
     #[test]
-    fn a_taken_port_moves_on_without_a_strike_but_not_for_ever() {
-        let taken = || in_vain(Cause::PortInUse, None);
-        let mut strikes = Strikes::new(restart(5));
-        let moves = [Start(AT_ONCE), Start(S), Start(2 * S), Start(4 * S), Start(8 * S)];
-        check(&mut strikes, &vec![taken(); 5], &moves);
-        assert_eq!(strikes.count(), 0);
-        check(&mut strikes, &vec![taken(); 3], &[Start(AT_ONCE), Start(S), Hold(900 * S)]);
+    fn what_the_environment_lacks_is_tried_every_10_s_for_10_minutes_and_once_a_minute_later() {
+        let pauses = pauses(Nature::Environment);
+        for (age, pause) in &pauses {
+            let longest = if *age < 600 * S { 10 * S } else { 60 * S };
+            assert!(*pause >= S && *pause <= longest, "{pause:?} at {age:?}");
+        }
+        let young: Vec<&Duration> =
+            pauses.iter().filter(|(age, _)| *age < 600 * S).map(|(_, pause)| pause).collect();
+        assert!(*young[0] < 2 * S && *young[5] > 7 * S, "it grows from a second: {young:?}");
+        let old = &pauses[young.len()..];
+        assert!(
+            old[0].1 < 21 * S && old[1].1 < 41 * S && old[4].1 >= 45 * S,
+            "it grows on from there: {old:?}"
+        );
+    }
+
+    #[test]
+    fn a_shortage_of_the_host_is_waited_out_for_up_to_a_minute() {
+        let pauses: Vec<Duration> = pauses(Nature::Shortage).into_iter().map(|(_, pause)| pause).collect();
+        assert!(pauses.iter().all(|pause| *pause >= S && *pause <= 60 * S), "{pauses:?}");
+        assert!(pauses[0] < 2 * S && pauses[3] > 5 * S && pauses[9] >= 45 * S, "{pauses:?}");
+    }
+
+    #[test]
+    fn a_run_that_was_ready_began_so_its_end_is_a_strike() {
+        let mut strikes = new(5);
+        let lost = Failure { nature: Nature::Environment, was_ready: true };
+        check(&mut strikes, &[lost, lost], &[Start(AT_ONCE), Start(S)]);
+        assert_eq!(strikes.count(), 2);
+        let [first, later] = [in_vain(Nature::Environment), in_vain(Nature::Shortage)];
+        check(&mut strikes, &[first, later, first], &[Start(S), Start(2 * S), Start(4 * S)]);
+        strikes.became_ready();
+        check(&mut strikes, &[later], &[Start(S)]);
+        assert_eq!(strikes.count(), 2, "and what passes by itself is none");
     }
 
     #[test]
     fn forgiven_is_as_new() {
-        let mut strikes = Strikes::new(restart(5));
-        run(&mut strikes, &vec![crash(); 7]);
+        let mut strikes = new(5);
+        run(&mut strikes, &[crash(); 7]);
         strikes.forgive();
         check(&mut strikes, &[crash(), crash()], &[Start(AT_ONCE), Start(S)]);
     }

@@ -1,5 +1,5 @@
 //! How policy says things to people. Short, without a full stop, fit for one line of status.
-use super::{CheckFailure, Ending, Exit};
+use super::{CheckFailure, Ending, Exit, Nature};
 use std::time::Duration;
 
 /// A duration with the precision that helps: "250 ms", "2.4 s", "45 s", "15 min", "2 h".
@@ -22,6 +22,19 @@ pub(super) fn ending(ending: &Ending) -> String {
         Exit::Unknown => "no exit status".to_owned(),
     };
     format!("{} ({how})", ending.cause.name())
+}
+
+/// The same for a run that is over, with the reason where it is no strike.
+pub(super) fn failure(of: &Ending) -> String {
+    let told = ending(of);
+    let evidence = of.evidence.as_ref().map(|evidence| format!(": {evidence}")).unwrap_or_default();
+    match of.nature {
+        Nature::Engine | Nature::Configuration => told,
+        Nature::Environment => format!("{told}{evidence}; no strike, because this may pass by itself"),
+        Nature::Shortage => {
+            format!("{told}{evidence}; no strike, because this host reached a limit of its own")
+        }
+    }
 }
 
 fn signal_name(signal: i32) -> String {

@@ -6,8 +6,8 @@ use crate::policy::incident::{
     Entry, Gravity, IncidentId, Incidents, Letter, LetterSettings, SavedIncidents,
 };
 use crate::policy::{
-    Cause, CheckStatus, Ending, EngineId, Exit, Health, HostState, HostStatus, Moment, Notice, RunId, TierId,
-    TierStatus,
+    Cause, CheckStatus, Ending, EngineId, Exit, Health, HostState, HostStatus, Moment, Nature, Notice, RunId,
+    TierId, TierStatus,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,7 +44,8 @@ fn host(best: bool) -> HostStatus {
 /// The notices of one failure.
 fn failure() -> [Notice; 2] {
     let cause = Cause::CudaFault;
-    let ending = Ending { exit: Exit::Signal(9), cause, deterministic: None, evidence: None };
+    let ending =
+        Ending { exit: Exit::Signal(9), cause, nature: Nature::Engine, deterministic: None, evidence: None };
     let run = RunId { engine: EngineId(0), number: 1 };
     let moved = Notice::Failover { from: T0, to: TierId(1), cause: Some(cause), why: String::new() };
     [Notice::Exit { run, ending }, moved]

@@ -97,6 +97,7 @@ fn an_exit_shows_either_its_code_or_its_signal() {
             ending: Ending {
                 exit,
                 cause: Cause::KilledFromOutside,
+                nature: policy::Nature::Engine,
                 deterministic: None,
                 evidence: Some("line".into()),
             },

@@ -21,18 +21,20 @@ mod guess;
 mod host;
 mod line;
 mod model;
+mod nature;
 mod oom;
 mod phase;
 mod survived;
 
 use crate::kinds::Kind;
-use crate::policy::{Cause, Exit};
+use crate::policy::{Cause, Exit, Nature};
 use crate::printable;
 pub use device::{Device, device};
 use entry::{Entry, Weight};
 pub use exit::{signal_name, signal_number};
 pub use guess::guess;
 use line::Level;
+pub use nature::nature;
 pub use oom::{killed_by_kernel, kills_rose};
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use std::borrow::Cow;
@@ -64,6 +66,7 @@ pub struct Diagnosis {
     pub evidence: Option<String>,
     /// The place of that line in `Evidence::lines`, from 0.
     pub line: Option<usize>,
+    pub nature: Nature,
     /// Will the same start fail the same way? `None` when that cannot be told.
     pub deterministic: Option<bool>,
     /// What mainstay does about it.
@@ -117,7 +120,9 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     };
     // It has started once, so the same start can succeed.
     let proven = evidence.was_ready && diagnosis.deterministic == Some(true);
-    Diagnosis { deterministic: if proven { None } else { diagnosis.deterministic }, ..diagnosis }
+    let deterministic = if proven { None } else { diagnosis.deterministic };
+    let nature = if evidence.was_ready { Nature::Engine } else { diagnosis.nature };
+    Diagnosis { deterministic, nature, ..diagnosis }
 }
 
 /// The cause that one line alone speaks of, and whether the same start will fail the same way; `None` when it speaks
@@ -149,7 +154,8 @@ fn told(
     deterministic: Option<bool>,
 ) -> Diagnosis {
     let counsel = advice::on(cause);
-    Diagnosis { cause, evidence, line, deterministic, action: counsel.action, advice: counsel.advice }
+    let nature = nature(cause, deterministic, evidence.as_deref());
+    Diagnosis { cause, evidence, line, nature, deterministic, action: counsel.action, advice: counsel.advice }
 }
 
 fn from_exit(reading: exit::Reading) -> Diagnosis {

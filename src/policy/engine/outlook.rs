@@ -1,6 +1,5 @@
 //! When an engine that cannot answer now may answer again, as far as that can be foreseen: from how long its last start
 //! took, and from the pause before the next one. Clients are told it as Retry-After.
-use super::super::chance::Chance;
 use super::stopping::Stopping;
 use super::{Duration, Engine, Life, Moment, Turn};
 
@@ -28,7 +27,7 @@ impl Engine {
                 Outlook::At(*until + self.started_in.unwrap_or_default())
             }
             Life::Stopping(_) if !self.wanted => Outlook::Nothing,
-            Life::Stopping(stopping) => match (self.pause_after(stopping, &turn.chance), self.started_in) {
+            Life::Stopping(stopping) => match (self.pause_after(stopping, turn), self.started_in) {
                 (Duration::ZERO, None) => Outlook::Unknown,
                 // What is left of the stop itself is short, or not known.
                 (pause, took) => Outlook::At(turn.now + pause + took.unwrap_or_default()),
@@ -37,10 +36,10 @@ impl Engine {
     }
 
     /// What will be decided when the run has ended, as things stand.
-    fn pause_after(&self, stopping: &Stopping, chance: &Chance) -> Duration {
+    fn pause_after(&self, stopping: &Stopping, turn: &Turn) -> Duration {
         match stopping.failure() {
             None => Duration::ZERO,
-            Some(failure) => self.strikes.clone().judge(&failure, &mut chance.clone()).pause(),
+            Some(failure) => self.strikes.clone().judge(failure, turn.now, &mut turn.chance.clone()).pause(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::super::stop::{REAP_DEADLINE, SETTLE, SHIM_LATE};
 use super::super::strikes::Next;
 use super::super::words;
 use super::{Action, Cause, Duration, Engine, Failure, LastExit, Life, Moment, Notice, RunId, Turn, spell};
-use crate::policy::{Ending, Exit};
+use crate::policy::{Ending, Exit, Nature};
 
 /// From the end of the main process to our own KILL, which finds nobody where the shim has sent its own.
 const ORPHANS: Duration = SETTLE.saturating_add(SHIM_LATE);
@@ -29,28 +29,40 @@ const GRACE_OF_A_FAILURE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct Blame {
     pub(in crate::policy) cause: Cause,
+    pub(in crate::policy) nature: Nature,
     pub(in crate::policy) deterministic: Option<bool>,
     pub(in crate::policy) evidence: Option<String>,
 }
 
 impl Blame {
     pub(in crate::policy) fn hang(evidence: String) -> Self {
-        Self { cause: Cause::Hang, deterministic: None, evidence: Some(evidence) }
+        Self { evidence: Some(evidence), cause: Cause::Hang, ..Self::unknown() }
     }
 
     /// It could not be started at all. A program that is not there, or a file that may not be opened, will be no better
     /// the next time.
-    pub(super) fn start(cause: Cause, evidence: String) -> Self {
+    pub(super) fn start(cause: Cause, nature: Nature, evidence: String) -> Self {
         let deterministic = matches!(cause, Cause::BrokenInstall | Cause::Permission).then_some(true);
-        Self { cause, deterministic, evidence: Some(evidence) }
+        Self::refusal(cause, nature, deterministic, evidence)
+    }
+
+    /// It runs, and does not serve its model.
+    pub(in crate::policy) fn refusal(
+        cause: Cause,
+        nature: Nature,
+        deterministic: Option<bool>,
+        evidence: String,
+    ) -> Self {
+        Self { cause, nature, deterministic, evidence: Some(evidence) }
     }
 
     pub(super) fn unknown() -> Self {
-        Self { cause: Cause::Unknown, deterministic: None, evidence: None }
+        Self { cause: Cause::Unknown, nature: Nature::Engine, deterministic: None, evidence: None }
     }
 
     pub(super) fn ending(self, exit: Exit) -> Ending {
-        Ending { exit, cause: self.cause, deterministic: self.deterministic, evidence: self.evidence }
+        let Self { cause, nature, deterministic, evidence } = self;
+        Ending { exit, cause, nature, deterministic, evidence }
     }
 }
 
@@ -138,7 +150,9 @@ impl Stopping {
         let seen = self.ending.as_ref().map(|(_, ending)| ending.clone());
         let seen = seen.unwrap_or_else(|| Blame::unknown().ending(Exit::Unknown));
         match &self.reason {
-            Reason::Asked(_) => Ending { cause: Cause::Asked, deterministic: None, ..seen },
+            Reason::Asked(_) => {
+                Ending { cause: Cause::Asked, nature: Nature::Engine, deterministic: None, ..seen }
+            }
             Reason::Failed(blame) => blame.clone().ending(seen.exit),
             Reason::Died => seen,
         }
@@ -156,7 +170,7 @@ impl Stopping {
 }
 
 fn failure(ending: &Ending, was_ready: bool) -> Failure {
-    Failure { cause: ending.cause, deterministic: ending.deterministic, was_ready }
+    Failure { nature: ending.nature, was_ready }
 }
 
 impl Engine {
@@ -365,7 +379,7 @@ impl Engine {
     }
 
     fn strike(&mut self, ending: &Ending, was_ready: bool, turn: &mut Turn) -> Next {
-        self.strikes.judge(&failure(ending, was_ready), &mut turn.chance)
+        self.strikes.judge(failure(ending, was_ready), turn.now, &mut turn.chance)
     }
 
     /// What was announced when the last run ended becomes history when the pause after it ends.
@@ -386,7 +400,7 @@ impl Engine {
 
     /// The run is over: start the next one, wait, or rest.
     fn go_on(&mut self, mut exit: LastExit, next: Next, turn: &mut Turn) {
-        let how = words::ending(&exit.ending);
+        let how = words::failure(&exit.ending);
         match next {
             Next::Start(_) | Next::Hold(_) if !self.wanted => {
                 exit.action = "stopped".to_owned();

@@ -1,9 +1,10 @@
 //! Each test is a story: at a second, something happens to an engine, and this exact list of actions follows.
+mod holds;
 mod shutdown;
 
 use super::*;
 use crate::policy::stop::{SETTLE, SHIM_LATE};
-use crate::policy::{Ending, Exit, Restart, Settings, Startup};
+use crate::policy::{Ending, Exit, Nature, Restart, Settings, Startup};
 use In::*;
 
 const S: Duration = Duration::from_secs(1);
@@ -12,7 +13,7 @@ const S: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 enum In {
     Spawned,
-    SpawnFailed(Cause),
+    SpawnFailed(Nature),
     Activity,
     Still,
     Exited(i32),
@@ -85,13 +86,15 @@ impl Story {
         let ending = |code| Ending {
             exit: Exit::Code(code),
             cause: Cause::Unknown,
+            nature: Nature::Engine,
             deterministic: None,
             evidence: None,
         };
         match happens {
             Spawned => engine.event(EngineEvent::Spawned { pid: 1 }, turn),
-            SpawnFailed(cause) => {
-                engine.event(EngineEvent::SpawnFailed { cause, evidence: "x".into() }, turn)
+            SpawnFailed(nature) => {
+                let (cause, evidence) = (Cause::Unknown, "x".into());
+                engine.event(EngineEvent::SpawnFailed { cause, nature, evidence }, turn)
             }
             Activity => engine.event(EngineEvent::Activity, turn),
             Still => engine.event(EngineEvent::Still(super::Still::default()), turn),
@@ -220,40 +223,6 @@ fn the_second_strike_waits_a_second_or_so() {
     let next = story.engine.next_start().expect("a next start").since(at(22.0));
     assert!(next >= S * 3 / 4 && next <= S * 5 / 4, "{next:?}");
     assert_eq!(story.step(23.3, Wait), "start 3, Starting");
-}
-
-#[test]
-fn three_starts_in_vain_are_held_and_tried_again() {
-    let mut story = Story::new(StartMode::Always);
-    for seconds in [1.0, 10.0, 20.0] {
-        story.step(seconds, SpawnFailed(Cause::Unknown));
-        story.step(seconds + 5.0, Wait);
-    }
-    assert_eq!(story.engine.state(), EngineState::Held);
-    assert!(story.engine.excuse().starts_with("held: unknown"), "{}", story.engine.excuse());
-    check(story, &[(919.0, Wait, ""), (920.0, Wait, "start 4, Starting")]);
-}
-
-#[test]
-fn an_impossible_start_is_stopped_and_the_second_is_held() {
-    let (cause, deterministic) = (Cause::ModelMissing, Some(true));
-    let impossible = || Asked(Prepared::Impossible { cause, deterministic, evidence: "no".into() });
-    let story = check(
-        Story::new(StartMode::Always),
-        &[
-            (1.0, Spawned, "prepare 1"),
-            (1.1, impossible(), "Stopping, cut 1, term 1 5 s"),
-            (1.2, Exited(0), ""),
-            (1.3, Ended, "start 2, Starting"),
-            (2.0, Spawned, "prepare 2"),
-            (2.1, impossible(), "Stopping, cut 2, term 2 5 s"),
-            (2.2, Ended, "Held"),
-        ],
-    );
-    let exit = story.engine.status().last_exit.expect("an exit");
-    assert_eq!(exit.cause(), Cause::ModelMissing);
-    assert_eq!(exit.ending.evidence.as_deref(), Some("no"));
-    assert_eq!(exit.action, "held; next try in 15 min");
 }
 
 #[test]
@@ -394,21 +363,6 @@ fn an_end_that_was_asked_for_is_no_strike_even_when_it_was_wedged() {
 }
 
 #[test]
-fn a_start_that_fails_the_same_way_each_time_is_held_after_the_second() {
-    for (cause, second) in [
-        (Cause::BrokenInstall, EngineState::Held),
-        (Cause::Permission, EngineState::Held),
-        (Cause::Unknown, EngineState::Backoff),
-    ] {
-        let mut story = Story::new(StartMode::Always);
-        story.step(1.0, SpawnFailed(cause));
-        assert_eq!(story.engine.state(), EngineState::Starting, "the first may be a slip: {cause:?}");
-        story.step(2.0, SpawnFailed(cause));
-        assert_eq!(story.engine.state(), second, "{cause:?}");
-    }
-}
-
-#[test]
 fn strikes_are_forgiven_by_a_stable_run_only() {
     let mut story = always();
     story.step(20.0, Exited(1));
@@ -445,25 +399,6 @@ fn on_demand_runs_while_needed_and_ten_minutes_more() {
         ],
     );
     assert_eq!(story.engine.status().strikes, 0);
-}
-
-#[test]
-fn a_held_on_demand_engine_that_is_not_needed_keeps_its_pause() {
-    let mut story = Story::new(StartMode::OnDemand);
-    for seconds in [1.0, 10.0, 20.0] {
-        story.step(seconds, Demand(true));
-        story.step(seconds, SpawnFailed(Cause::Unknown));
-        story.step(seconds + 5.0, Demand(true));
-    }
-    check(
-        story,
-        &[
-            (30.0, Demand(false), ""),
-            (700.0, Demand(true), ""),
-            (701.0, Demand(false), ""),
-            (920.0, Demand(false), "start 4, Starting"),
-        ],
-    );
 }
 
 #[test]

@@ -3,8 +3,8 @@ mod last_resort;
 
 use super::*;
 use crate::policy::{
-    Cause, Check, Command, Ending, EngineEvent, EngineSettings, Exit, Health, Remains, Restart, Sample,
-    Saved, Startup, Ticket, TierSettings,
+    Cause, Check, Command, Ending, EngineEvent, EngineSettings, Exit, Health, Nature, Remains, Restart,
+    Sample, Saved, Startup, Ticket, TierSettings,
 };
 
 const S: Duration = Duration::from_secs(1);
@@ -98,6 +98,7 @@ fn exited(run: RunId) -> Event {
     let ending = Ending {
         exit: Exit::Signal(9),
         cause: Cause::KilledFromOutside,
+        nature: Nature::Engine,
         deterministic: None,
         evidence: None,
     };

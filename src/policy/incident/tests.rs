@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::{CheckStatus, Ending, EngineId, EngineStatus, Exit, RunId, TierStatus};
+use crate::policy::{CheckStatus, Ending, EngineId, EngineStatus, Exit, Nature, RunId, TierStatus};
 use std::time::Duration;
 
 const S: Duration = Duration::from_secs(1);
@@ -22,7 +22,8 @@ fn id(number: u64) -> IncidentId {
 }
 
 fn exit(tier: TierId, cause: Cause) -> Notice {
-    let ending = Ending { exit: Exit::Signal(9), cause, deterministic: None, evidence: None };
+    let ending =
+        Ending { exit: Exit::Signal(9), cause, nature: Nature::Engine, deterministic: None, evidence: None };
     Notice::Exit { run: RunId { engine: EngineId(tier.0), number: 1 }, ending }
 }
 

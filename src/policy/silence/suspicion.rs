@@ -196,8 +196,8 @@ impl Proof {
         match outcome {
             Prepared::Ready => *loaded = true,
             Prepared::NotYet => *prepare = Some(now + PREPARE_EVERY),
-            Prepared::Impossible { cause, deterministic, evidence } => {
-                let blame = Blame { cause, deterministic, evidence: Some(evidence) };
+            Prepared::Impossible { cause, nature, deterministic, evidence } => {
+                let blame = Blame::refusal(cause, nature, deterministic, evidence);
                 self.stage = Stage::Proven { blame, hang: true };
             }
         }

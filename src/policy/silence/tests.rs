@@ -1,6 +1,6 @@
 //! What is proof, and what is not.
 use super::*;
-use crate::policy::{Action, Cause, EngineId, Notice, Prepared, STAND_IN};
+use crate::policy::{Action, Cause, EngineId, Nature, Notice, Prepared, STAND_IN};
 
 const S: Duration = Duration::from_secs(1);
 const RUN: RunId = RunId { engine: EngineId(0), number: 1 };
@@ -273,8 +273,15 @@ fn a_model_that_cannot_be_loaded_again_is_blamed() {
     let mut hung = silent(true);
     hung.run(0..29, |_| Some(1), false);
     let (cause, evidence) = (Cause::ModelCorrupt, "invalid magic".to_owned());
-    hung.proof
-        .prepared(Prepared::Impossible { cause, deterministic: None, evidence: evidence.clone() }, at(29));
+    hung.proof.prepared(
+        Prepared::Impossible {
+            cause,
+            nature: Nature::Configuration,
+            deterministic: None,
+            evidence: evidence.clone(),
+        },
+        at(29),
+    );
     assert_eq!(hung.proven_as(), Some((cause, evidence)));
 }
 

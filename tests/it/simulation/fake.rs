@@ -1,7 +1,7 @@
 //! Fake processes and fake remote servers: what they do when they are asked something.
 use super::dice::Dice;
 use mainstay::policy::{
-    Cause, CheckFailure, Checked, Ending, Exit, Moment, Prepared, RunId, STAND_IN, Sample, Tried,
+    Cause, CheckFailure, Checked, Ending, Exit, Moment, Nature, Prepared, RunId, STAND_IN, Sample, Tried,
 };
 use std::time::Duration;
 
@@ -155,6 +155,7 @@ impl Process {
             _ if self.is_loaded(now) => Prepared::Ready,
             Start::Impossible => Prepared::Impossible {
                 cause: Cause::ModelUnsupported,
+                nature: Nature::Configuration,
                 deterministic: Some(true),
                 evidence: "unknown architecture".to_owned(),
             },
@@ -242,14 +243,14 @@ impl Flow {
 }
 
 pub fn ending(dice: &mut Dice) -> Ending {
-    let (exit, cause, deterministic) = dice.pick(&[
-        (Exit::Code(0), Cause::EngineBug, None),
-        (Exit::Code(1), Cause::Unknown, None),
-        (Exit::Code(1), Cause::GpuOom, Some(false)),
-        (Exit::Code(2), Cause::BadArgument, Some(true)),
-        (Exit::Signal(9), Cause::KilledFromOutside, Some(false)),
-        (Exit::Signal(11), Cause::EngineBug, None),
-        (Exit::Unknown, Cause::Unknown, None),
+    let (exit, cause, nature) = dice.pick(&[
+        (Exit::Code(0), Cause::EngineBug, Nature::Engine),
+        (Exit::Code(1), Cause::Unknown, Nature::Engine),
+        (Exit::Code(1), Cause::GpuOom, Nature::Environment),
+        (Exit::Code(2), Cause::BadArgument, Nature::Configuration),
+        (Exit::Signal(9), Cause::KilledFromOutside, Nature::Engine),
+        (Exit::Signal(11), Cause::EngineBug, Nature::Engine),
+        (Exit::Unknown, Cause::Unknown, Nature::Engine),
     ]);
-    Ending { exit, cause, deterministic, evidence: None }
+    Ending { exit, cause, nature, deterministic: None, evidence: None }
 }

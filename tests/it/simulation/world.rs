@@ -5,8 +5,8 @@ mod perform;
 use super::dice::Dice;
 use super::fake::{Flow, Mood, Process, ending};
 use mainstay::policy::{
-    Cause, Command, Ending, EngineEvent, EngineId, Event, Moment, Outcome, Place, Prepared, Processor,
-    Remains, Route, RunId, Settings, Shutdown, Standing, Ticket, TierEvent, TierId,
+    Cause, Command, Ending, EngineEvent, EngineId, Event, Moment, Nature, Outcome, Place, Prepared,
+    Processor, Remains, Route, RunId, Settings, Shutdown, Standing, Ticket, TierEvent, TierId,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -233,7 +233,11 @@ impl World {
     fn late_news(&mut self) -> EngineEvent {
         match self.dice.below(7) {
             0 => EngineEvent::Spawned { pid: 1 },
-            1 => EngineEvent::SpawnFailed { cause: Cause::PortInUse, evidence: "late".to_owned() },
+            1 => EngineEvent::SpawnFailed {
+                cause: Cause::PortInUse,
+                nature: Nature::Environment,
+                evidence: "late".to_owned(),
+            },
             2 => EngineEvent::Activity,
             3 => EngineEvent::Exited(ending(&mut self.dice)),
             4 => EngineEvent::ComputesOn(Processor::Cpu { evidence: "late".to_owned() }),

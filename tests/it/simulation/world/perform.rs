@@ -1,7 +1,7 @@
 //! What the world does with the actions of a host.
 use super::{Coming, Question, World};
 use crate::simulation::fake::{Flow, Mood, Process, Start, ending};
-use mainstay::policy::{Action, Cause, Ending, EngineEvent, Event, Exit, RunId, Ticket};
+use mainstay::policy::{Action, Cause, Ending, EngineEvent, Event, Exit, Nature, RunId, Ticket};
 use std::time::Duration;
 
 impl World {
@@ -41,8 +41,12 @@ impl World {
         let cursed = self.cursed.get(&run.engine).is_some_and(|until| *until > self.now);
         let luck = if cursed { 700 + self.dice.below(300) } else { self.dice.below(1_000) };
         if (930..960).contains(&luck) {
-            let cause = self.dice.pick(&[Cause::PortInUse, Cause::ModelMissing, Cause::Permission]);
-            let failed = EngineEvent::SpawnFailed { cause, evidence: "no".to_owned() };
+            let (cause, nature) = self.dice.pick(&[
+                (Cause::PortInUse, Nature::Environment),
+                (Cause::Permission, Nature::Configuration),
+                (Cause::HostOom, Nature::Shortage),
+            ]);
+            let failed = EngineEvent::SpawnFailed { cause, nature, evidence: "no".to_owned() };
             // The process never was: it is not in the list of those that live.
             let delay = self.dice.millis(1, 20);
             self.after(delay, Coming::Event(Event::Engine(run, failed)));
@@ -72,7 +76,7 @@ impl World {
         if let Start::ExitsAfter(after) = start {
             let mut ending = ending(&mut self.dice);
             if self.dice.permille(200) {
-                (ending.cause, ending.deterministic) = (Cause::PortInUse, None);
+                (ending.cause, ending.nature) = (Cause::PortInUse, Nature::Environment);
             }
             self.exit(run, delay + after, ending);
         }
@@ -120,5 +124,5 @@ impl World {
 }
 
 fn plain(exit: Exit) -> Ending {
-    Ending { exit, cause: Cause::Unknown, deterministic: None, evidence: None }
+    Ending { exit, cause: Cause::Unknown, nature: Nature::Engine, deterministic: None, evidence: None }
 }
