@@ -1,33 +1,65 @@
 //! What must always hold, checked after every step. The checker knows the contract of policy and the truth about the
 //! world, and nothing of the code.
+mod farewell;
+mod hangs;
+mod health;
+mod lives;
+mod service;
+mod serving;
+mod starts;
+mod stops;
+
 use super::Seen;
 use super::devices::Devices;
-use super::fake::Mood;
 use super::world::{Truth, World};
 use mainstay::policy::{
-    Action, Command, EngineEvent, EngineId, EngineState, EngineStatus, Event, Health, HostState, HostStatus,
-    Moment, Notice, Outcome, Place, Processor, Remains, RunId, Shutdown, Standing, StartMode, Ticket,
-    TierEvent, TierId, TierStatus, Tried,
+    Action, Command, EngineEvent, EngineId, EngineState, EngineStatus, Event, Health, HostStatus, Moment,
+    Notice, Outcome, Place, Processor, Remains, RunId, Shutdown, Standing, StartMode, Ticket, TierEvent,
+    TierId, TierStatus, Tried,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const S: Duration = Duration::from_secs(1);
-/// From Stopping to ended or wedged, beyond drain and grace: the end of the main process behind a late TERM, late KILL, and
-/// the limit for what follows it.
-const STOP_SLACK: Duration = Duration::from_secs(5 + 7 + 35 + 2);
-/// From "works perfectly" to `Open`: one trial every ten seconds, which may just have failed, and some.
-const WELL_AFTER: Duration = Duration::from_secs(30);
-/// A remote tier that stayed DOWN is checked this seldom.
-const CHECK_SELDOM: Duration = Duration::from_secs(30);
-/// Trials that pass while clients get no answer become rare: each doubles the pause, up to this.
-const TRY_SELDOM: Duration = Duration::from_secs(300);
 const STARTS_PER_HOUR: usize = 60;
 
 pub type Verdict = Result<(), String>;
 
+/// One step of the host, and what it looked like before and after.
+pub struct Step<'a> {
+    pub world: &'a World,
+    pub before: &'a Seen,
+    pub truth: Truth,
+    pub event: &'a Event,
+    pub actions: &'a [Action],
+    pub after: &'a Seen,
+    /// The host was told to end.
+    pub shut_down: bool,
+}
+
+/// Bounds that DESIGN gives, one subject each.
+#[derive(Default)]
+struct Rules {
+    stops: stops::Stops,
+    starts: starts::Starts,
+    serving: serving::Serving,
+    health: health::Healths,
+    hangs: hangs::Hangs,
+}
+
+impl Rules {
+    fn step(&mut self, step: &Step) -> Verdict {
+        self.stops.step(step)?;
+        self.starts.step(step)?;
+        self.serving.step(step)?;
+        self.health.step(step)?;
+        self.hangs.step(step)
+    }
+}
+
 #[derive(Default)]
 pub struct Checker {
+    rules: Rules,
     /// Runs that were started and have not ended, as the host was told.
     live: BTreeMap<EngineId, RunId>,
     last_run: BTreeMap<EngineId, u64>,
@@ -104,7 +136,8 @@ impl Checker {
         self.routes(after)?;
         self.lives(world, before, after)?;
         self.devices.check(world, after)?;
-        self.service(world, after)
+        self.service(world, after)?;
+        self.rules.step(&Step { world, before, truth, event, actions, after, shut_down: self.shut_down })
     }
 
     fn hear(&mut self, world: &World, before: &Seen, event: &Event) {
@@ -308,46 +341,6 @@ impl Checker {
         }
     }
 
-    fn finish(&mut self, world: &World, after: &Seen) -> Verdict {
-        ensure(self.shut_down, || "finished, and nobody asked".to_owned())?;
-        for process in &world.processes {
-            let given_up = engines(&after.status)
-                .any(|(_, _, engine)| engine.run == Some(process.run) && engine.state == EngineState::Wedged);
-            ensure(given_up, || format!("finished, and {} lives", process.run))?;
-        }
-        let late = self.shut_down_at.is_none_or(|at| world.now.since(at) >= world.settings.drain);
-        for tier in remotes(world).filter(|_| !late && !self.hurried) {
-            let open = self.open_answers.get(&tier).map(|(_, in_flight)| *in_flight);
-            ensure(open == Some(0), || format!("finished, and answers of {tier:?} are open: {open:?}"))?;
-        }
-        Ok(())
-    }
-
-    /// A host whose engines have ended waits for open answers of remote tiers, and for nothing else.
-    fn farewell(&mut self, world: &World, after: &Seen) -> Verdict {
-        let over = |engine: &EngineStatus| matches!(engine.state, EngineState::Stopped | EngineState::Wedged);
-        let waits = after.status.state == HostState::Draining
-            && engines(&after.status).all(|(_, _, engine)| over(engine));
-        let Some(began) = self.shut_down_at.filter(|_| waits) else { return Ok(()) };
-        self.count("remote drains");
-        // Some samples are too young to tell; answers are late when the agent slept.
-        let told = |tier: TierId| {
-            let settled = began + S / 10;
-            self.open_answers.get(&tier).is_some_and(|(at, in_flight)| *at >= settled && *in_flight == 0)
-        };
-        let idle = remotes(world).all(told);
-        let waited = world.now.since(began);
-        ensure(!idle && !self.hurried && waited < world.settings.drain, || {
-            format!("nothing is waited for, and the host does not finish: {:?}", after.status)
-        })?;
-        let asleep = world.now.since(world.unfair_at) < S;
-        let heard = |tier: TierId| {
-            let at = self.open_answers.get(&tier).map_or(began, |(at, _)| *at);
-            asleep || world.now.since(at) < S / 2
-        };
-        ensure(remotes(world).all(heard), || "the end waits for samples, and takes none".to_owned())
-    }
-
     /// The next deadline is in the future, and the loop is not hot.
     fn clock(&mut self, world: &World, event: &Event, after: &Seen) -> Verdict {
         ensure(after.deadline.is_none_or(|at| at > world.now), || {
@@ -384,106 +377,14 @@ impl Checker {
             format!("serving {:?}, open {open:?}", status.serving)
         })
     }
-
-    /// Every state that is not rest ends within a bounded time, and nothing that is wanted rests.
-    fn lives(&self, world: &World, before: &Seen, after: &Seen) -> Verdict {
-        if world.now.since(world.unfair_at) < 60 * S {
-            return Ok(());
-        }
-        let grace = world.settings.engines.iter().map(|engine| engine.stop_grace).max().unwrap_or_default();
-        let limit = world.settings.drain + grace + STOP_SLACK;
-        let draining = after.status.state == HostState::Draining;
-        let began = self.shut_down_at.filter(|_| draining);
-        ensure(began.is_none_or(|began| world.now.since(began) <= limit), || {
-            format!("the shutdown does not end: {:?}", after.status)
-        })?;
-        for (id, _, engine) in engines(&after.status) {
-            let settings = &world.settings.engines[usize::from(engine_id_of(world, id).0)];
-            let age = world.now.since(engine.since);
-            let limit = match engine.state {
-                EngineState::Stopping => world.settings.drain + settings.stop_grace + STOP_SLACK,
-                EngineState::Starting => settings.startup.cap + S,
-                EngineState::Backoff => settings.restart.max * 5 / 4 + S,
-                EngineState::Held => 7_201 * S,
-                EngineState::Stopped | EngineState::Ready | EngineState::Wedged => Duration::MAX,
-            };
-            ensure(age <= limit, || format!("{id:?} is {:?} for {age:?}", engine.state))?;
-            let stubborn =
-                world.processes.iter().any(|process| Some(process.run) == engine.run && process.stubborn);
-            ensure(stubborn || engine.state != EngineState::Wedged, || {
-                format!("{id:?} counts as wedged, but can be killed")
-            })?;
-            let due = matches!(engine.state, EngineState::Backoff | EngineState::Held);
-            ensure(due == engine.next_start.is_some(), || format!("{id:?} waits for ever: {engine:?}"))?;
-            let resting = engine.state == EngineState::Stopped
-                && settings.start == StartMode::Always
-                && !self.stopped.contains(&engine_id_of(world, id));
-            let over = self.shut_down || after.status.state != HostState::Serving;
-            ensure(!resting || over, || format!("{id:?} was given up: {engine:?}"))?;
-            let needed = settings.start == StartMode::OnDemand
-                && engine.state == EngineState::Stopped
-                && !self.stopped.contains(&engine_id_of(world, id))
-                && after.status.tiers[..usize::from(id.0)].iter().all(|tier| tier.health == Health::Down)
-                && before.status.tiers[..usize::from(id.0)].iter().all(|tier| tier.health == Health::Down);
-            ensure(!needed || over, || format!("{id:?} is needed, and rests"))?;
-        }
-        Ok(())
-    }
-
-    /// Clients get answers where there are any to get, and a hang is noticed in time.
-    fn service(&mut self, world: &World, after: &Seen) -> Verdict {
-        if self.shut_down || world.now.since(world.unfair_at) < 120 * S {
-            return Ok(());
-        }
-        let any_able = after.status.tiers.iter().any(|tier| tier.health != Health::Down);
-        for (rank, (route, tier)) in after.routes.iter().zip(&after.status.tiers).enumerate() {
-            let id = TierId(rank as u16);
-            let (mood, since) = world.mood(id);
-            let since = tier.engine.as_ref().map_or(since, |engine| since.max(engine.since));
-            let ready = tier.engine.as_ref().is_none_or(|engine| engine.state == EngineState::Ready);
-            let vain = self.vain.get(&id).map_or(0, |(times, _)| times.saturating_sub(1).min(9));
-            let checked = if tier.engine.is_none() { CHECK_SELDOM } else { Duration::ZERO };
-            let rare = (10 * S * (1 << vain)).min(TRY_SELDOM) - 10 * S + checked;
-            let well = ready
-                && matches!(mood, Mood::Fine | Mood::Slow)
-                && world.now.since(since) > WELL_AFTER + rare;
-            ensure(!well || route.standing == Standing::Open, || {
-                format!("{id:?} works since {since:?}, and is {tier:?}")
-            })?;
-            let flow = &world.flows[rank];
-            // A busy server is never DOWN, whatever its health page says, as long as requests of ours keep it busy.
-            let busy = ready && mood == Mood::Busy && tier.health == Health::Down;
-            let began = flow.waiting_since.map(|waiting| waiting.max(since) + 10 * S);
-            ensure(!busy || began.is_none_or(|began| tier.since < began), || {
-                format!("{id:?} is only busy, since {began:?}: {tier:?}")
-            })?;
-            let hung = tier.engine.is_some() && ready && matches!(mood, Mood::Hung | Mood::Frozen);
-            if let (true, Some(waiting)) = (hung, flow.waiting_since) {
-                let settings = &world.settings.tiers[rank];
-                let silence = if settings.wants_gpu { settings.silence_on_cpu } else { settings.silence };
-                // Progress is a second old when it is read.
-                let asked = since.max(waiting).max(flow.sample.last_progress).max(world.unfair_at);
-                // What spins is believed for a while.
-                let spins = mood == Mood::Frozen && world.process(id).is_some_and(|process| process.spins);
-                let believed = if spins { silence * 7 } else { Duration::ZERO };
-                let moved = world.now.since(asked) > believed + silence + 6 * S + S;
-                if moved && spins && any_able && route.standing != Standing::Open {
-                    self.count("spins seen through");
-                }
-                ensure(!moved || !any_able || route.standing != Standing::Open, || {
-                    format!("{id:?} hangs since {asked:?}, and requests still go there")
-                })?;
-                let limit = believed + silence + settings.suspect * 3 + 60 * S;
-                ensure(world.now.since(asked) < limit, || format!("{id:?} hangs for ever: {tier:?}"))?;
-            }
-        }
-        Ok(())
-    }
 }
 
-fn remotes(world: &World) -> impl Iterator<Item = TierId> {
-    let tiers = world.settings.tiers.iter().enumerate();
-    tiers.filter(|(_, tier)| tier.place == Place::Remote).map(|(rank, _)| TierId(rank as u16))
+/// The engine behind a tier; `None` for a remote one.
+pub fn engine_of(world: &World, tier: TierId) -> Option<EngineId> {
+    match world.settings.tiers[usize::from(tier.0)].place {
+        Place::Local(engine) => Some(engine),
+        Place::Remote => None,
+    }
 }
 
 fn engine_id(engine: &EngineStatus) -> EngineId {
