@@ -18,3 +18,4 @@ pub mod redact;
 pub mod shim;
 mod shortage;
 pub mod systemd;
+mod threads;

@@ -88,6 +88,7 @@ pub fn limits(config: &Config, host_name: &str) -> Limits {
         cors_origins: server.cors_origins.clone(),
         hosts: [server.hosts.as_slice(), &[short, host_name]].concat(),
         any_model: server.any_model,
+        tiers: config.tiers.len(),
     }
 }
 

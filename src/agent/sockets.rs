@@ -4,6 +4,7 @@ use super::faults::Faults;
 use super::picture::Picture;
 use super::scrape;
 use crate::control::{self, Feed, Order, Served};
+use crate::threads;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,10 +42,14 @@ impl Sockets {
                     let _ = closed.await;
                 }
             };
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(2)
+                .thread_keep_alive(threads::FOR_EVER)
+                .build();
             match runtime {
                 Ok(runtime) => {
+                    threads::keep_one(runtime.handle());
                     runtime.block_on(served);
                     // A look at a process that hangs in the driver is not waited for.
                     runtime.shutdown_background();

@@ -35,6 +35,7 @@ use crate::proxy::{self, Metrics, Proxy, RouteTable};
 use crate::redact::Redactor;
 use crate::shim::Lifeline;
 use crate::systemd::{Notifier, Watchdog, watchdog};
+use crate::threads;
 use arc_swap::ArcSwap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -204,8 +205,10 @@ impl Prepared {
             .enable_all()
             // Some may hang: in a look-up of a name, or in /proc with a process that the driver holds.
             .max_blocking_threads(32)
+            .thread_keep_alive(threads::FOR_EVER)
             .build()
             .map_err(failed("cannot start the runtime"))?;
+        threads::keep_one(runtime.handle());
         let outcome = tokio::task::LocalSet::new().block_on(&runtime, self.serve());
         // Not waited for: a thread that looks at a process in the driver's hands may never come back.
         runtime.shutdown_background();

@@ -34,6 +34,8 @@ pub struct Limits {
     pub hosts: Vec<String>,
     /// A model name that nobody knows gets the default chain instead of 404.
     pub any_model: bool,
+    /// For how many tiers descriptors are kept back.
+    pub tiers: usize,
 }
 
 impl Limits {

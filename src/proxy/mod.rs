@@ -74,6 +74,7 @@ pub use upstream::Upstream;
 
 use self::caller::Caller;
 use self::client::ClientSocket;
+use self::descriptors::Shares;
 use self::heavy::Heavy;
 use self::places::Places;
 use self::shared::Shared;
@@ -81,13 +82,14 @@ use crate::clock;
 use crate::heart::Heart;
 use crate::policy::{InstanceId, TierId};
 use crate::redact::Redactor;
+use crate::threads;
 use arc_swap::ArcSwap;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -97,6 +99,8 @@ use tokio::task::JoinHandle;
 const WORKERS: std::ops::RangeInclusive<usize> = 2..=4;
 /// Longest time for the request that proves that the proxy turns.
 const DRIVE_TIME: Duration = Duration::from_secs(5);
+/// What of it may be on its way where there is no socket for it.
+const DRIVE_BYTES: usize = 4096;
 /// Edges for failover times: 64 µs to 34 s.
 const FAILOVER_TIMES: std::ops::RangeInclusive<u32> = 6..=25;
 
@@ -128,11 +132,23 @@ pub fn start(
         .worker_threads(cores.clamp(*WORKERS.start(), *WORKERS.end()))
         // For name resolution of remote tiers.
         .max_blocking_threads(4)
+        .thread_keep_alive(threads::FOR_EVER)
         .thread_name("proxy")
         .enable_all()
         .build()?;
-    let connections = limits.max_connections.min(descriptors::clients_at_most());
-    let places = Places::new(connections, limits.max_connections_per_client);
+    threads::keep_one(runtime.handle());
+    let Shares { clients, turned_away } = Shares::here(limits.tiers);
+    if clients < limits.max_connections {
+        let (configured, limit) = (limits.max_connections, crate::descriptors::limit());
+        tracing::warn!(
+            clients,
+            configured,
+            limit,
+            "the limit of open files (LimitNOFILE= of the unit) leaves room for fewer clients than server.max_connections"
+        );
+    }
+    let places =
+        Places::new(clients.min(limits.max_connections), limits.max_connections_per_client, turned_away);
     let shared = Shared::new(instance, limits, Heavy::start()?, routes, reports, metrics, redactor);
     runtime.spawn(footprint::watch(shared.clone()));
     let (stop, _) = watch::channel(false);
@@ -223,9 +239,22 @@ impl Drop for Proxy {
 }
 
 async fn drive(shared: Arc<Shared>) -> io::Result<()> {
+    match UnixStream::pair() {
+        Ok((ours, theirs)) => ask_ourselves(shared, ours, theirs).await,
+        // The agent must not be restarted because it has no descriptor to prove that it turns: memory will do.
+        Err(_) => {
+            let (ours, theirs) = tokio::io::duplex(DRIVE_BYTES);
+            ask_ourselves(shared, ours, theirs).await
+        }
+    }
+}
+
+async fn ask_ourselves<S>(shared: Arc<Shared>, mut ours: S, theirs: S) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     // The proxy has to prove that it turns while it drains, too: this connection is told to end only by our end of it.
     let (_held, stop) = watch::channel(false);
-    let (mut ours, theirs) = UnixStream::pair()?;
     let caller = Caller::ourselves(shared);
     let socket = ClientSocket::new(theirs, caller.clone(), DRIVE_TIME);
     tokio::spawn(guard::connection(accept::serve(socket, caller, stop)));

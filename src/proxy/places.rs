@@ -5,8 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// Connections above the limits that are being told so at one time; further ones are closed without a word.
-const TURNED_AWAY: usize = 64;
 /// How long a new client waits for the place of an idle one that was asked to leave.
 const LEAVING: Duration = Duration::from_secs(1);
 /// The part of an IPv6 address that a network gives to one customer.
@@ -74,9 +72,10 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub fn new(max_connections: usize, per_client: usize) -> Arc<Self> {
+    /// Of clients above the limits, `turned_away` are told so at one time; further ones are closed without a word.
+    pub fn new(max_connections: usize, per_client: usize, turned_away: usize) -> Arc<Self> {
         let served = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
+        let turned_away = Arc::new(Semaphore::new(turned_away));
         Arc::new(Self { per_client, served, turned_away, book: Mutex::default() })
     }
 
@@ -213,7 +212,7 @@ mod tests {
 
     #[test]
     fn one_client_has_only_so_many() {
-        let places = Places::new(10, 2);
+        let places = Places::new(10, 2, 1);
         let busy = |place: Place| {
             place.set_idle(false);
             place
@@ -229,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_client_with_all_that_one_may_have_gives_up_an_idle_one_of_its_own() {
-        let places = Places::new(10, 2);
+        let places = Places::new(10, 2, 1);
         let (other, first, second) = (enter(&places, OTHER), enter(&places, ONE), enter(&places, ONE));
         let third = enter(&places, ONE);
         assert!(now(first.asked_to_leave()).is_some() && now(second.asked_to_leave()).is_none());
@@ -249,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_one_that_is_idle_longest_gives_way() {
-        let places = Places::new(3, 10);
+        let places = Places::new(3, 10, 1);
         let (first, second, third) = (enter(&places, ONE), enter(&places, ONE), enter(&places, ONE));
         first.set_idle(false);
         second.set_idle(true);
@@ -267,7 +266,7 @@ mod tests {
 
     #[test]
     fn who_is_turned_away_is_not_counted() {
-        let places = Places::new(0, 1);
+        let places = Places::new(0, 1, 1);
         assert_eq!(places.enter(ONE).unwrap_err(), Full::All);
         assert!(places.book().clients.is_empty());
     }

@@ -1,4 +1,5 @@
 //! Connections to upstreams: opening, a small pool of idle ones per run, and what each has written and read.
+use super::descriptors::IDLE_COUNT;
 use super::fate::Fate;
 use super::guard;
 use super::lost::Lost;
@@ -25,8 +26,6 @@ use tokio::task::AbortHandle;
 const READY: Duration = Duration::from_millis(100);
 /// vLLM and llama-server close an idle connection after 5 s; one that is nearly as old is not worth the race.
 const IDLE_MAX: Duration = Duration::from_secs(4);
-/// Idle connections kept per run.
-const IDLE_COUNT: usize = 32;
 
 /// Where a tier is reached, over plain HTTP/1.1.
 #[derive(Clone, PartialEq, Eq)]
@@ -203,7 +202,7 @@ impl Pool {
         connection.idle_since = now;
         let mut idle = self.lock();
         idle.retain(|other| now.since(other.idle_since) < IDLE_MAX && !other.sender.is_closed());
-        if idle.len() < IDLE_COUNT {
+        if idle.len() < *IDLE_COUNT {
             idle.push(connection);
         }
     }

@@ -59,7 +59,7 @@ fn a_tier_that_cannot_be_reached_for_want_of_descriptors_has_not_failed() {
 
 #[test]
 fn no_more_clients_are_let_in_than_descriptors_allow() {
-    alone("no_more_clients_are_let_in_than_descriptors_allow", 140, || {
+    alone("no_more_clients_are_let_in_than_descriptors_allow", 90, || {
         let bed = Bed::new(vec![]);
         let mut served: Vec<_> = (0..6).map(|_| connect(bed.port)).collect();
         for client in &mut served {
@@ -69,5 +69,22 @@ fn no_more_clients_are_let_in_than_descriptors_allow() {
         // A seventh takes the place of one of them.
         assert_eq!(ask(bed.port, &get("/health")).code(), "all_tiers_down");
         await_one_that_left(&mut served);
+    });
+}
+
+#[test]
+fn a_proxy_without_a_descriptor_still_shows_that_it_turns() {
+    alone("a_proxy_without_a_descriptor_still_shows_that_it_turns", 400, || {
+        let bed = Bed::new(vec![]);
+        let heart = bed.proxy.heart();
+        let mut taken = Vec::new();
+        while let Ok(file) = File::open("/dev/null") {
+            taken.push(file);
+        }
+        let began = clock::now();
+        until("its heart beats", || {
+            bed.proxy.drive();
+            heart.age(clock::now()) < clock::now().since(began)
+        });
     });
 }

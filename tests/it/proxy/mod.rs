@@ -65,6 +65,7 @@ fn limits() -> Limits {
         forward_headers: vec!["x-session-id".into()],
         hosts: vec!["gpu1".into()],
         any_model: false,
+        tiers: 2,
     }
 }
 
