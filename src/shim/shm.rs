@@ -23,8 +23,10 @@ pub(super) type FileId = (u64, u64);
 pub(super) struct Shm {
     /// Inodes of what was there before the run began, in order; `None`: too many.
     before: Option<Vec<u64>>,
-    /// Seen in the hands of the run.
+    /// Seen in the hands of the run, and there when this was last looked at.
     ours: BTreeSet<FileId>,
+    /// Is that more than was written down?
+    is_news: bool,
     /// What [`Shm::is_worth_a_look`] last found.
     strange: BTreeSet<FileId>,
 }
@@ -39,17 +41,15 @@ impl Shm {
             .collect();
         inodes.sort_unstable();
         let before = (inodes.len() <= FILES_MAX).then_some(inodes);
-        Self { before, ours: BTreeSet::new(), strange: BTreeSet::new() }
+        Self { before, ours: BTreeSet::new(), is_news: false, strange: BTreeSet::new() }
     }
 
-    /// There are files that may be the run's and were not there when this was last asked.
+    /// There are files that may be the run's and were not there when this was last asked. Forgets those that are gone: an
+    /// engine may make and remove some with every request.
     pub fn is_worth_a_look(&mut self) -> bool {
-        let strange: BTreeSet<FileId> = self
-            .candidates()
-            .into_iter()
-            .map(|(_, file)| file)
-            .filter(|file| !self.ours.contains(file))
-            .collect();
+        let mut strange: BTreeSet<FileId> = self.candidates().into_iter().map(|(_, file)| file).collect();
+        self.ours.retain(|file| strange.contains(file));
+        strange.retain(|file| !self.ours.contains(file));
         let news = !strange.is_subset(&self.strange);
         self.strange = strange;
         news
@@ -71,15 +71,19 @@ impl Shm {
     }
 
     /// Remembers what [`Shm::look`] wrote, and writes down in `file` all that is known, for whoever has to clear up should
-    /// the shim be killed.
+    /// the shim be killed. What was there stays there until the new list is whole.
     pub fn learn(&mut self, answer: &str, file: &Path) -> io::Result<()> {
-        let known = self.ours.len();
-        self.ours.extend(read_files(answer));
-        if self.ours.len() == known {
-            return Ok(());
+        for seen in read_files(answer) {
+            self.is_news |= self.ours.insert(seen);
         }
-        let lines: String = self.ours.iter().map(|(device, inode)| format!("{device} {inode}\n")).collect();
-        fs::write(file, lines)
+        if self.is_news {
+            let lines: String =
+                self.ours.iter().map(|(device, inode)| format!("{device} {inode}\n")).collect();
+            let new = file.with_extension("new");
+            fs::write(&new, lines).and_then(|()| fs::rename(&new, file))?;
+            self.is_news = false;
+        }
+        Ok(())
     }
 
     /// In a child: removes what the run left, given every process that lives now; says the names.
@@ -171,6 +175,7 @@ fn mapped(line: &str) -> Option<FileId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     #[test]
     fn a_mapping_is_known_by_device_and_inode() {
@@ -182,11 +187,65 @@ mod tests {
 
     #[test]
     fn an_answer_is_learned_line_by_line_and_rubbish_is_not() {
-        let mut shm = Shm { before: None, ours: BTreeSet::new(), strange: BTreeSet::new() };
+        let mut shm = Shm { before: None, ..Shm::before_the_run() };
         let file = tempfile::NamedTempFile::new().unwrap();
         shm.learn("26 4242\nrubbish\n26 x\n27 1\n26 42", file.path()).unwrap();
         assert_eq!(fs::read_to_string(file.path()).unwrap(), "26 42\n26 4242\n27 1\n");
         assert_eq!(shm.ours, BTreeSet::from([(26, 42), (26, 4242), (27, 1)]));
         assert!(!shm.is_worth_a_look(), "with too many files there are no candidates");
+    }
+
+    /// A file that a test of ours makes, with a name as engines' libraries give.
+    struct Made(PathBuf);
+
+    impl Made {
+        fn new(name: &str) -> Self {
+            let made = Self(Path::new(SHM).join(format!("psm_test-{}-{name}", std::process::id())));
+            fs::write(&made.0, "x").expect("/dev/shm can be written");
+            made
+        }
+
+        fn line(&self) -> String {
+            let meta = fs::metadata(&self.0).expect("it is there");
+            format!("{} {}\n", meta.dev(), meta.ino())
+        }
+    }
+
+    impl Drop for Made {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten_however_many_files_come_and_go() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("shm");
+        let mut shm = Shm::before_the_run();
+        let stays = Made::new("stays");
+        shm.learn(&stays.line(), &file).expect("it can be written");
+        for round in 0..500 {
+            let comes = Made::new(&format!("comes-{round}"));
+            assert!(shm.is_worth_a_look());
+            shm.learn(&comes.line(), &file).expect("it can be written");
+            assert_eq!(fs::read_to_string(&file).expect("a list").lines().count(), 2);
+        }
+        shm.is_worth_a_look();
+        assert_eq!(shm.ours, read_files(&stays.line()).collect());
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_written_leaves_the_one_before_and_is_tried_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("shm");
+        let mut shm = Shm::before_the_run();
+        shm.learn("26 42", &file).expect("it can be written");
+        // A directory is in the way of the new list, as a full tmpfs would be.
+        fs::create_dir(dir.path().join("shm.new")).expect("a directory");
+        shm.learn("26 43", &file).expect_err("something is in the way");
+        assert_eq!(fs::read_to_string(&file).expect("a list"), "26 42\n");
+        fs::remove_dir(dir.path().join("shm.new")).expect("it is empty");
+        shm.learn("", &file).expect("it can be written");
+        assert_eq!(fs::read_to_string(&file).expect("a list"), "26 42\n26 43\n");
     }
 }
