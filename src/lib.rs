@@ -10,6 +10,7 @@ mod descriptors;
 pub mod gpu;
 pub mod heart;
 pub mod kinds;
+mod lookout;
 pub mod policy;
 pub mod printable;
 mod privileges;

@@ -12,6 +12,7 @@ use super::previous::{self, Intent};
 use super::unstarted;
 use super::watch::Watch;
 use crate::kinds::Kind;
+use crate::lookout;
 use crate::policy::{Cause, Ending, EngineEvent, Event, Exit, Moment, Nature, Remains, RunId};
 use crate::shim::leftovers::{Main, Orphans};
 use crate::shim::{self, Exited, FromShim, Lifeline, Link, Spawned, Spec, ToShim};
@@ -128,7 +129,8 @@ impl Keeper {
             return false;
         }
         // The space that an old run's files took may be what the new one's log needs.
-        let tidy = tokio::task::spawn_blocking(move || previous::tidy(&run_dir, &tier, number));
+        let lookout = lookout::on(&format!("old runs of {tier}"));
+        let tidy = lookout.look(move || previous::tidy(&run_dir, &tier, number));
         let _ = tokio::time::timeout(TIDY_LIMIT, tidy).await;
         true
     }
@@ -313,9 +315,10 @@ impl Keeper {
         let cgroup =
             self.spec.cgroup.as_deref().and_then(|path| path.file_name()?.to_str()).map(str::to_owned);
         let pid = seen.pid.unwrap_or_default();
-        let word = tokio::task::spawn_blocking(move || since.kernels_word(pid, cgroup.as_deref()));
+        let lookout = lookout::on(&format!("the kernel's word on {pid}"));
+        let word = lookout.look(move || since.kernels_word(pid, cgroup.as_deref()));
         let word = tokio::time::timeout(KERNEL_ANSWERS, word).await;
-        word.ok().and_then(Result::ok).flatten().or(rose)
+        word.ok().flatten().flatten().or(rose)
     }
 
     async fn tell(&self, event: EngineEvent) {

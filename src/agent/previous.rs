@@ -3,6 +3,7 @@
 //! When an agent dies its lifeline closes and its shims stop their engines by themselves. They cannot be called back:
 //! the next agent waits until they have ended, and only then starts a new run of the same engine.
 use crate::clock;
+use crate::lookout;
 use crate::policy::Moment;
 use crate::shim::leftovers::{self, Main, Orphans};
 use crate::shim::{ExitRecord, Link, SOCKET, TMP};
@@ -97,11 +98,12 @@ fn orphans(Intent { nonce, main, began, .. }: Intent) -> Orphans {
 /// What a shim that was killed could not remove itself: the run's cgroup, if there is one, and what it left in /dev/shm,
 /// which are hundreds of MiB of vLLM's.
 pub async fn clear_up(dir: PathBuf, cgroup: Option<PathBuf>) {
-    let clearing = tokio::task::spawn_blocking(move || {
+    let lookout = lookout::on(&format!("what is left of {}", dir.display()));
+    let clearing = lookout.look(move || {
         cgroup.into_iter().for_each(|cgroup| drop(fs::remove_dir(cgroup)));
         leftovers::remove_shm(&dir)
     });
-    if let Ok(Ok(removed)) = tokio::time::timeout(CLEAR_UP_LIMIT, clearing).await
+    if let Ok(Some(removed)) = tokio::time::timeout(CLEAR_UP_LIMIT, clearing).await
         && !removed.is_empty()
     {
         tracing::info!(files = removed.join(" "), "removed from /dev/shm what a run had left");

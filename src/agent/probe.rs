@@ -7,6 +7,7 @@ use crate::descriptors;
 use crate::kinds::peer;
 use crate::kinds::probe::{self as ask, Load, ProbeRequest, Pull, TrialAnswer};
 use crate::kinds::{self, Device, Kind};
+use crate::lookout;
 use crate::policy::{
     Cause, CheckFailure, Checked, InstanceId, Leads, Moment, Prepared, STAND_IN, Tried, Unasked,
 };
@@ -110,8 +111,10 @@ impl Probe {
         if !names.is_empty() {
             let Some(pid) = at.main_pid else { return Ok(None) };
             // All of /proc is looked at for it, which takes its time on a host with many processes.
-            let looked = tokio::task::spawn_blocking(move || workers::cpu_ticks(pid, names));
-            return looked.await.unwrap_or(Ok(None)).map_err(|shortage| self.unasked(shortage));
+            let lookout = lookout::on(&format!("workers of {pid}"));
+            let looked = tokio::time::timeout(timeout, lookout.look(move || workers::cpu_ticks(pid, names)));
+            let figure = looked.await.ok().flatten().unwrap_or(Ok(None));
+            return figure.map_err(|shortage| self.unasked(shortage));
         }
         for (which, request) in ask::counters(at.kind).into_iter().enumerate() {
             let answer = match self.ask(at, request, Some(timeout)).await {

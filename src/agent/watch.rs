@@ -4,6 +4,7 @@ use super::gpus::{self, Seen};
 use super::workers;
 use crate::clock;
 use crate::kinds::{self, Kind, Novelty, Progress};
+use crate::lookout;
 use crate::policy::{EngineEvent, Figures, Moment, Still, moved};
 use crate::shim::ring::{Reader, Stream};
 use crate::shortage::Shortage;
@@ -21,6 +22,9 @@ const READ_MAX: u64 = 256 * 1024;
 /// Of a line that is repeated, as much is shown.
 const REPEATED_CHARS: usize = 200;
 
+/// What a look has found, and when it looked.
+type Found = (Moment, Result<Figures, Shortage>);
+
 /// What is remembered of a start between two looks.
 #[derive(Default)]
 pub struct Watch {
@@ -32,7 +36,7 @@ pub struct Watch {
     /// The last figures, and when they were read.
     figures: Option<(Moment, Figures)>,
     /// A look whose answer has not been taken yet.
-    looking: Option<JoinHandle<(Moment, Result<Figures, Shortage>)>>,
+    looking: Option<JoinHandle<Option<Found>>>,
 }
 
 /// What is new in the log.
@@ -93,13 +97,14 @@ impl Watch {
                 self.looking = Some(looking);
                 return Some(self.still(&Figures::new()));
             }
-            Some(looking) => looking.await.ok(),
+            Some(looking) => looking.await.ok().flatten(),
             None => None,
         };
         let gpus = gpus.map(|gpus| gpus.load_full());
         let vram = move |tree: &[u32]| gpus::held_by(gpus.as_deref()?, tree);
         let look = move || (clock::now(), workers::tree_figures(main_pid, vram));
-        self.looking = Some(tokio::task::spawn_blocking(look));
+        let lookout = lookout::on(&format!("figures of {main_pid}"));
+        self.looking = Some(tokio::spawn(async move { lookout.look(look).await }));
         let (at, new) = found?;
         // What this host could not look at is no start that stands still.
         let Ok(new) = new else { return Some(EngineEvent::Activity) };

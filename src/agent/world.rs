@@ -12,6 +12,7 @@ use super::seat::Seat;
 use crate::clock;
 use crate::config::{self, Config, Environment, Refusal};
 use crate::kinds;
+use crate::lookout;
 use crate::policy::{
     Action, CheckFailure, Checked, EngineEvent, Event, Moment, Outcome, Prepared, Retry, Route, RunId,
     Sample, Standing, Ticket, TierId, Tried,
@@ -304,8 +305,9 @@ impl World {
                     FileVerdict::Wrong(problems.iter().map(ToString::to_string).collect())
                 }
             };
-            if let Ok(verdict) = tokio::task::spawn_blocking(read).await {
-                sender.fact(News::FileChecked(verdict)).await;
+            match lookout::on("the configuration file").look(read).await {
+                Some(verdict) => sender.fact(News::FileChecked(verdict)).await,
+                None => tracing::warn!("the configuration file is still being read, since an earlier signal"),
             }
         });
     }

@@ -2,6 +2,7 @@
 //! asks: the idle agent has to stay small.
 use super::wire;
 use crate::clock;
+use crate::lookout::Lookout;
 use crate::policy::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use tokio::sync::Mutex;
 
 /// Two questions within this time get the same answer, so that many clients cost no more than one.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long a look may take; one takes milliseconds. Whoever asks for a status gives up after 5 s.
+const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// What one process and all its descendants use now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -35,6 +38,7 @@ pub struct Reading {
 #[derive(Debug, Default)]
 pub struct Gauge {
     last: Mutex<Option<Last>>,
+    lookout: Lookout,
 }
 
 #[derive(Debug)]
@@ -46,7 +50,7 @@ struct Last {
 
 impl Gauge {
     /// Figures of the trees under `roots` and of the host, at most a second old. The files of /proc are read on a
-    /// thread of their own, because the kernel may take its time.
+    /// thread of their own, because the kernel may take its time; when it takes too long, nothing is known.
     pub async fn read(&self, roots: BTreeSet<u32>) -> Arc<Reading> {
         let mut last = self.last.lock().await;
         if let Some(known) = &*last
@@ -56,8 +60,8 @@ impl Gauge {
             return Arc::clone(&known.reading);
         }
         let asked = roots.clone();
-        let reading = tokio::task::spawn_blocking(move || look(&asked)).await.unwrap_or_default();
-        let reading = Arc::new(reading);
+        let looked = tokio::time::timeout(LOOK_MAX, self.lookout.look(move || look(&asked))).await;
+        let reading = Arc::new(looked.ok().flatten().unwrap_or_default());
         *last = Some(Last { at: clock::now(), roots, reading: Arc::clone(&reading) });
         reading
     }

@@ -10,6 +10,7 @@ use super::protocol::SHM_FILES;
 use super::shm;
 use super::sweep::carries;
 use super::tree::{Process, descendants, pids};
+use crate::lookout;
 use crate::policy::Moment;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -61,15 +62,17 @@ impl Orphans {
     /// KILLs them until none is left or the deadline has passed; gives what is left. Somebody else must reap them.
     pub async fn end(&self, deadline: Duration) -> Vec<u32> {
         let mut last = Vec::new();
+        let lookout = lookout::on(&format!("survivors of {}", self.nonce));
         let killing = async {
             loop {
                 let orphans = self.clone();
-                // A look that hangs blocks a thread of its own, not the loop that waits for it.
-                last = tokio::task::spawn_blocking(move || orphans.look()).await.unwrap_or_default();
-                if last.is_empty() {
-                    return;
+                if let Some(found) = lookout.look(move || orphans.look()).await {
+                    if found.is_empty() {
+                        return;
+                    }
+                    found.iter().for_each(Process::kill);
+                    last = found;
                 }
-                last.iter().for_each(Process::kill);
                 tokio::time::sleep(PAUSE).await;
             }
         };

@@ -74,3 +74,23 @@ async fn a_fresh_reading_is_given_again_unless_another_root_is_asked_for() {
     let later = gauge.read(us).await;
     assert!(!Arc::ptr_eq(&more, &later), "that was long ago");
 }
+
+/// The kernel does not come back from a look: nothing is known then, and no second look is begun.
+#[tokio::test]
+async fn a_look_that_hangs_costs_the_figures_and_not_the_answer() {
+    let gauge = Gauge::default();
+    let (end, held) = std::sync::mpsc::channel::<()>();
+    let hung = gauge.lookout.look(move || held.recv().is_ok());
+    assert!(tokio::time::timeout(Duration::ZERO, hung).await.is_err());
+    let us = BTreeSet::from([std::process::id()]);
+    assert_eq!(*gauge.read(us.clone()).await, Reading::default());
+    drop(end);
+    let back = async {
+        while gauge.lookout.look(|| ()).await.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    back.await;
+    let known = Gauge { lookout: gauge.lookout, ..Gauge::default() };
+    assert_eq!(known.read(us.clone()).await.trees.keys().copied().collect::<BTreeSet<_>>(), us);
+}
