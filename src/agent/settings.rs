@@ -2,13 +2,16 @@
 use super::devices::Gpus;
 use crate::config::{Config, Tier, Upstream};
 use crate::kinds;
-use crate::policy::{EngineId, EngineSettings, Place, Settings, TierId, TierSettings};
+use crate::policy::{EngineId, EngineSettings, Place, REAP_DEADLINE, SETTLE, Settings, TierId, TierSettings};
 use crate::proxy::{BODY_STALL, HELD_ANSWER_BYTES, Limits};
 use std::time::Duration;
 
 const SILENCE: Duration = Duration::from_secs(10);
 /// Without a GPU the first token of a long prompt takes its time.
 const SILENCE_ON_CPU: Duration = Duration::from_secs(120);
+
+/// What a busy host adds to a stop.
+const STOP_SLACK: Duration = Duration::from_secs(10);
 
 /// Memory for so many of the largest held answers is there at least, also where no request bodies are to be kept.
 const HELD_AT_LEAST: usize = 8;
@@ -37,6 +40,12 @@ pub fn policy(config: &Config, seed: u64, gpus: Gpus) -> (Settings, Vec<TierId>)
         settings.tiers.push(tier_settings(tier, place, gpus));
     }
     (settings, engines)
+}
+
+/// How long a stop of the agent may take, to the end of a process that withstands KILL.
+pub fn stop_limit(config: &Config) -> Duration {
+    let grace = config.slowest_to_stop().map_or(Duration::ZERO, |(_, grace)| grace);
+    config.server.drain + grace + SETTLE + REAP_DEADLINE + STOP_SLACK
 }
 
 fn tier_settings(tier: &Tier, place: Place, gpus: Gpus) -> TierSettings {

@@ -21,7 +21,7 @@ use super::sockets::Sockets;
 use super::turn::{Agent, Doors};
 use super::world::World;
 use super::{
-    devices, gpus, launch, log, mail, previous, reaper, recorder, scrape, secrets, settings, sockets,
+    devices, gpus, launch, log, mail, previous, reaper, recorder, scrape, secrets, settings, signals, sockets,
 };
 use crate::alert::{Clerk, Courier, Outbox};
 use crate::clock;
@@ -63,6 +63,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs the agent until it is told to stop and every engine has ended.
 pub fn run(config: Config, environment: Environment) -> Result<(), StartError> {
+    signals::hold_back().map_err(failed("cannot hold signals back"))?;
     let secrets = secrets::known(&config);
     let redactor = Arc::new(Redactor::new(&secrets));
     log::start(level(config.agent.log), format(config.agent.log_format), Arc::clone(&redactor));
@@ -203,7 +204,7 @@ impl Prepared {
         // One thread, this one: shims are spawned from it, and it lives as long as the agent.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            // Some may hang: in a look-up of a name, or in /proc with a process that the driver holds.
+            // For files, and for names, whose look-up may hang for a while; what may hang for ever is a `lookout`'s.
             .max_blocking_threads(32)
             .thread_keep_alive(threads::FOR_EVER)
             .build()
@@ -266,7 +267,7 @@ impl Prepared {
             mail,
             operator_seq: 0,
             sampled: clock::now(),
-            stopping: false,
+            stopping: None,
         };
         agent.publish();
         let sockets = Sockets::open(&self.config.agent.run_dir, served, scrapes)?;

@@ -10,6 +10,7 @@ use super::mail;
 use super::notice;
 use super::picture::{Picture, Told as ToldOperator};
 use super::recorder::{Around, Recorder};
+use super::settings;
 use super::world::World;
 use crate::alert::{Felt, Job, Record};
 use crate::clock;
@@ -21,7 +22,7 @@ use crate::policy::{
 };
 use crate::proxy::{Code, Proxy, Report, Tally};
 use crate::redact::Redactor;
-use crate::systemd::Notifier;
+use crate::systemd::{Notifier, StopTime};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -60,7 +61,7 @@ pub struct Agent {
     /// When the data plane's figures were last read.
     pub sampled: Moment,
     /// The agent was told to end, and everybody who should know does.
-    pub stopping: bool,
+    pub stopping: Option<StopTime>,
 }
 
 impl Agent {
@@ -80,6 +81,9 @@ impl Agent {
             }
             self.publish();
             self.tell_of_gpus();
+            if let Some(time) = &mut self.stopping {
+                time.ask(clock::now(), &self.notifier);
+            }
             self.heart.beat();
         }
         self.proxy
@@ -152,8 +156,8 @@ impl Agent {
 
     /// Tells those outside that the agent is ending: systemd, and clients, who are to connect elsewhere.
     fn stop(&mut self) {
-        if !self.stopping {
-            self.stopping = true;
+        if self.stopping.is_none() {
+            self.stopping = Some(StopTime::begin(clock::now(), settings::stop_limit(&self.world.config)));
             self.notifier.stopping("draining");
             self.proxy.stop_accepting();
         }

@@ -1,10 +1,16 @@
 //! `mainstay check --config FILE`: every problem of a configuration, and nothing else happens.
 use super::exit::Exit;
 use super::screen::{complain, report, show};
-use crate::config::{self, Environment, Mail, Refusal, Security, Tier};
+use crate::config::{self, Config, Environment, Mail, Refusal, Security, Tier};
 use crate::kinds::Kind;
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
+
+/// `TimeoutStopSec=` of the unit as shipped.
+const UNIT_STOPS_WITHIN: Duration = Duration::from_secs(120);
+/// What a stop takes beside waiting: the end of an engine's processes.
+const STOP_ROOM: Duration = Duration::from_secs(10);
 
 /// Problems go to the standard error, one a line, so that editors and scripts can read them.
 pub fn main(file: &Path) -> Exit {
@@ -13,7 +19,9 @@ pub fn main(file: &Path) -> Exit {
             let names: Vec<&str> = config.tiers.iter().map(|tier| tier.name.as_str()).collect();
             let good = format!("{}: good; tiers, best first: {}\n", file.display(), names.join(", "));
             let notes: String = config.tiers.iter().flat_map(missing_here).collect();
-            show(good + &notes + config.mail.as_ref().and_then(of_password).unwrap_or_default()).into()
+            let stop = long_stop(&config).unwrap_or_default();
+            show(good + &notes + &stop + config.mail.as_ref().and_then(of_password).unwrap_or_default())
+                .into()
         }
         Err(Refusal::Unreadable(why)) => {
             complain(format_args!("{why}; give --config a file that this account may read"));
@@ -51,6 +59,25 @@ fn missing_here(tier: &Tier) -> Vec<String> {
         lacks.push(format!("{:?} of `model` is not on this host", tier.model));
     }
     lacks.iter().map(|lack| format!("warning: tier \"{}\": {lack}\n", tier.name)).collect()
+}
+
+/// A stop that does not fit into what the unit allows. Whether it is this unit that will run it cannot be known here.
+fn long_stop(config: &Config) -> Option<String> {
+    let (tier, grace) = config.slowest_to_stop()?;
+    let (drain, takes) = (config.server.drain, config.server.drain + grace);
+    let needs = (takes + STOP_ROOM).as_secs();
+    (needs > UNIT_STOPS_WITHIN.as_secs()).then(|| {
+        format!(
+            "warning: a stop may take {} s (server.drain = {} s, then stop_grace = {} s of tier \"{}\"), and the unit as \
+             shipped allows TimeoutStopSec={}: write TimeoutStopSec={needs} into a drop-in (systemctl edit mainstay), or \
+             lower one of the two. The agent asks systemd for more time while it stops; other supervisors are not asked\n",
+            takes.as_secs(),
+            drain.as_secs(),
+            grace.as_secs(),
+            tier.name,
+            UNIT_STOPS_WITHIN.as_secs()
+        )
+    })
 }
 
 /// What is not seen in the file: smtp:// promises less than a password needs.

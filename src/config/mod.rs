@@ -46,6 +46,7 @@ use section::{Context, Section};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::de::DeTable;
 use value::Wrong;
 
@@ -111,6 +112,12 @@ fn whole(mut root: Section<'_>, file_name: &str) -> Config {
 }
 
 impl Config {
+    /// The tier whose engine may take longest from TERM to its end, and how long that is.
+    pub fn slowest_to_stop(&self) -> Option<(&Tier, Duration)> {
+        let graces = self.tiers.iter().filter_map(|tier| Some((tier, tier.local()?.stop_grace)));
+        graces.max_by_key(|(_, grace)| *grace)
+    }
+
     /// Another runtime directory in place of the configured one, as `--run-dir` asks for it; a relative one is taken from
     /// the working directory. An error says in one line what is wrong with it and what would be right.
     pub fn replace_run_dir(&mut self, run_dir: &Path) -> Result<(), String> {

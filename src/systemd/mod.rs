@@ -1,9 +1,11 @@
 //! What systemd is told, and how it knows that the agent still turns. Where there is no systemd (a shell, a container)
 //! everything in here is silent and nothing differs.
 pub mod notify;
+pub mod stop;
 pub mod watchdog;
 
 pub use notify::{Notifier, status_text};
+pub use stop::StopTime;
 pub use watchdog::Watchdog;
 
 /// What systemd puts into the agent's environment that is about the agent itself. No child may inherit it: an engine

@@ -59,6 +59,11 @@ impl Notifier {
         self.send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
     }
 
+    /// `EXTEND_TIMEOUT_USEC=`: what is going on may take so long from now; never shortens what the unit allows.
+    pub fn extend_timeout(&self, by: Duration) {
+        self.send(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
+    }
+
     /// `WATCHDOG=1`: alive until the limit passes once more.
     pub fn watchdog(&self) {
         self.send(&[NotifyState::Watchdog]);

@@ -94,6 +94,39 @@ fn the_exit_status_that_is_not_restarted_is_that_of_a_wrong_configuration() {
     assert_eq!(prevented, Some((Exit::Misconfigured as u8).to_string()));
 }
 
+/// What `check` compares a stop with is what the unit says.
+#[test]
+fn check_tells_of_a_stop_that_does_not_fit_into_the_units_time() {
+    let unit = settings().get("Service.TimeoutStopSec").cloned().expect("it is set");
+    let allowed: u64 = unit.parse().expect("a number of seconds");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("mainstay.toml");
+    let warned = |drain: u64, grace: u64| {
+        let head = format!("[server]\ndrain = '{drain}s'\n[agent]\nrun_dir = '/r'\nstate_dir = '/s'\n");
+        let tier = format!(
+            "[[tier]]\nname = 'slow'\nengine = 'llama-server'\nmodel = 'm'\ncommand = ['/bin/sh']\nstop_grace = '{grace}s'\n"
+        );
+        std::fs::write(&file, head + &tier).expect("a configuration");
+        let check =
+            Command::new(env!("CARGO_BIN_EXE_mainstay")).args(["check", "--config"]).arg(&file).output();
+        let check = check.expect("it runs");
+        assert!(check.status.success(), "a warning is no problem");
+        String::from_utf8_lossy(&check.stdout).lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(warned(allowed - 60, 50), [""; 0]);
+    let told = warned(allowed - 60, 51);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let [sum, drain, needs] = [allowed - 9, allowed - 60, allowed + 1];
+    let numbers = format!(
+        "a stop may take {sum} s (server.drain = {drain} s, then stop_grace = 51 s of tier \"slow\")"
+    );
+    assert!(told[0].contains(&numbers), "{told:?}");
+    assert!(
+        told[0].contains(&format!("allows TimeoutStopSec={allowed}: write TimeoutStopSec={needs} into")),
+        "{told:?}"
+    );
+}
+
 #[test]
 fn systemd_itself_accepts_the_unit() {
     let dir = tempfile::tempdir().expect("a directory");

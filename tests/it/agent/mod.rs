@@ -13,4 +13,5 @@ mod peers;
 mod privileges;
 pub mod rig;
 mod secrets;
+mod signals;
 mod starting;
