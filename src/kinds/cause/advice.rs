@@ -1,5 +1,5 @@
 //! What follows from a cause: what mainstay does by itself, and what an operator can do.
-use crate::policy::Cause;
+use crate::policy::{Cause, Nature};
 
 pub(super) struct Counsel {
     pub action: &'static str,
@@ -8,7 +8,19 @@ pub(super) struct Counsel {
 
 const BACKOFF: &str = "restarted, later each time; held after repeated failures";
 const HOLD: &str = "held after two such starts; tried again slowly, or when an operator says so";
+/// Also for other causes whose evidence shows that they may pass by themselves (`nature`).
+pub(super) const WAIT: &str = "tried again, at first every 10 s, after 10 minutes every minute";
 const NOTHING: &str = "nothing";
+
+/// What mainstay does about the end of a run.
+pub(super) fn action(cause: Cause, nature: Nature) -> &'static str {
+    let usual = on(cause).action;
+    match nature {
+        Nature::Environment if cause != Cause::PortInUse => WAIT,
+        Nature::Engine if usual == WAIT => BACKOFF,
+        Nature::Engine | Nature::Configuration | Nature::Environment | Nature::Shortage => usual,
+    }
+}
 
 pub(super) const fn on(cause: Cause) -> Counsel {
     let (action, advice) = match cause {
@@ -50,12 +62,12 @@ pub(super) const fn on(cause: Cause) -> Counsel {
             "correct `args` of the tier, or `url` of a remote one; the evidence names what was refused",
         ),
         Cause::PortInUse => (
-            "started on another port",
-            "nothing, unless the tier has a fixed `port`: then stop whoever holds it",
+            "tried again soon, on another port where the tier has no fixed one",
+            "nothing, unless the tier has a fixed `port`, or its container a fixed name: then stop whoever holds it",
         ),
         Cause::Permission => (HOLD, "let the unit's user read the named file or device"),
         Cause::Network => (
-            BACKOFF,
+            WAIT,
             "check name resolution, proxy and firewall; a model on the local disk needs no hub (HF_HUB_OFFLINE=1)",
         ),
         Cause::BrokenInstall => (
@@ -64,13 +76,13 @@ pub(super) const fn on(cause: Cause) -> Counsel {
              the program not found? Install it, or set `command`",
         ),
         Cause::DriverMissing => {
-            (HOLD, "install the GPU driver, or hand its devices and libraries into the container")
+            (WAIT, "install the GPU driver, or hand its devices and libraries into the container")
         }
         Cause::DriverTooOld => (
             HOLD,
             "upgrade the GPU driver and reboot, so that kernel module and libraries are of one version",
         ),
-        Cause::NoGpu => (BACKOFF, "see `nvidia-smi` and `gpus` of the tier: the engine saw none"),
+        Cause::NoGpu => (WAIT, "see `nvidia-smi` and `gpus` of the tier: the engine saw none"),
         Cause::GpuUnsupported => {
             (HOLD, "take a build of the engine, or a number format, that is made for this GPU")
         }

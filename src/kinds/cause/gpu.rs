@@ -73,7 +73,8 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"could not select device driver", r"libnvidia-ml\.so\S*:? (not found|no such)",
         r"nvidia-smi: command not found", r"load library failed: libnvidia-ml",
         r"nvidia-container-cli: .*(load library failed|cannot open shared object|(library|driver) not found)",
-        r"nvidia-container-cli: .*no adapters were found",
+        r"nvidia-container-cli: .*no adapters were found", r"unresolvable CDI devices",
+        r"adding custom device \x22?/dev/(nvidia|dri|kfd)", r"stat /dev/(nvidia|dri|kfd)\S*: no such file",
     ], "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory"),
     specific(ALL, GpuInitFailed, OPEN, &[
         r"system not yet initialized", r"CUDA unknown error",

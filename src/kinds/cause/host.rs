@@ -53,7 +53,9 @@ pub(super) const LIMITS: &[Entry] = &[
     specific(ALL, PortInUse, PASSES, &[
         r"Errno 98", r"address already in use", r"couldn't bind (HTTP|to) server socket",
         r"couldn't start HTTP listener", r"EADDRINUSE", r"only one usage of each socket address",
-        r"port \d+ is (already )?(in use|used|occupied)",
+        r"port \d+ is (already )?(in use|used|occupied)", r"port is already allocated",
+        // A container's name is such a place too.
+        r"container name \S+ is already in use", r"that name is already in use", r"name \S+ is already used by ID",
     ], "OSError: [Errno 98] Address already in use"),
     specific(ALL, BadArgument, AGAIN, &[r"cannot assign requested address", r"Errno 99\b"],
         "Error: listen tcp 10.9.9.9:11434: bind: cannot assign requested address"),
@@ -147,6 +149,11 @@ pub(super) const ENTRIES: &[Entry] = &[
         r"NoPermission\b", r"forbidden by its access permissions",
     ], "KeyError: 'getpwuid(): uid not found: 1000860000'"),
 
+    // The service that runs containers is not up.
+    specific(ALL, Network, PASSES, &[
+        r"Cannot connect to the Docker daemon", r"failed to connect to the docker API",
+        r"unable to connect to Podman", r"dial unix \S+: connect: ",
+    ], "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"),
     // Ollama's own runner, on the same machine.
     consequence(OLLAMA, EngineBug, OPEN, &[r"127\.0\.0\.1:\d+/(load|completion|health|embedding|tokenize|v1)"],
         "level=ERROR source=server.go:1471 msg=\"post predict\" error=\"Post \\\"http://127.0.0.1:37371/completion\\\": EOF\""),

@@ -121,8 +121,10 @@ pub fn diagnose(evidence: &Evidence) -> Diagnosis {
     // It has started once, so the same start can succeed.
     let proven = evidence.was_ready && diagnosis.deterministic == Some(true);
     let deterministic = if proven { None } else { diagnosis.deterministic };
+    // What it needs was there, and its end is a strike.
     let nature = if evidence.was_ready { Nature::Engine } else { diagnosis.nature };
-    Diagnosis { deterministic, nature, ..diagnosis }
+    let action = advice::action(diagnosis.cause, nature);
+    Diagnosis { deterministic, nature, action, ..diagnosis }
 }
 
 /// The cause that one line alone speaks of, and whether the same start will fail the same way; `None` when it speaks

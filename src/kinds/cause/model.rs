@@ -48,6 +48,10 @@ pub(super) const ENTRIES: &[Entry] = &[
     specific(ALL, ModelMissing, AGAIN, &[r"LocalEntryNotFoundError"],
         "huggingface_hub.errors.LocalEntryNotFoundError: Cannot find the requested files in the disk \
         cache"),
+    // What a container was to be given of this host.
+    specific(ALL, ModelMissing, AGAIN, &[r"bind source path does not exist", r"statfs \S+: no such file"],
+        "docker: Error response from daemon: invalid mount config for type \x22bind\x22: bind source path does not \
+        exist: /models."),
     specific(GGML, ModelMissing, AGAIN, &[
         r"failed to open GGUF file", r"failed to open \S+\.gguf\S*: No such file",
         r"not available in cache \(offline", r"failed to (fetch model metadata|resolve the model)",

@@ -1,6 +1,7 @@
 //! The agent from outside: the built program over fake engines, which show the faults that real ones cannot be made to.
 mod addresses;
 mod blame;
+mod boot;
 mod causes;
 mod cpu_fallback;
 mod endings;
