@@ -1,7 +1,9 @@
 //! The agent's side of one run: start its shim, pass orders to it, and turn what it says into news for the loop.
 //!
 //! A spawned shim is handled exactly as an adopted one would be: through its socket. One task per run; it ends when the
-//! run has ended and the loop knows.
+//! run has ended and the loop knows. A shim that is dead or does not answer keeps nothing: see `burial`.
+mod burial;
+
 use super::diagnosis::{self, Circumstances};
 use super::echo::Echo;
 use super::gpus::Seen as SeenGpus;
@@ -13,9 +15,9 @@ use super::unstarted;
 use super::watch::Watch;
 use crate::kinds::Kind;
 use crate::lookout;
-use crate::policy::{Cause, Ending, EngineEvent, Event, Exit, Moment, Nature, Remains, RunId};
-use crate::shim::leftovers::{Main, Orphans};
-use crate::shim::{self, Exited, FromShim, Lifeline, Link, Spawned, Spec, ToShim};
+use crate::policy::{Cause, Ending, EngineEvent, Event, Nature, Remains, RunId};
+use crate::shim::leftovers::Main;
+use crate::shim::{self, Exited, FromShim, LastWords, Lifeline, Link, Spawned, Spec, ToShim};
 use std::cell::Cell;
 use std::io;
 use std::os::fd::AsFd;
@@ -23,26 +25,30 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
-/// How long a new shim may take to open its socket; it does nothing before that but read its orders.
-const SHIM_OPENS: Duration = Duration::from_secs(10);
-/// A shim that has dropped the connection still listens; one that is dead does not.
-const SHIM_AGAIN: Duration = Duration::from_secs(1);
+/// How often a shim is asked whether it is there, and how many questions in a row it may leave without a word.
+const PING_EVERY: Duration = previous::SHIM_ANSWERS;
+const PINGS_MISSED_MAX: u32 = 2;
+/// The same for the first word of a new shim, which starts the engine first: its program may lie on a disk that has to wake
+/// up, or on another host's.
+const FIRST_PINGS_MISSED_MAX: u32 = 5;
+/// How long a shim may take to open its socket; it does nothing before that but read its orders.
+const SHIM_LISTENS: Duration = Duration::from_secs(15);
+/// Between the end of a connection and the next one, when the shim is not dead.
+const RECONNECT: Duration = Duration::from_millis(100);
 /// How long the kernel's log may take to be read.
 const KERNEL_ANSWERS: Duration = Duration::from_secs(2);
 /// How long the directories of old runs may take to be removed before the new run begins all the same.
 const TIDY_LIMIT: Duration = Duration::from_secs(5);
-/// How long what a dead shim left may withstand KILL before it is called wedged, and how often it is killed again.
-const BURIAL: Duration = Duration::from_secs(30);
-
 /// Everything that one run's keeper needs.
 pub struct Keeper {
     pub run: RunId,
     pub kind: Kind,
     pub spec: Spec,
-    /// What was written down of the run before it began.
+    /// What is written down of the run before it begins, and whether that is done.
     pub intent: Intent,
+    pub is_intended: bool,
     /// The agent's runtime directory.
     pub run_dir: PathBuf,
     pub lifeline: Rc<Lifeline>,
@@ -65,6 +71,8 @@ struct Seen {
     /// Mainstay asked for the end, so no signal of it is anybody else's.
     asked: bool,
     exited: bool,
+    /// The shim answers pings, as it says itself.
+    pongs: bool,
     /// The engine's main process.
     pid: Option<u32>,
     main: Option<Main>,
@@ -73,19 +81,40 @@ struct Seen {
     memory: Option<Since>,
 }
 
+/// How a conversation with the shim came to its end.
+enum Parting {
+    /// The run is over, and its shim released.
+    Over,
+    Disconnected,
+    /// It is connected and says nothing.
+    Silent,
+}
+
+/// How the shim was lost.
+enum Lost {
+    Dead(LastWords),
+    /// It does not answer. Which process that is, if it was ever seen.
+    Silent(Option<Main>),
+}
+
 impl Keeper {
     /// Keeps the run to its end.
     pub async fn keep(mut self) {
         if self.alone().await {
             match self.begin() {
                 Ok(spawned) => self.attend(&spawned).await,
-                Err(failed) => self.tell(failed).await,
+                Err(failed) => {
+                    // Nothing lives that it would be needed for, and what this host lacks may be space.
+                    previous::forget(&self.spec.run_dir);
+                    self.tell(failed).await;
+                }
             }
         }
         self.gone().await;
     }
 
-    /// Starts the shim, or says why there is none.
+    /// Starts the shim, or says why there is none. Not without an intent on disk: an agent that comes after a crash would know
+    /// nothing of the run, and start another one beside it.
     fn begin(&self) -> Result<Spawned, EngineEvent> {
         let port = self.spec.port.unwrap_or(0);
         let short = |shortage| unstarted::short(shortage, &format!("port {port} cannot be tried"));
@@ -93,8 +122,14 @@ impl Keeper {
             // Whoever it is would be asked, and believed, in the engine's place.
             return Err(unstarted::port_in_use(format!("another program listens at port {port}")));
         }
-        shim::spawn(&self.spec, self.lifeline.read.as_fd())
-            .map_err(|why| unstarted::not_spawned(&why, format!("the shim could not be started: {why}")))
+        let failed = |doing| move |why: io::Error| unstarted::not_spawned(&why, format!("{doing}: {why}"));
+        if !self.is_intended {
+            // The space that old runs took has been freed since it was tried first.
+            let saved = self.intent.save(&self.spec.run_dir);
+            saved.map_err(failed("the run cannot be written down in the runtime directory"))?;
+        }
+        let spawned = shim::spawn(&self.spec, self.lifeline.read.as_fd());
+        spawned.map_err(failed("the shim cannot be started"))
     }
 
     /// Waits until no earlier run of this engine is left. False when this one is over before it began.
@@ -113,7 +148,9 @@ impl Keeper {
                         self.tell(EngineEvent::SpawnFailed { cause, nature, evidence }).await;
                         return false;
                     }
-                    Some(ToShim::KillWorkers { .. } | ToShim::Release | ToShim::Unknown) => continue,
+                    Some(ToShim::KillWorkers { .. } | ToShim::Release | ToShim::Ping | ToShim::Unknown) => {
+                        continue;
+                    }
                 },
             };
             if left.is_empty() {
@@ -149,51 +186,86 @@ impl Keeper {
     /// Listens to the shim until the run is over, and passes orders on.
     async fn attend(&mut self, shim: &Spawned) {
         let mut seen = Seen { memory: Some(self.kills.begin()), ..Seen::default() };
-        let mut patience = SHIM_OPENS;
-        while let Ok(link) = Link::connect(&self.spec.run_dir, patience).await {
-            if self.converse(link, &mut seen).await {
-                return;
-            }
-            patience = SHIM_AGAIN;
+        loop {
+            let lost = match self.reach(shim).await {
+                Ok(link) => match self.converse(link, &mut seen).await {
+                    Parting::Over => return,
+                    // Only a dead shim does not take the next connection.
+                    Parting::Disconnected => {
+                        let _ = tokio::time::timeout(RECONNECT, shim::gone(shim.pidfd.as_fd())).await;
+                        continue;
+                    }
+                    Parting::Silent => Lost::Silent(shim.process),
+                },
+                Err(lost) => lost,
+            };
+            return self.bury(shim, &seen, lost).await;
         }
-        self.bury(shim, &seen).await;
     }
 
-    /// One connection's worth of news and orders. True when the run is over; false when the connection is.
-    async fn converse(&mut self, mut link: Link, seen: &mut Seen) -> bool {
-        let mut looks = tokio::time::interval(self.look_every);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Connects to the shim.
+    async fn reach(&self, shim: &Spawned) -> Result<Link, Lost> {
+        tokio::select! {
+            biased;
+            connected = Link::connect(&self.spec.run_dir, SHIM_LISTENS) => {
+                connected.map_err(|_| Lost::Silent(shim.process))
+            }
+            _ = shim::gone(shim.pidfd.as_fd()) => Err(Lost::Dead(shim.last_words())),
+        }
+    }
+
+    /// One connection's worth of news and orders.
+    async fn converse(&mut self, mut link: Link, seen: &mut Seen) -> Parting {
+        let ticks = |every| {
+            let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let (mut looks, mut pings) = (ticks(self.look_every), ticks(PING_EVERY));
+        let (mut is_heard, mut missed) = (false, 0);
         loop {
             let starting = seen.pid.filter(|_| !self.was_ready.get());
             tokio::select! {
-                // However much it writes meanwhile.
-                _ = looks.tick(), if starting.is_some() => self.look_for_work(starting, seen).await,
+                biased;
+                // First what the shim has said: where this process or the host stood still, its answer lies there.
                 said = link.from.recv() => match said {
                     Ok(said) => {
+                        (is_heard, missed) = (true, 0);
                         if self.hear(said, seen, &mut link).await {
-                            return true;
+                            return Parting::Over;
                         }
                     }
-                    Err(_) => return false,
+                    Err(_) => return Parting::Disconnected,
                 },
                 Some(order) = self.orders.recv() => {
                     seen.asked |= !matches!(order, ToShim::KillWorkers { .. });
                     if link.to.send(&order).await.is_err() {
-                        return false;
+                        return Parting::Disconnected;
                     }
                 }
+                _ = pings.tick() => {
+                    let limit = if is_heard { PINGS_MISSED_MAX } else { FIRST_PINGS_MISSED_MAX };
+                    if missed >= limit && (seen.pongs || !is_heard) {
+                        return Parting::Silent;
+                    }
+                    missed += 1;
+                    if link.to.send(&ToShim::Ping).await.is_err() {
+                        return Parting::Disconnected;
+                    }
+                }
+                _ = looks.tick(), if starting.is_some() => self.look_for_work(starting, seen).await,
             }
         }
     }
 
     /// True when the run is over and its shim released.
     async fn hear(&mut self, said: FromShim, seen: &mut Seen, link: &mut Link) -> bool {
-        if !matches!(said, FromShim::Hello(_) | FromShim::Started { .. }) {
+        if !matches!(said, FromShim::Hello(_) | FromShim::Started { .. } | FromShim::Pong) {
             self.show_output();
         }
         match said {
             FromShim::Hello(hello) => {
-                seen.pid = hello.pid;
+                (seen.pid, seen.pongs) = (hello.pid, hello.pongs);
                 if let Some(pid) = hello.pid {
                     seen.main = Main::of(pid);
                     self.note_main(seen.main);
@@ -221,39 +293,9 @@ impl Keeper {
                 return true;
             }
             FromShim::Ended { left } => self.tell(EngineEvent::Ended(Remains::Processes(left))).await,
-            FromShim::Unknown => {}
+            FromShim::Pong | FromShim::Unknown => {}
         }
         false
-    }
-
-    /// The shim died, which it never should: nobody holds the engine's pipes any more and nobody else can clear its
-    /// tree. The agent is a subreaper for this day.
-    async fn bury(&self, shim: &Spawned, seen: &Seen) {
-        tracing::error!(tier = self.spec.tier, run = self.run.number, "the shim is dead; clearing its run");
-        let dead = rustix::process::pidfd_send_signal(&shim.pidfd, rustix::process::Signal::KILL);
-        if dead.is_ok() {
-            let _ = shim::gone(shim.pidfd.as_fd()).await;
-        }
-        let since = Moment::from_nanos(self.intent.began);
-        let orphans = Orphans { nonce: self.spec.nonce.clone(), main: seen.main, since, until: None };
-        if !seen.exited {
-            let ending = Ending {
-                exit: Exit::Unknown,
-                cause: Cause::Unknown,
-                nature: Nature::Engine,
-                deterministic: None,
-                evidence: Some("the shim that kept this run died".to_owned()),
-            };
-            self.tell(EngineEvent::Exited(ending)).await;
-        }
-        loop {
-            let left = orphans.end(BURIAL).await;
-            if left.is_empty() {
-                previous::clear_up(self.spec.run_dir.clone(), self.spec.cgroup.clone()).await;
-                return self.tell(EngineEvent::Ended(Remains::Nothing)).await;
-            }
-            self.tell(EngineEvent::Ended(Remains::Processes(left))).await;
-        }
     }
 
     /// Writes down which process leads the run's session, for an agent that may find what is left of it.

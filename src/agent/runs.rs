@@ -28,16 +28,17 @@ impl World {
             main: None,
             began: clock::now().as_nanos(),
         };
-        if let Err(why) = intent.save(&previous::run_path(&self.run_dir, &tier.name, run.number)) {
-            tracing::warn!(tier = tier.name, run = run.number, %why, "the run's directory cannot be written");
-        }
-        self.intent = Some((run, intent));
+        // Its keeper tries again when old runs have made room, and starts nothing without it.
+        let saved = intent.save(&previous::run_path(&self.run_dir, &tier.name, run.number));
+        self.intent = Some((run, intent, saved.is_ok()));
     }
 
     /// Starts the run whose intent was saved just before.
     pub(super) fn start(&mut self, run: RunId) {
         let Some(tier) = self.tier_of(run) else { return };
-        let (Some(local), Some((intended, intent))) = (tier.local(), self.intent.take()) else { return };
+        let (Some(local), Some((intended, intent, is_intended))) = (tier.local(), self.intent.take()) else {
+            return;
+        };
         debug_assert_eq!(intended, run, "policy saves the intent in the step that starts the run");
         let port = match local.port {
             Some(port) => Ok(port),
@@ -60,6 +61,7 @@ impl World {
             kind: tier.kind,
             spec: launch::spec(&tier, local, &self.home, start),
             intent,
+            is_intended,
             run_dir: self.run_dir.clone(),
             lifeline: Rc::clone(&self.lifeline),
             sender: self.sender.clone(),

@@ -13,6 +13,7 @@ use super::oom::Kills;
 use super::past::Past;
 use super::picture::{Identity, Picture};
 use super::ports::Ports;
+use super::previous::Left;
 use super::probe::Probe;
 use super::recorder::Recorder;
 use super::seat::Seat;
@@ -30,7 +31,7 @@ use crate::control::feed::Event;
 use crate::control::metrics;
 use crate::heart::Heart;
 use crate::policy::incident::LetterSettings;
-use crate::policy::{Host, InstanceId, Saved};
+use crate::policy::{Host, InstanceId, Saved, StartMode};
 use crate::proxy::{self, Metrics, Proxy, RouteTable};
 use crate::redact::Redactor;
 use crate::shim::Lifeline;
@@ -61,8 +62,8 @@ pub const STATE_LINK: &str = "state";
 /// How long answers that are on their way out may still take once every engine has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Runs the agent until it is told to stop and every engine has ended.
-pub fn run(config: Config, environment: Environment) -> Result<(), StartError> {
+/// Runs the agent until it is told to stop and every engine has ended; gives the runs of which something withstands its end.
+pub fn run(config: Config, environment: Environment) -> Result<Vec<Left>, StartError> {
     signals::hold_back().map_err(failed("cannot hold signals back"))?;
     let secrets = secrets::known(&config);
     let redactor = Arc::new(Redactor::new(&secrets));
@@ -200,7 +201,7 @@ fn listen(at: &SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 impl Prepared {
-    fn run(self) -> Result<(), StartError> {
+    fn run(self) -> Result<Vec<Left>, StartError> {
         // One thread, this one: shims are spawned from it, and it lives as long as the agent.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -216,7 +217,7 @@ impl Prepared {
         outcome
     }
 
-    async fn serve(self) -> Result<(), StartError> {
+    async fn serve(self) -> Result<Vec<Left>, StartError> {
         let signals = Signals::listen().map_err(failed("cannot listen to signals"))?;
         let (source, scrapes) = scrape::queue();
         let table = Arc::new(ArcSwap::from_pointee(RouteTable { failover: true, ..RouteTable::default() }));
@@ -276,6 +277,7 @@ impl Prepared {
         tracing::info!(listen, config = %self.config.path.display(), "mainstay serves");
         agent.notifier.ready("starting the engines");
         agent.announce(started(&listen, self.locks.first().and_then(|lock| lock.died.as_deref())));
+        end_unwanted_runs(&self.config);
         let proxy = agent.run(first).await;
         let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
         let left_behind = stop_probe(gpus).await;
@@ -283,9 +285,31 @@ impl Prepared {
         clerk.settle();
         courier.into_iter().for_each(Courier::stop);
         sockets.close();
-        tracing::info!("every engine has ended");
-        Ok(())
+        Ok(look_back(&self.config.agent.run_dir).await)
     }
+}
+
+/// What earlier agents left of tiers that are not started now.
+fn end_unwanted_runs(config: &Config) {
+    let local = |name: &str| config.tiers.iter().find(|tier| tier.name == name)?.local();
+    let is_started = |name: &str| local(name).is_some_and(|local| local.start == StartMode::Always);
+    previous::end_unwanted(&config.agent.run_dir, |name| local(name).is_some(), is_started);
+}
+
+/// Is anything of any run left, now that there should be nothing? It is named, because nobody looks after it any more.
+async fn look_back(run_dir: &Path) -> Vec<Left> {
+    let left = previous::last_look(run_dir).await;
+    for Left { run, pids } in &left {
+        let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        tracing::error!(
+            run,
+            "the agent ends, and this is left of a run although it was sent SIGKILL: pid {pids}"
+        );
+    }
+    if left.is_empty() {
+        tracing::info!("every engine has ended");
+    }
+    left
 }
 
 fn data_plane(

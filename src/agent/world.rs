@@ -60,8 +60,8 @@ pub struct World {
     pub table: Arc<ArcSwap<RouteTable>>,
     /// What the table was last made from.
     pub published: Option<(Vec<Route>, Option<Retry>, bool)>,
-    /// Written by `SaveIntent`, used by the `Start` that follows it.
-    pub intent: Option<(RunId, Intent)>,
+    /// Written by `SaveIntent`, used by the `Start` that follows it; and whether it could be written.
+    pub intent: Option<(RunId, Intent, bool)>,
     /// When each tier's refusal of our own request was last said.
     pub misconfigured: BTreeMap<TierId, Moment>,
     pub finished: bool,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done. `status`: the chain's best tier serves.
     Done = 0,
-    /// It failed. `status`: a lower tier serves.
+    /// It failed. `status`: a lower tier serves. `run`: something of a run is left that withstands SIGKILL, too.
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
@@ -44,7 +44,9 @@ impl Exit {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done; status: the best tier serves",
-            Self::Failed => "it failed; status: a lower tier serves",
+            Self::Failed => {
+                "it failed; status: a lower tier serves; run: processes of an engine are left that withstand SIGKILL"
+            }
             Self::Usage => "the command line is wrong",
             Self::NoneCanAnswer => "status only: the agent runs, and no tier can answer",
             Self::Unreadable => {

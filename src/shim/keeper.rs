@@ -7,7 +7,9 @@ use super::clients::Clients;
 use super::engine::{self, StartError};
 use super::life::{Life, Stop};
 use super::onset::Onset;
-use super::protocol::{Asked, Exited, FromShim, Hello, LIFELINE_VAR, LOG, ONSET, PROTO, Spec, TMP, ToShim};
+use super::protocol::{
+    Asked, Exited, FromShim, Hello, LIFELINE_VAR, LOCK_VAR, LOG, ONSET, PROTO, Spec, TMP, ToShim,
+};
 use super::pump::Pump;
 use super::ring::Writer;
 use super::shm::Shm;
@@ -34,17 +36,29 @@ const CENSUS_MAX: Duration = Duration::from_secs(10);
 /// A spec is some kilobytes; whatever is longer is not one.
 const SPEC_MAX: u64 = 4 * 1024 * 1024;
 
-/// Runs the shim of one run until the run has ended. The spec comes on standard input, the lifeline's read end under the
-/// number that `MAINSTAY_LIFELINE` names. `tier` is for people who read a list of processes.
+/// Runs the shim of one run until the run has ended. The spec comes on standard input, the lifeline's read end and the
+/// run's lock under the numbers that `MAINSTAY_LIFELINE` and `MAINSTAY_LOCK` name. `tier` is for people who read a list of
+/// processes.
 pub fn run(tier: &str) -> ExitCode {
-    match Keeper::prepare() {
+    let from_agent = |name| std::env::var(name).ok().and_then(|fd| sys::inherited(fd.parse().ok()?));
+    let Some((lifeline, lock)) = from_agent(LIFELINE_VAR).zip(from_agent(LOCK_VAR)) else {
+        let _ = writeln!(
+            io::stderr(),
+            "mainstay shim {tier}: it is started by `mainstay run` only: there is no lifeline"
+        );
+        return ExitCode::FAILURE;
+    };
+    match Keeper::prepare(lifeline) {
         Ok(keeper) => {
             keeper.keep();
+            // Whoever finds it free knows that nothing more is done here.
+            drop(lock);
             ExitCode::SUCCESS
         }
-        Err(problem) => {
-            // To whom, if nobody reads it?
-            let _ = writeln!(io::stderr(), "mainstay shim {tier}: {problem}");
+        Err(StartError { errno, message }) => {
+            // There is no socket to say it at. Standard error is the agent's, which reads this form there.
+            let said = serde_json::to_string(&FromShim::StartFailed { errno, message });
+            let _ = writeln!(io::stderr(), "{}", said.unwrap_or_default());
             ExitCode::FAILURE
         }
     }
@@ -94,12 +108,15 @@ struct Ready {
 
 impl Keeper {
     /// Everything up to the engine's start. An error here means that no engine was started.
-    fn prepare() -> Result<Self, String> {
-        let doing = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
+    fn prepare(lifeline: OwnedFd) -> Result<Self, StartError> {
+        let doing = |what: &'static str| {
+            move |e: io::Error| StartError {
+                errno: e.raw_os_error().unwrap_or_default(),
+                message: format!("the shim {what}: {e}"),
+            }
+        };
         // The name that ps shows would be "exe", after /proc/self/exe.
         let _ = rustix::thread::set_name(c"mainstay-shim");
-        let lifeline = std::env::var(LIFELINE_VAR).ok().and_then(|fd| sys::inherited(fd.parse().ok()?));
-        let lifeline = lifeline.ok_or("it is started by `mainstay run` only: there is no lifeline")?;
         sys::seal_descriptors().map_err(doing("cannot seal descriptors"))?;
         let spec = read_spec().map_err(doing("cannot read the spec"))?;
 
@@ -264,6 +281,7 @@ impl Keeper {
             nonce: self.spec.nonce.clone(),
             boot_id: self.spec.boot_id.clone(),
             shim_pid: std::process::id(),
+            pongs: true,
             pid: self.engine.as_ref().ok().copied(),
         })];
         state.push(match &self.engine {
@@ -327,6 +345,10 @@ impl Keeper {
                 vec![]
             }
             ToShim::Release => self.life.released(),
+            ToShim::Ping => {
+                self.clients.send(&FromShim::Pong);
+                vec![]
+            }
             ToShim::Unknown => vec![],
         };
         self.perform(steps);

@@ -9,10 +9,11 @@
 use super::protocol::SHM_FILES;
 use super::shm;
 use super::sweep::carries;
-use super::tree::{Process, descendants, pids};
+use super::tree::{Process, all_pids, descendants, pids};
 use crate::lookout;
 use crate::policy::Moment;
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,6 +35,21 @@ impl Main {
         Process::read(pid).map(|process| Self { pid, started: process.started })
     }
 
+    /// What keeps it from running, where something does.
+    pub fn hindrance(self) -> Option<&'static str> {
+        match self.process().ok().flatten()?.state {
+            'T' | 't' => Some("it is stopped, by a signal or a debugger"),
+            'D' => Some("it waits inside the kernel, for a disk or a driver"),
+            _ => None,
+        }
+    }
+
+    /// `None` when it has ended, whoever has its pid by now.
+    fn process(self) -> io::Result<Option<Process>> {
+        let found = Process::find(self.pid)?;
+        Ok(found.filter(|process| process.alive && process.started == self.started))
+    }
+
     /// When it was started, to a hundredth of a second.
     pub fn began(self) -> Moment {
         Moment::from_nanos(self.started * TICK_NS)
@@ -50,38 +66,42 @@ pub struct Orphans {
     pub since: Moment,
     /// When whoever asks began, if that is later than the run's end can be: who is found by the session alone is older.
     pub until: Option<Moment>,
+    /// A shim that is to end too, and what was below it ([`tree`]): a child of it that is not an engine yet has no nonce.
+    pub tree: Vec<Main>,
+}
+
+/// This process and everything alive below it.
+pub fn tree(root: Main) -> Vec<Main> {
+    let below = descendants(root.pid, &[]).into_iter().map(|it| Main { pid: it.pid, started: it.started });
+    std::iter::once(root).chain(below).collect()
 }
 
 impl Orphans {
     /// Pids of what is alive of the run, in order. Looks at /proc/*/environ, which may block for as long as one of the
     /// processes looked at hangs in a driver: call it where that does no harm.
-    pub fn survivors(&self) -> Vec<u32> {
-        self.look().into_iter().map(|process| process.pid).collect()
+    ///
+    /// # Errors
+    /// When this process lacks descriptors or memory to look: then nobody knows what is there.
+    pub fn survivors(&self) -> io::Result<Vec<u32>> {
+        Ok(self.look()?.into_iter().map(|process| process.pid).collect())
     }
 
-    /// KILLs them until none is left or the deadline has passed; gives what is left. Somebody else must reap them.
+    /// KILLs them until none is left or the deadline has passed; gives what is left. Somebody else must reap them. While
+    /// nothing can be seen, for want of descriptors or memory, the deadline waits too.
     pub async fn end(&self, deadline: Duration) -> Vec<u32> {
         let mut last = Vec::new();
-        let lookout = lookout::on(&format!("survivors of {}", self.nonce));
-        let killing = async {
-            loop {
-                let orphans = self.clone();
-                if let Some(found) = lookout.look(move || orphans.look()).await {
-                    if found.is_empty() {
-                        return;
-                    }
-                    found.iter().for_each(Process::kill);
-                    last = found;
-                }
-                tokio::time::sleep(PAUSE).await;
+        let mut is_blind = false;
+        loop {
+            let killing = self.kill_all(&mut last, &mut is_blind);
+            if tokio::time::timeout(deadline, killing).await.is_ok() {
+                return Vec::new();
+            } else if !is_blind {
+                break;
             }
-        };
-        if tokio::time::timeout(deadline, killing).await.is_ok() {
-            return Vec::new();
         }
         // A look that did not come back says nothing; what the one before it saw, and what can be said without looking
         // into any process, still stands.
-        last.extend(self.of_session());
+        last.extend(self.known().unwrap_or_default());
         let mut left: Vec<u32> =
             last.iter().filter(|process| process.is_still_there()).map(|it| it.pid).collect();
         left.sort_unstable();
@@ -89,35 +109,70 @@ impl Orphans {
         left
     }
 
+    /// Returns when none is left. `last` is what was last seen, as far as the last look could see anything.
+    async fn kill_all(&self, last: &mut Vec<Process>, is_blind: &mut bool) {
+        let lookout = lookout::on(&format!("survivors of {}", self.nonce));
+        loop {
+            let orphans = self.clone();
+            *is_blind = false;
+            let looked = lookout.look(move || orphans.look()).await;
+            *is_blind = matches!(looked, Some(Err(_)));
+            if let Some(Ok(found)) = looked {
+                *last = found;
+                if last.is_empty() {
+                    return;
+                }
+            }
+            last.iter().for_each(Process::kill);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// What is alive of the run.
-    fn look(&self) -> Vec<Process> {
-        let mut found = self.of_session();
-        let carrying = self.younger().filter(|process| carries(process.pid, &self.nonce));
-        found.extend(carrying);
+    fn look(&self) -> io::Result<Vec<Process>> {
+        let mut found = self.known()?;
+        for process in self.younger()? {
+            if carries(process.pid, &self.nonce)? {
+                found.push(process);
+            }
+        }
         let below: Vec<Process> = found.iter().flat_map(|root| descendants(root.pid, &[])).collect();
         found.extend(below);
         found.sort_unstable_by_key(|process| process.pid);
         found.dedup_by_key(|process| process.pid);
         found.retain(Process::is_still_there);
-        found
+        Ok(found)
     }
 
-    /// What is of the main process's session, without a look into any process.
-    fn of_session(&self) -> Vec<Process> {
-        let Some(main) = self.main else { return Vec::new() };
-        if Process::read(main.pid).is_some_and(|leader| leader.started != main.started) {
-            return Vec::new();
+    /// What can be told without a look into any process: of the tree, and of the main process's session.
+    fn known(&self) -> io::Result<Vec<Process>> {
+        let mut known = self.of_session()?;
+        for member in &self.tree {
+            known.extend(member.process()?);
+        }
+        Ok(known)
+    }
+
+    fn of_session(&self) -> io::Result<Vec<Process>> {
+        let Some(main) = self.main else { return Ok(Vec::new()) };
+        if Process::find(main.pid)?.is_some_and(|leader| leader.started != main.started) {
+            return Ok(Vec::new());
         }
         let until = self.until.map_or(u64::MAX, ticks);
-        self.younger().filter(|process| process.session == main.pid && process.started <= until).collect()
+        let mut found = self.younger()?;
+        found.retain(|process| process.session == main.pid && process.started <= until);
+        Ok(found)
     }
 
     /// Everybody but us who is not older than the run.
-    fn younger(&self) -> impl Iterator<Item = Process> {
+    fn younger(&self) -> io::Result<Vec<Process>> {
         // A tick is begun before it is counted.
         let since = ticks(self.since).saturating_sub(1);
-        let others = pids().filter(|pid| *pid != std::process::id()).filter_map(Process::read);
-        others.filter(move |process| process.alive && process.started >= since)
+        let mut found = Vec::new();
+        for pid in all_pids()?.filter(|pid| *pid != std::process::id()) {
+            found.extend(Process::find(pid)?.filter(|process| process.alive && process.started >= since));
+        }
+        Ok(found)
     }
 }
 
@@ -153,25 +208,44 @@ mod tests {
     }
 
     fn orphans(main: Main) -> Orphans {
-        Orphans { nonce: "nobody-has-this".into(), main: Some(main), since: Moment::default(), until: None }
+        Orphans {
+            nonce: "nobody-has-this".into(),
+            main: Some(main),
+            since: Moment::default(),
+            until: None,
+            tree: vec![],
+        }
     }
 
     #[test]
     fn a_pid_that_was_given_out_anew_is_somebody_elses() {
         let mut child = leader();
         let main = Main::of(child.id()).expect("it lives");
-        assert_eq!(orphans(main).survivors(), [main.pid]);
+        assert_eq!(orphans(main).survivors().unwrap(), [main.pid]);
         let another = Main { started: main.started - 1, ..main };
-        assert_eq!(orphans(another).survivors(), [0_u32; 0], "its pid was another's before");
+        assert_eq!(orphans(another).survivors().unwrap(), [0_u32; 0], "its pid was another's before");
         let earlier = Moment::from_nanos((main.started - 1) * TICK_NS);
         let before_us = Orphans { until: Some(earlier), ..orphans(main) };
-        assert_eq!(before_us.survivors(), [0_u32; 0], "it came after whoever asks");
+        assert_eq!(before_us.survivors().unwrap(), [0_u32; 0], "it came after whoever asks");
         let later = Moment::from_nanos((main.started + 2) * TICK_NS);
         assert_eq!(
-            Orphans { since: later, ..orphans(main) }.survivors(),
+            Orphans { since: later, ..orphans(main) }.survivors().unwrap(),
             [0_u32; 0],
             "it is older than the run"
         );
+        child.kill().and_then(|()| child.wait()).expect("it is our child");
+    }
+
+    #[test]
+    fn what_was_below_a_shim_is_of_the_run_without_any_mark() {
+        let mut child = leader();
+        let main = Main::of(child.id()).expect("it lives");
+        let me = Main::of(std::process::id()).expect("I live");
+        assert!(tree(me).contains(&main));
+        let unmarked = |main| Orphans { main: None, tree: vec![main], ..orphans(main) };
+        assert_eq!(unmarked(main).survivors().unwrap(), [main.pid]);
+        let another = Main { started: main.started - 1, ..main };
+        assert_eq!(unmarked(another).survivors().unwrap(), [0_u32; 0], "its pid was another's before");
         child.kill().and_then(|()| child.wait()).expect("it is our child");
     }
 }

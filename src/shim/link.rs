@@ -51,8 +51,17 @@ impl Link {
                 answer => break answer?,
             }
         };
-        let (from, to) = connected.into_split();
-        Ok(Self { from: LinkReader { stream: from, received: Vec::new() }, to: LinkWriter { stream: to } })
+        Ok(Self::over(connected))
+    }
+
+    /// One try, whatever stands against it.
+    pub async fn try_connect(run_dir: &Path) -> io::Result<Self> {
+        UnixStream::connect(run_dir.join(SOCKET)).await.map(Self::over)
+    }
+
+    fn over(stream: UnixStream) -> Self {
+        let (from, to) = stream.into_split();
+        Self { from: LinkReader { stream: from, received: Vec::new() }, to: LinkWriter { stream: to } }
     }
 
     /// See [`LinkReader::recv`].

@@ -16,6 +16,7 @@
 //! | `record` | both | `exit.json` |
 //! | `tree`, `cgroup`, `listeners` | both | which processes and listeners belong to a run |
 //! | `sweep`, `shm` | shim | the last look: survivors, /dev/shm, tmp, by a child that may hang in place of the shim |
+//! | `lock` | both | the lock by which a shim is known to live |
 //! | `clients` | shim | the socket's far ends |
 //! | `spawn`, `link`, `leftovers` | agent | starting a shim, talking to it, cleaning up after one that died |
 //!
@@ -30,6 +31,7 @@ mod life;
 mod lines;
 mod link;
 mod listeners;
+pub mod lock;
 mod onset;
 mod protocol;
 mod pump;
@@ -44,6 +46,8 @@ mod tree;
 
 pub use keeper::run;
 pub use link::{Link, LinkReader, LinkWriter};
-pub use protocol::{Asked, Exited, FromShim, Hello, LOG, ONSET, PROTO, RECORD, SOCKET, Spec, TMP, ToShim};
+pub use protocol::{
+    Asked, Exited, FromShim, Hello, LOCK, LOG, ONSET, PROTO, RECORD, SOCKET, Spec, TMP, ToShim,
+};
 pub use record::ExitRecord;
-pub use spawn::{Lifeline, Spawned, gone, spawn, spawn_as};
+pub use spawn::{LastWords, Lifeline, Spawned, gone, spawn, spawn_as};

@@ -16,11 +16,15 @@ pub const ONSET: &str = "onset";
 /// Device and inode of each file in /dev/shm that was seen in the run's hands, a line each.
 pub const SHM_FILES: &str = "shm";
 pub const RECORD: &str = "exit.json";
+/// The file by whose lock the run's shim is known to live.
+pub const LOCK: &str = "lock";
 /// The engine's TMPDIR, deleted when the run has ended.
 pub const TMP: &str = "tmp";
 
 /// Names the descriptor of the lifeline's read end in the shim's own environment.
 pub(super) const LIFELINE_VAR: &str = "MAINSTAY_LIFELINE";
+/// Names the descriptor of the run's lock there.
+pub(super) const LOCK_VAR: &str = "MAINSTAY_LOCK";
 /// Marks every process of a run in /proc/*/environ.
 pub(super) const RUN_VAR: &str = "MAINSTAY_RUN";
 
@@ -46,7 +50,7 @@ pub struct Spec {
     /// Working directory; absent: the agent's.
     #[serde(default)]
     pub dir: Option<PathBuf>,
-    /// The run's own directory; made when it is not there. Holds [`SOCKET`], [`LOG`], [`RECORD`] and [`TMP`]. Its path
+    /// The run's own directory; made when it is not there. Holds [`LOCK`], [`SOCKET`], [`LOG`], [`RECORD`] and [`TMP`]. Its path
     /// must leave room for the socket's name in 107 bytes.
     pub run_dir: PathBuf,
     /// cgroup v2 directory to make for the engine alone. Where that is not possible the run goes on without one.
@@ -102,6 +106,8 @@ pub enum FromShim {
     /// Nothing of the run is left; or, with pids, these withstood KILL for the whole reap deadline. The shim goes on
     /// trying and says so again whenever the list changes.
     Ended { left: Vec<u32> },
+    /// The answer to [`ToShim::Ping`].
+    Pong,
     /// A message of a later version.
     #[serde(other)]
     Unknown,
@@ -114,6 +120,9 @@ pub struct Hello {
     pub nonce: String,
     pub boot_id: String,
     pub shim_pid: u32,
+    /// It answers a [`ToShim::Ping`]; one that cannot is not judged by its silence.
+    #[serde(default)]
+    pub pongs: bool,
     /// The engine's main process; absent when it could not be started.
     #[serde(default)]
     pub pid: Option<u32>,
@@ -164,6 +173,8 @@ pub enum ToShim {
     KillWorkers { names: Vec<String> },
     /// The end is recorded: the shim may exit. Means nothing before `Ended` or `StartFailed`.
     Release,
+    /// Are you there? Answered by [`FromShim::Pong`].
+    Ping,
     /// A message of a later version.
     #[serde(other)]
     Unknown,
@@ -185,6 +196,7 @@ mod tests {
                 r#"{"type":"exited","raw":9,"code":null,"signal":9,"asked":"lifeline","at_ms":5}"#,
             ),
             (FromShim::Ended { left: vec![3] }, r#"{"type":"ended","left":[3]}"#),
+            (FromShim::Pong, r#"{"type":"pong"}"#),
         ];
         for (message, json) in cases {
             assert_eq!(serde_json::to_string(&message).unwrap(), json);
@@ -195,6 +207,7 @@ mod tests {
             (ToShim::Kill, r#"{"type":"kill"}"#),
             (ToShim::KillWorkers { names: vec!["a".into()] }, r#"{"type":"kill_workers","names":["a"]}"#),
             (ToShim::Release, r#"{"type":"release"}"#),
+            (ToShim::Ping, r#"{"type":"ping"}"#),
         ];
         for (message, json) in cases {
             assert_eq!(serde_json::to_string(&message).unwrap(), json);

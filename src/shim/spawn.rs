@@ -1,8 +1,10 @@
 //! The agent's side of a shim's birth and death.
-use super::protocol::{LIFELINE_VAR, Spec};
-use super::sys;
+use super::leftovers::Main;
+use super::protocol::{FromShim, LIFELINE_VAR, LOCK_VAR, Spec};
+use super::{lock, sys};
 use crate::privileges;
 use rustix::fs::{MemfdFlags, SeekFrom};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,10 +22,13 @@ pub struct Lifeline {
     pub write: OwnedFd,
 }
 
+/// Most that is taken of a dead shim's standard error, in bytes.
+const WORDS_MAX: usize = 16 * 1024;
+
 impl Lifeline {
     /// Both ends are closed at exec; [`spawn`] lets the one through that is meant to.
     pub fn new() -> io::Result<Self> {
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         Ok(Self { read, write })
     }
 }
@@ -33,7 +38,42 @@ impl Lifeline {
 #[derive(Debug)]
 pub struct Spawned {
     pub pid: u32,
+    /// `None` when it ended at once.
+    pub process: Option<Main>,
     pub pidfd: OwnedFd,
+    /// Its standard error.
+    words: OwnedFd,
+}
+
+/// What a shim wrote before it died.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LastWords {
+    /// It could not begin, and started no engine.
+    NotBegun { errno: i32, message: String },
+    /// Anything else: of a panic, of the dynamic loader. Mostly nothing.
+    Text(String),
+}
+
+impl Spawned {
+    /// What the shim wrote to standard error, for when it is dead. Only once.
+    pub fn last_words(&self) -> LastWords {
+        let (mut written, mut bytes) = (Vec::new(), [0; 4096]);
+        while written.len() < WORDS_MAX {
+            match rustix::io::read(&self.words, &mut bytes) {
+                Ok(0) | Err(_) => break,
+                Ok(len) => written.extend_from_slice(&bytes[..len]),
+            }
+        }
+        last_words(&written)
+    }
+}
+
+fn last_words(written: &[u8]) -> LastWords {
+    let text = String::from_utf8_lossy(written);
+    match text.lines().next_back().map(serde_json::from_str) {
+        Some(Ok(FromShim::StartFailed { errno, message })) => LastWords::NotBegun { errno, message },
+        _ => LastWords::Text(text.split_whitespace().collect::<Vec<_>>().join(" ")),
+    }
 }
 
 /// Starts the shim of a run from this very program, whatever lies at its path by now.
@@ -42,25 +82,30 @@ pub struct Spawned {
 /// the agent one day; but a thread that ends is no place for a fork whose child is expected to stay.
 ///
 /// # Errors
-/// When no process could be made. That the engine could not be started comes as `StartFailed` over the link.
+/// When the run's lock could not be had, or no process made: then none lives. That the engine could not be started comes as
+/// `StartFailed` over the link.
 pub fn spawn(spec: &Spec, lifeline: BorrowedFd<'_>) -> io::Result<Spawned> {
     spawn_as(Path::new("/proc/self/exe"), spec, lifeline)
 }
 
 /// [`spawn`], from another copy of the program.
 pub fn spawn_as(program: &Path, spec: &Spec, lifeline: BorrowedFd<'_>) -> io::Result<Spawned> {
+    // Dropped at the end of this function: from then on the shim alone holds it.
+    let lock = lock::take(&spec.run_dir)?;
+    // Neither end waits: what a shim writes there without measure is lost.
+    let (words, stderr) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     let mut command = Command::new(program);
     command.arg0("mainstay").args(["shim", &spec.tier]);
     command.env_clear().env(LIFELINE_VAR, lifeline.as_raw_fd().to_string());
-    // Standard error stays the agent's: there a shim tells why it could not even begin.
-    command.stdin(spec_file(spec)?).stdout(Stdio::null());
-    let (lifeline_end, lifeline) = (lifeline, lifeline.as_raw_fd());
+    command.env(LOCK_VAR, lock.as_raw_fd().to_string());
+    command.stdin(spec_file(spec)?).stdout(Stdio::null()).stderr(stderr);
+    let inherited = [lifeline.as_raw_fd(), lock.as_raw_fd()];
     let become_shim = move || {
         // Away from the agent's terminal: Ctrl-C is for the agent, which then stops its engines in order.
         rustix::process::setsid()?;
         privileges::give_none_to_children()?;
         sys::seal_descriptors()?;
-        sys::let_through(lifeline)
+        inherited.into_iter().try_for_each(sys::let_through)
     };
     #[expect(unsafe_code, reason = "pre_exec")]
     // SAFETY: only system calls, no allocation and no lock, as is due in the child of a process with threads.
@@ -68,12 +113,12 @@ pub fn spawn_as(program: &Path, spec: &Spec, lifeline: BorrowedFd<'_>) -> io::Re
         command.pre_exec(become_shim);
     }
     // The pidfd's place: a shim that runs already and cannot be watched would have to be killed.
-    let place = lifeline_end.try_clone_to_owned()?;
+    let place = lifeline.try_clone_to_owned()?;
     let mut child = command.spawn()?;
     drop(place);
     let pid = child.id();
     match rustix::process::pidfd_open(raw_pid(pid)?, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok(Spawned { pid, pidfd }),
+        Ok(pidfd) => Ok(Spawned { pid, process: Main::of(pid), pidfd, words }),
         Err(why) => {
             // An error means that there is no shim, so there must be none: it may have started its engine already, which
             // then gets TERM from its death signal, and the lifeline's end from us.
@@ -108,6 +153,23 @@ fn raw_pid(pid: u32) -> io::Result<Pid> {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn only_a_shims_own_message_is_taken_for_one() {
+        let text = |text: &str| LastWords::Text(text.to_owned());
+        let failed = r#"{"type":"start_failed","errno":28,"message":"the shim cannot listen"}"#;
+        let not_begun = LastWords::NotBegun { errno: 28, message: "the shim cannot listen".to_owned() };
+        let cases = [
+            ("", text("")),
+            (failed, not_begun.clone()),
+            (&format!("a warning of the loader\n{failed}\n"), not_begun),
+            ("memory allocation of 64 bytes failed\n", text("memory allocation of 64 bytes failed")),
+            (r#"{"type":"pong"}"#, text(r#"{"type":"pong"}"#)),
+        ];
+        for (written, expected) in cases {
+            assert_eq!(last_words(written.as_bytes()), expected, "{written}");
+        }
+    }
 
     #[test]
     fn a_lifeline_ends_with_its_last_write_end() {

@@ -9,6 +9,7 @@ use super::protocol::RUN_VAR;
 use super::shm::Shm;
 use super::{listeners, sys, tree};
 use crate::policy::Moment;
+use crate::shortage;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -106,7 +107,7 @@ fn look(sought: &Sought<'_>, answer: &mut dyn Write) -> io::Result<()> {
     let mut clean = true;
     for process in others.iter().filter_map(|pid| tree::Process::read(*pid)) {
         // What is older than the run cannot carry its nonce, and need not be looked into.
-        if process.started >= sought.since && carries(process.pid, sought.nonce) {
+        if process.started >= sought.since && carries(process.pid, sought.nonce).unwrap_or(false) {
             clean = false;
             writeln!(answer, "alive {} {}", process.pid, process.started)?;
         }
@@ -129,11 +130,16 @@ fn look(sought: &Sought<'_>, answer: &mut dyn Write) -> io::Result<()> {
     writeln!(answer, "done")
 }
 
-/// The process lives and has the nonce in its environment.
-pub(super) fn carries(pid: u32, nonce: &str) -> bool {
-    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+/// The process lives and has the nonce in its environment. An error when it could not be looked at, for want of descriptors
+/// or memory.
+pub(super) fn carries(pid: u32, nonce: &str) -> io::Result<bool> {
+    let environ = match fs::read(format!("/proc/{pid}/environ")) {
+        Err(why) if shortage::of(&why).is_some() => return Err(why),
+        // It is gone, or it is another user's, whom none of ours ever becomes.
+        read => read.unwrap_or_default(),
+    };
     let mark = format!("{RUN_VAR}={nonce}");
-    environ.split(|b| *b == 0).any(|var| var == mark.as_bytes())
+    Ok(environ.split(|b| *b == 0).any(|var| var == mark.as_bytes()))
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The processes of a run, by descent. The shim (like the agent) is a subreaper, so whatever the engine starts stays
 //! below it, through double forks and new sessions. Reads /proc/PID/stat only: unlike cmdline, environ and maps it takes
 //! no lock of the process looked at, and cannot hang on one that hangs in a driver.
+use crate::shortage;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 
 /// What /proc/PID/stat tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(super) struct Process {
     pub session: u32,
     /// In clock ticks since boot. With the pid it names a process beyond doubt.
     pub started: u64,
+    /// The kernel's letter for what it does.
+    pub state: char,
     /// It is not a mere entry that waits to be reaped.
     pub alive: bool,
 }
@@ -21,9 +24,17 @@ pub(super) struct Process {
 impl Process {
     /// `None` when there is no such process (any more).
     pub fn read(pid: u32) -> Option<Self> {
+        Self::find(pid).ok().flatten()
+    }
+
+    /// [`Process::read`] for who must know when it could not be looked at, for want of descriptors or memory.
+    pub fn find(pid: u32) -> io::Result<Option<Self>> {
         let mut bytes = [0; 1024];
-        let len = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut bytes).ok()?;
-        Self::parse(pid, &bytes[..len])
+        match File::open(format!("/proc/{pid}/stat")).and_then(|mut stat| stat.read(&mut bytes)) {
+            Ok(len) => Ok(Self::parse(pid, &bytes[..len])),
+            Err(why) if shortage::of(&why).is_some() => Err(why),
+            Err(_) => Ok(None),
+        }
     }
 
     fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
@@ -34,13 +45,15 @@ impl Process {
         let field: Vec<&str> = tail.split_ascii_whitespace().collect();
         let number = |place: usize| field.get(place).and_then(|f| f.parse::<u64>().ok());
         // A main thread that left before the others looks like a zombie too; the process still lives.
-        let dead = matches!(*field.first()?, "Z" | "X" | "x") && number(17)? <= 1;
+        let state = field.first()?.chars().next()?;
+        let dead = matches!(state, 'Z' | 'X' | 'x') && number(17)? <= 1;
         Some(Self {
             pid,
             comm,
             parent: number(1)? as u32,
             session: number(3)? as u32,
             started: number(19)?,
+            state,
             alive: !dead,
         })
     }
@@ -62,8 +75,12 @@ impl Process {
 
 /// Every pid in /proc, without order.
 pub(super) fn pids() -> impl Iterator<Item = u32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    all_pids().into_iter().flatten()
+}
+
+pub(super) fn all_pids() -> io::Result<impl Iterator<Item = u32>> {
+    let entries = std::fs::read_dir("/proc")?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
 }
 
 /// Everything alive below `root`, `root` itself left out, in order of pid. `except` and what is below it is left out.
@@ -107,6 +124,7 @@ mod tests {
             parent: 5,
             session: 3,
             started: 777,
+            state: 'R',
             alive: true,
         };
         assert_eq!(process, expected);

@@ -146,7 +146,7 @@ impl Drop for Run {
             rustix::process::WaitIdOptions::EXITED,
         );
         let orphans = orphans(&self.spec.nonce, None);
-        orphans.survivors().into_iter().for_each(|pid| signal(pid, Signal::KILL));
+        orphans.survivors().unwrap().into_iter().for_each(|pid| signal(pid, Signal::KILL));
     }
 }
 
@@ -163,5 +163,5 @@ const NOTHING: [u32; 0] = [];
 
 /// Of a run that began at any time.
 fn orphans(nonce: &str, main: Option<Main>) -> Orphans {
-    Orphans { nonce: nonce.to_owned(), main, since: Moment::default(), until: None }
+    Orphans { nonce: nonce.to_owned(), main, since: Moment::default(), until: None, tree: vec![] }
 }

@@ -134,14 +134,14 @@ fn a_stream_of_a_remote_tier_is_cut_in_good_order_when_the_drain_is_over() {
 }
 
 /// Kills the agent, and its shim, which therefore ends nothing any more.
-fn kill_agent_and_shim(rig: &mut Rig, shim: u32) {
+pub fn kill_agent_and_shim(rig: &mut Rig, shim: u32) {
     send(shim, Signal::SIGSTOP);
     rig.signal(Signal::SIGKILL);
     rig.ended();
     send(shim, Signal::SIGKILL);
 }
 
-fn send(pid: u32, signal: Signal) {
+pub fn send(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal);
 }
 

@@ -14,5 +14,6 @@ mod peers;
 mod privileges;
 pub mod rig;
 mod secrets;
+mod shims;
 mod signals;
 mod starting;

@@ -1,4 +1,5 @@
 //! A real agent over fake engines, and what a test asks of it.
+use crate::support::tmpfs::Tmpfs;
 use crate::support::{PATIENCE, fake_engine, mainstay, process, until, until_some};
 use mainstay::control::client::{Client, Failure};
 use mainstay::control::wire::{self, ProcessState};
@@ -36,6 +37,8 @@ pub struct Rig {
     env: Vec<(String, String)>,
     /// A program and its arguments that becomes the agent.
     through: Vec<String>,
+    /// Over the runtime directory, where the test wants one.
+    tmpfs: Option<Tmpfs>,
 }
 
 impl Rig {
@@ -57,16 +60,26 @@ impl Rig {
     /// By a program that prepares the ground and then becomes the agent, in its own process.
     pub fn start_through(through: &[&str], dir: TempDir, tiers: &[String], env: &[(&str, &str)]) -> Self {
         let through = through.iter().map(|word| (*word).to_owned()).collect();
-        Self::start_all(through, dir, "", "", tiers, env)
+        Self::start_all(through, None, dir, "", "", tiers, env)
+    }
+
+    /// With a tmpfs of these mount options for its runtime directory.
+    pub fn start_on_tmpfs(options: &str, tiers: &[String]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let run = dir.path().join("run");
+        fs::create_dir(&run).expect("a directory");
+        let tmpfs = Tmpfs::over(&run, options);
+        Self::start_all(tmpfs.entrance(), Some(tmpfs), dir, "", "", tiers, &[])
     }
 
     /// In a directory that the test has prepared, with further lines of `[agent]` and variables of the agent's own.
     pub fn start_in(dir: TempDir, server: &str, agent: &str, tiers: &[String], env: &[(&str, &str)]) -> Self {
-        Self::start_all(Vec::new(), dir, server, agent, tiers, env)
+        Self::start_all(Vec::new(), None, dir, server, agent, tiers, env)
     }
 
     fn start_all(
         through: Vec<String>,
+        tmpfs: Option<Tmpfs>,
         dir: TempDir,
         server: &str,
         agent: &str,
@@ -82,7 +95,7 @@ impl Rig {
         );
         fs::write(dir.path().join("mainstay.toml"), head + &tiers.concat()).expect("a configuration");
         let agent = spawn(dir.path(), &env, &through);
-        let mut rig = Self { dir, agent, env, through };
+        let mut rig = Self { dir, agent, env, through, tmpfs };
         rig.awake();
         rig
     }
@@ -111,8 +124,13 @@ impl Rig {
         self.dir.path().join("mainstay.toml")
     }
 
+    /// As it is seen from here.
     pub fn run_dir(&self) -> PathBuf {
-        self.dir.path().join("run")
+        self.tmpfs.as_ref().map_or_else(|| self.dir.path().join("run"), Tmpfs::inside)
+    }
+
+    pub fn tmpfs(&self) -> &Tmpfs {
+        self.tmpfs.as_ref().expect("started with one")
     }
 
     pub fn state_dir(&self) -> PathBuf {

@@ -144,16 +144,16 @@ async fn what_a_dead_shim_left_is_found_and_ended() {
     let (main, _) = run.listening().await;
     let ours = orphans(&run.spec.nonce, Main::of(main));
     let all = until("main, worker and lingerer are there", || {
-        Some(ours.survivors()).filter(|found| found.len() == 3)
+        Some(ours.survivors().unwrap()).filter(|found| found.len() == 3)
     });
     pidfd_send_signal(&run.shim.pidfd, Signal::KILL).unwrap();
     until("main has followed its shim", || (!process::is_alive(main)).then_some(()));
     let others: Vec<u32> = all.iter().copied().filter(|pid| *pid != main).collect();
-    assert_eq!(ours.survivors(), others);
+    assert_eq!(ours.survivors().unwrap(), others);
     assert_eq!(ours.end(PATIENCE).await, NOTHING);
-    assert_eq!(ours.survivors(), NOTHING);
+    assert_eq!(ours.survivors().unwrap(), NOTHING);
     let stranger = orphans("nobody-has-this", None);
-    assert_eq!(stranger.survivors(), NOTHING);
+    assert_eq!(stranger.survivors().unwrap(), NOTHING);
     reap(&all);
 }
 

@@ -107,3 +107,17 @@ async fn a_shim_without_a_lifeline_or_a_spec_says_so_and_starts_nothing() {
         assert!(message.contains("there is no lifeline"), "{message}");
     }
 }
+
+/// By that a busy shim is told from one that is stopped.
+#[tokio::test]
+async fn a_shim_answers_whoever_asks_whether_it_is_there_however_much_its_engine_writes() {
+    let mut run =
+        Run::of(&["frames=20000", r#"repeat="again and again""#, "repeat_ms=1", "bind_after=600"]).await;
+    let hello =
+        run.hear(|message| if let FromShim::Hello(hello) = message { Some(hello) } else { None }).await;
+    assert!(hello.pongs);
+    for _ in 0..3 {
+        run.send(ToShim::Ping).await;
+        run.hear(|message| (message == FromShim::Pong).then_some(())).await;
+    }
+}

@@ -68,7 +68,11 @@ async fn a_shim_is_small_named_and_keeps_no_secret_where_others_look() {
     assert_eq!(process::status(pid, "Name"), "mainstay-shim");
     assert_eq!(process::status(pid, "Threads"), "1");
     let env = process::environ(pid);
-    assert!(env.iter().all(|entry| entry.starts_with("MAINSTAY_LIFELINE=")), "{env:?}");
+    assert!(
+        env.iter()
+            .all(|entry| entry.starts_with("MAINSTAY_LIFELINE=") || entry.starts_with("MAINSTAY_LOCK=")),
+        "{env:?}"
+    );
     println!("RssAnon of an idle shim: {} KiB", process::rss_anon_kib(pid));
     assert!(process::rss_anon_kib(pid) <= 1024, "{} KiB", process::rss_anon_kib(pid));
 }
@@ -141,4 +145,60 @@ async fn a_cgroup_is_used_where_there_is_one_to_be_had() {
     run.send(ToShim::Kill).await;
     assert_eq!(run.ended().await, NOTHING);
     assert!(!path.exists(), "the cgroup is removed with the run");
+}
+
+/// It stops before it comes to mainstay's own code: whoever has to tell that it lives must not need its help.
+#[tokio::test]
+async fn a_shim_is_known_to_live_from_its_birth_to_its_end_and_its_engine_is_no_part_of_that() {
+    use mainstay::shim::{SOCKET, lock};
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let slow = dir.path().join("slow");
+    let script = format!("#!/bin/sh\nkill -STOP $$\nexec {} \"$@\"\n", mainstay().display());
+    std::fs::write(&slow, script).unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let spec = spec(&dir, &["ignore_term=true"]);
+    let lifeline = Lifeline::new().unwrap();
+    assert_eq!(lock::is_held(&spec.run_dir), None);
+    let shim = spawn_as(&slow, &spec, lifeline.read.as_fd()).unwrap();
+    until("it has stopped", || process::status(shim.pid, "State").starts_with('T').then_some(()));
+    assert_eq!(lock::is_held(&spec.run_dir), Some(true));
+    assert_eq!(lock::holders(&spec.run_dir), [Main::of(shim.pid).unwrap()]);
+    assert!(!spec.run_dir.join(SOCKET).exists(), "it is known before it listens");
+
+    signal(shim.pid, Signal::CONT);
+    let link = Link::connect(&spec.run_dir, PATIENCE).await.unwrap();
+    let mut run = Run { _dir: dir, spec, shim, lifeline: Some(lifeline), link };
+    let (engine, _) = run.listening().await;
+    assert_eq!(lock::holders(&run.spec.run_dir), [Main::of(run.shim.pid).unwrap()]);
+    pidfd_send_signal(&run.shim.pidfd, Signal::KILL).unwrap();
+    until("its end is seen", || (lock::is_held(&run.spec.run_dir) == Some(false)).then_some(()));
+    assert!(process::is_alive(engine), "and the engine's is not");
+}
+
+/// What the loader says then is all that anybody will ever hear. With less than that the kernel ends it without a word, and
+/// with more it starts.
+#[tokio::test]
+async fn a_shim_that_has_no_memory_leaves_words() {
+    use mainstay::shim::{LastWords, SOCKET};
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let poor = dir.path().join("poor");
+    let lifeline = Lifeline::new().unwrap();
+    let said = (2_000..200_000).step_by(500).find_map(|kib| {
+        let script = format!("#!/bin/sh\nulimit -v {kib}\nexec {} \"$@\"\n", mainstay().display());
+        std::fs::write(&poor, script).unwrap();
+        std::fs::set_permissions(&poor, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let mut spec = spec(&dir, &[]);
+        spec.run_dir = dir.path().join(kib.to_string());
+        let shim = spawn_as(&poor, &spec, lifeline.read.as_fd()).unwrap();
+        until("it ends", || (!process::is_alive(shim.pid)).then_some(()));
+        assert!(!spec.run_dir.join(SOCKET).exists(), "it left no word with {kib} KiB or less");
+        match shim.last_words() {
+            LastWords::Text(words) if words.is_empty() => None,
+            words => Some(words),
+        }
+    });
+    let Some(LastWords::Text(said)) = said else { panic!("{said:?}") };
+    assert!(said.contains("failed to map segment") || said.contains("memory allocation of"), "{said}");
 }

@@ -2,6 +2,7 @@
 pub mod haystack;
 pub mod hold;
 pub mod process;
+pub mod tmpfs;
 
 use mainstay::clock;
 use std::path::{Path, PathBuf};
