@@ -129,13 +129,17 @@ impl Agent {
                 if matches!(event, Fact::Shutdown(_)) {
                     self.stop();
                 }
+                // Whether a time-out counts is for figures to say that are no older.
+                if matches!(event, Fact::Done(..)) && self.host.sample_interval().is_some() {
+                    self.read_figures();
+                }
                 self.step(event);
             }
             News::Run(run, news) => self.world.hear(run, news),
             News::Order(asked) => self.order(asked),
-            News::Report(Report::Refused { tier, run }) => {
+            News::Report(Report::Refused { tier, run, at }) => {
                 if self.world.is_current(tier, run) {
-                    self.step(Fact::Tier(tier, TierEvent::Refused));
+                    self.step(Fact::Tier(tier, TierEvent::Refused { at }));
                 }
             }
             News::Report(Report::Misconfigured { tier, evidence, .. }) => {
@@ -232,10 +236,13 @@ impl Agent {
     fn sample(&mut self) {
         let now = clock::now();
         let due = self.host.sample_interval().is_some_and(|every| self.sampled + every <= now);
-        if !due {
-            return;
+        if due {
+            self.read_figures();
         }
-        self.sampled = now;
+    }
+
+    fn read_figures(&mut self) {
+        self.sampled = clock::now();
         for (tier, sample) in self.world.samples() {
             self.step(Fact::Tier(tier, TierEvent::Sampled(sample)));
         }

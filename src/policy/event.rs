@@ -78,8 +78,8 @@ pub enum Remains {
 pub enum TierEvent {
     /// What the data plane shows just now.
     Sampled(Sample),
-    /// A real request found the tier's address refusing connections.
-    Refused,
+    /// A real request found the tier's address refusing connections then.
+    Refused { at: Moment },
 }
 
 /// The data plane's figures of one tier, read by the agent at `Host::sample_interval`.
@@ -98,6 +98,15 @@ pub struct Sample {
     pub turned_away_in_row: u32,
     /// Real requests answered since the run began.
     pub answered: u64,
+    /// When the last of them was: a sample is read up to a second later, and what failed meanwhile is not undone by it.
+    pub answered_at: Moment,
+}
+
+impl Sample {
+    /// When it last delivered anything.
+    pub(super) fn sign_of_life(&self) -> Moment {
+        self.last_byte.max(self.answered_at)
+    }
 }
 
 /// Marks a counted figure as the engine's CPU time, which stands in for a counter that does not answer. It says less:

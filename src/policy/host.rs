@@ -198,7 +198,7 @@ impl Host {
                 if let Some(tier) = self.tiers.get_mut(usize::from(id.0)) {
                     match event {
                         TierEvent::Sampled(sample) => tier.sampled(sample, turn),
-                        TierEvent::Refused => tier.refused(turn),
+                        TierEvent::Refused { at } => tier.refused(at, turn),
                     }
                 }
             }

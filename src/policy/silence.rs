@@ -91,6 +91,8 @@ enum Stage {
 struct Asking {
     /// It was begun only to learn whether these count; none where it is about silence.
     doubts: Doubts,
+    /// A sign of life ends it that is no older: where something timed out, than the question.
+    ends_after: Moment,
     began: Moment,
     /// No verdict before this long: what is not silent may just be reading a long prompt.
     at_least: Duration,
@@ -126,28 +128,32 @@ impl Proof {
         let before = std::mem::replace(&mut self.sample, sample);
         let since = now.since(std::mem::replace(&mut self.sampled_at, now));
         let answered = sample.answered > before.answered;
-        let bytes = sample.last_byte > before.last_byte;
-        if answered || bytes {
-            self.mute = Duration::ZERO;
+        // When it happened counts, not when it is read.
+        let sign = (answered || sample.last_byte > before.last_byte).then(|| sample.sign_of_life());
+        if let Some(at) = sign {
+            self.mute = if sample.in_flight > 0 { now.since(at).min(since) } else { Duration::ZERO };
         } else if before.in_flight > 0 {
             self.mute += since.min(SAMPLES_APART);
         }
-        if sample.in_flight == 0 || answered {
+        if sample.in_flight == 0 {
             self.hungry_since = None;
+        } else if answered {
+            self.hungry_since = Some(sample.answered_at);
         } else {
             self.hungry_since.get_or_insert(now);
         }
-        match &self.stage {
-            Stage::Calm | Stage::Proven { .. } => {}
-            Stage::Asking(asking) => {
-                if answered || bytes || (!asking.doubts.any() && sample.in_flight == 0) {
+        match (&self.stage, sign) {
+            (Stage::Calm | Stage::Proven { .. }, _) | (Stage::Suspect(_), None) => {}
+            (Stage::Asking(asking), sign) => {
+                if sign.is_some_and(|at| at >= asking.ends_after)
+                    || (!asking.doubts.any() && sample.in_flight == 0)
+                {
                     self.stage = Stage::Calm;
                     // It was asked for want of answers, and gives bytes: that is looked at again in its own time.
                     self.hungry_since = self.hungry_since.map(|_| now);
                 }
             }
-            Stage::Suspect(_) if answered || bytes => self.moved(now),
-            Stage::Suspect(_) => {}
+            (Stage::Suspect(_), Some(at)) => self.moved(at),
         }
     }
 
@@ -161,6 +167,7 @@ impl Proof {
             Stage::Calm if self.sample.in_flight > 0 => {
                 self.stage = Stage::Asking(Asking {
                     doubts: what,
+                    ends_after: sent,
                     began: now,
                     at_least: Duration::ZERO,
                     counter: Counter::new(now),
@@ -171,6 +178,7 @@ impl Proof {
                 // Silence that is looked at already needs no time-out to make the tier DOWN.
                 if asking.doubts.any() {
                     asking.doubts = asking.doubts.and(what);
+                    asking.ends_after = sent;
                 }
                 true
             }
@@ -227,8 +235,8 @@ impl Proof {
         self.moved(now);
     }
 
-    /// It works.
-    fn moved(&mut self, now: Moment) {
+    /// It worked then.
+    fn moved(&mut self, at: Moment) {
         match &mut self.stage {
             Stage::Suspect(Suspect {
                 kind: Kind::Down | Kind::Replaced { .. },
@@ -237,14 +245,16 @@ impl Proof {
                 ..
             }) => {
                 // It lives, but that is not yet an answer: its checks, or a Try, have to say so.
-                (*still_since, *readings) = (now, 0);
-                self.alive_at = now;
+                if at > *still_since {
+                    (*still_since, *readings) = (at, 0);
+                }
+                self.alive_at = self.alive_at.max(at);
             }
             Stage::Calm
             | Stage::Asking(_)
             | Stage::Suspect(Suspect { kind: Kind::Hang, .. })
             | Stage::Proven { .. } => {
-                self.alive_at = now;
+                self.alive_at = self.alive_at.max(at);
                 self.hungry_since = None;
                 self.stage = Stage::Calm;
             }
@@ -304,8 +314,13 @@ impl Proof {
         if matches!(self.stage, Stage::Calm) && self.look_at().is_some_and(|at| at <= turn.now) {
             let at_least = if self.is_silent(turn.now) { Duration::ZERO } else { self.patience.silence };
             let counter = Counter::new(turn.now);
-            self.stage =
-                Stage::Asking(Asking { doubts: Doubts::default(), began: turn.now, at_least, counter });
+            self.stage = Stage::Asking(Asking {
+                doubts: Doubts::default(),
+                ends_after: Moment::default(),
+                began: turn.now,
+                at_least,
+                counter,
+            });
         }
         match &mut self.stage {
             Stage::Calm | Stage::Proven { .. } => {}

@@ -11,10 +11,12 @@
 //!
 //! DEGRADED keeps its place. Up again: by a passed check; where a hang or real requests made it DOWN, by a trial (`Try`),
 //! a counter that moves, or an answer that came after all, because health pages do not know. A check or a trial that timed
-//! out does not count while bytes or counters move. Real traffic that succeeds clears failures, never slowness.
+//! out does not count while bytes or counters move. Real traffic that succeeds clears failures, never slowness, and only those
+//! that are older than the answer: figures of the data plane are read once a second, and say when what they tell of happened.
 mod asking;
 mod assessment;
 mod brief;
+mod checks;
 mod device;
 #[cfg(test)]
 mod tests;
@@ -24,21 +26,15 @@ use super::engine::{Blame, Engine};
 use super::silence::{Doubts, Patience, Proof, TRY_TIMEOUT};
 use super::turn::Turn;
 use super::{
-    Cause, CheckFailure, CheckStatus, Checked, EngineStatus, Health, Moment, Notice, Place, Prepared,
-    Processor, RunId, Sample, TierId, TierSettings, TierStatus, Tried, Unasked,
+    Cause, CheckFailure, CheckStatus, EngineStatus, Health, Moment, Notice, Place, Prepared, Processor,
+    RunId, Sample, TierId, TierSettings, TierStatus, Tried,
 };
 use asking::Asking;
 use device::Device;
+use std::collections::VecDeque;
 use std::time::Duration;
 use traffic::Traffic;
 
-/// While a tier is not well it is checked this often, so that the way back is quick.
-const CHECK_SOON: Duration = Duration::from_secs(1);
-/// A remote tier that stays DOWN is checked less and less often, down to this; while no tier can answer, more often.
-const CHECK_SELDOM: Duration = Duration::from_secs(30);
-const CHECK_NEEDED: Duration = Duration::from_secs(5);
-/// A setting of nothing at all would be a hot loop.
-const CHECK_MIN: Duration = Duration::from_millis(100);
 /// Between two trials of a tier that is suspected of a hang.
 const TRY_EVERY: Duration = Duration::from_secs(10);
 
@@ -47,7 +43,10 @@ const TRY_EVERY: Duration = Duration::from_secs(10);
 enum Fault {
     /// A remote tier of which nothing is known yet.
     Unchecked,
-    Refused,
+    /// Nobody listened then.
+    Refused {
+        at: Moment,
+    },
     Checks(CheckFailure),
 }
 
@@ -75,9 +74,13 @@ pub(super) struct Tier {
     /// What that is due to.
     blame: Option<Cause>,
     check: CheckStatus,
+    /// When the last checks failed, the latest last: as many as make it DOWN.
+    failed_at: VecDeque<Moment>,
     /// When to check next; `None` while an answer is awaited.
     next_check: Option<Moment>,
+    /// When the last check was sent, and when the last one that passed was.
     checked_at: Moment,
+    passed_at: Option<Moment>,
     asking: Asking,
     /// Checks in a row after which it was DOWN.
     in_vain: u32,
@@ -117,8 +120,10 @@ impl Tier {
             absence: "stopped".to_owned(),
             blame: None,
             check: CheckStatus::default(),
+            failed_at: VecDeque::new(),
             next_check: remote.then_some(now),
             checked_at: now,
+            passed_at: None,
             asking: Asking::default(),
             in_vain: 0,
             last_failure: None,
@@ -233,6 +238,8 @@ impl Tier {
         self.run = run;
         self.present = run.is_some();
         self.check.failures = 0;
+        self.failed_at.clear();
+        self.passed_at = None;
         self.next_check = run.map(|_| turn.now);
         self.asking.heard();
         (self.last_failure, self.slow, self.fault, self.trial) = (None, false, None, Trial::NotWanted);
@@ -241,37 +248,6 @@ impl Tier {
         (self.device, self.told_of_cpu) = (Device::of_new_run(self.settings.wants_gpu), false);
         self.sample = None;
         self.proof = run.map(|run| Proof::new(self.patience, self.id, run, turn.now));
-    }
-
-    pub(super) fn checked(&mut self, checked: Checked, turn: &mut Turn) {
-        if !self.present {
-            return;
-        }
-        self.check.last = Some(turn.now);
-        self.asking.heard();
-        match checked {
-            Checked::Passed { latency } => {
-                self.check.latency = Some(latency);
-                self.check.failures = 0;
-                self.last_failure = None;
-                self.slow = latency > self.settings.check.slow;
-                self.fault = None;
-            }
-            Checked::Failed(CheckFailure::TimedOut) if self.is_busy(turn) => {}
-            Checked::Failed(failure) => self.failed(failure),
-        }
-        self.refresh(turn);
-        self.in_vain = if self.health == Health::Down { self.in_vain.saturating_add(1) } else { 0 };
-        self.next_check = Some(turn.now + self.pause(turn));
-    }
-
-    /// This host could not ask: that says nothing about the tier.
-    pub(super) fn not_checked(&mut self, why: Unasked, turn: &mut Turn) {
-        if self.present {
-            self.asking.could_not(why);
-            self.refresh(turn);
-            self.next_check = Some(turn.now + CHECK_SOON);
-        }
     }
 
     pub(super) fn not_counted(&mut self, turn: &Turn) {
@@ -287,60 +263,6 @@ impl Tier {
         }
     }
 
-    /// A check timed out: is it only that the tier has so much to do?
-    fn is_busy(&mut self, turn: &mut Turn) -> bool {
-        let moving = self
-            .sample
-            .is_some_and(|(_, sample)| sample.in_flight > 0 && sample.last_byte >= self.checked_at);
-        moving
-            || self.proof.as_mut().is_some_and(|proof| proof.doubt(Doubts::CHECK, self.checked_at, turn.now))
-    }
-
-    fn failed(&mut self, failure: CheckFailure) {
-        self.check.failures = self.check.failures.saturating_add(1);
-        let is_down = self.fault.is_some() || self.check.failures >= self.settings.check.failures;
-        let fault = match &failure {
-            CheckFailure::Refused => Some(Fault::Refused),
-            // Its own word: there is nothing that could pass by itself.
-            CheckFailure::Itself | CheckFailure::DeadEnd => Some(Fault::Checks(failure.clone())),
-            CheckFailure::TimedOut | CheckFailure::Reset | CheckFailure::Status(_) => {
-                is_down.then(|| Fault::Checks(failure.clone()))
-            }
-        };
-        // The newest check says why: a host that refused connections and answers now is down for what it answers.
-        self.fault = fault.or(self.fault.take());
-        self.last_failure = Some(failure);
-    }
-
-    /// Until the next check.
-    fn pause(&self, turn: &mut Turn) -> Duration {
-        let interval = self.settings.check.interval.max(CHECK_MIN);
-        let soon = interval.min(CHECK_SOON);
-        match self.health {
-            Health::Healthy => interval,
-            // No check brings it back.
-            Health::Degraded if self.cause() == Some(Cause::CpuFallback) || self.is_last_resort() => interval,
-            Health::Down if self.settings.place == Place::Remote && self.in_vain > 1 => {
-                let doubled = soon.saturating_mul(1 << (self.in_vain - 1).min(16));
-                turn.chance.jitter(doubled.min(CHECK_SELDOM)).min(CHECK_SELDOM)
-            }
-            Health::Degraded | Health::Down => soon,
-        }
-    }
-
-    /// No tier can answer: the return of this one must not go unseen for long.
-    pub(super) fn is_needed(&mut self, now: Moment) {
-        self.next_check = self.next_check.map(|at| at.min(now + CHECK_NEEDED));
-    }
-
-    /// A real request found nobody listening.
-    pub(super) fn refused(&mut self, turn: &mut Turn) {
-        if self.present {
-            self.fault = Some(Fault::Refused);
-            self.refresh(turn);
-        }
-    }
-
     pub(super) fn sampled(&mut self, sample: Sample, turn: &mut Turn) {
         let before = self.sample.replace((turn.now, sample)).map(|(_, before)| before).unwrap_or_default();
         if !self.present {
@@ -348,12 +270,7 @@ impl Tier {
         }
         if sample.answered > before.answered {
             self.asking.heard();
-            self.check.failures = 0;
-            match self.fault {
-                Some(Fault::Checks(_)) => self.fault = None,
-                // Answers of old requests still come from a server that has closed its door.
-                Some(Fault::Unchecked | Fault::Refused) | None => {}
-            }
+            self.answered(sample.answered_at);
         }
         self.traffic.sampled(sample, turn.now);
         if let Some(proof) = &mut self.proof {
@@ -366,10 +283,10 @@ impl Tier {
         let Some(proof) = &mut self.proof else { return };
         let settled = proof.counted(figure, turn);
         if settled.check {
-            self.failed(CheckFailure::TimedOut);
+            self.failed(CheckFailure::TimedOut, self.checked_at);
         }
         if settled.trial {
-            self.traffic.tried(&Tried::TimedOut, turn.now);
+            self.traffic.tried(&Tried::TimedOut, self.tried_at.unwrap_or(turn.now), turn.now);
         }
         self.refresh(turn);
     }
@@ -377,8 +294,12 @@ impl Tier {
     pub(super) fn tried(&mut self, tried: &Tried, turn: &mut Turn) {
         let Trial::Out(sent) = self.trial else { return };
         self.trial = Trial::NotWanted;
-        if *tried != Tried::TimedOut || !self.is_queue_long(sent, turn) {
-            self.traffic.tried(tried, turn.now);
+        match tried {
+            Tried::TimedOut if self.is_queue_long(sent, turn) => {}
+            Tried::TimedOut => self.traffic.tried(tried, sent, turn.now),
+            Tried::Passed | Tried::Failed { .. } | Tried::Refused { .. } => {
+                self.traffic.tried(tried, turn.now, turn.now);
+            }
         }
         if let Some(proof) = &mut self.proof {
             proof.tried(*tried == Tried::Passed, turn.now);
@@ -388,7 +309,7 @@ impl Tier {
 
     /// The trial that was sent at `sent` timed out: is that no failure, or not yet?
     fn is_queue_long(&mut self, sent: Moment, turn: &Turn) -> bool {
-        self.sample.is_some_and(|(_, sample)| sample.last_byte >= sent)
+        self.sample.is_some_and(|(_, sample)| sample.sign_of_life() >= sent)
             || self.proof.as_mut().is_some_and(|proof| proof.doubt(Doubts::TRIAL, sent, turn.now))
     }
 

@@ -418,7 +418,7 @@ impl Driver {
         }
         let Some((Visited { run, live, began }, account)) = self.at(tier) else { return };
         match outcome {
-            Outcome::Refused => self.report(Report::Refused { tier, run }),
+            Outcome::Refused => self.report(Report::Refused { tier, run, at: clock::now() }),
             Outcome::Struck(_) => live.failed(request, began, false),
             Outcome::Suspect => live.failed(request, began, true),
             Outcome::Acquitted => {}

@@ -40,6 +40,7 @@ pub(super) struct Pulse {
     /// Of those in flight: waiting for their client to read. That is no silence of the engine.
     stalled: AtomicU32,
     answered: AtomicU64,
+    answered_at: AtomicU64,
     present: Mutex<Present>,
 }
 
@@ -89,9 +90,9 @@ impl Live {
         if in_flight > 0 && pulse.stalled.load(Relaxed) >= in_flight {
             pulse.begin();
         }
-        let (row, answered) = {
+        let (row, answered, answered_at) = {
             let history = self.history();
-            (history.row(), pulse.answered.load(Relaxed))
+            (history.row(), pulse.answered.load(Relaxed), pulse.answered_at.load(Relaxed))
         };
         Sample {
             in_flight,
@@ -101,6 +102,7 @@ impl Live {
             repeats_in_row: row.repeats,
             turned_away_in_row: row.turned_away,
             answered,
+            answered_at: Moment::from_nanos(answered_at),
         }
     }
 
@@ -173,6 +175,7 @@ impl Live {
         history.answered(request, began);
         // Counted while nobody looks: a sample that has the answer has the row after it.
         self.pulse.answered.fetch_add(1, Relaxed);
+        self.pulse.answered_at.fetch_max(clock::now().as_nanos(), Relaxed);
     }
 
     /// It failed, or refused what it was asked. `suspect`: the request failed elsewhere before.

@@ -254,7 +254,8 @@ async fn ask(
             attempt.live.failed(sender.fingerprint, attempt.began, false);
         }
         if lost == Some(Lost::Refused) {
-            let _ = shared.reports.try_send(Report::Refused { tier: attempt.tier, run: attempt.run });
+            let (tier, run, at) = (attempt.tier, attempt.run, clock::now());
+            let _ = shared.reports.try_send(Report::Refused { tier, run, at });
         }
         return Err(match unsent {
             Some(unsent) => Unanswered::Unsent(unsent, lost),

@@ -12,7 +12,7 @@ use super::suspects::Suspects;
 use super::times::Times;
 use crate::clock;
 use crate::heart::Heart;
-use crate::policy::{InstanceId, Retry, RunId, TierId};
+use crate::policy::{InstanceId, Moment, Retry, RunId, TierId};
 use crate::redact::Redactor;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -29,8 +29,8 @@ const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 /// brings them again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// A request found nobody listening.
-    Refused { tier: TierId, run: Option<RunId> },
+    /// A request found nobody listening then.
+    Refused { tier: TierId, run: Option<RunId>, at: Moment },
     /// The upstream refuses the model name, path or key that we are configured to use. `evidence`: its own words.
     Misconfigured { tier: TierId, run: Option<RunId>, evidence: String },
 }

@@ -230,7 +230,7 @@ fn the_earliest_counts_and_what_nobody_can_foresee_may_be_earlier() {
     assert_eq!(retry(&two, 80.0), Some((30 * S, false)), "what is stopped for good is not waited for");
     let (mut beside_remote, _) = host_with_remotes(&[StartMode::Always], 1, 20 * S);
     make_ready(&mut beside_remote, 5.0, run(T0, 1));
-    beside_remote.step(at(6.0), Event::Tier(T1, TierEvent::Refused));
+    beside_remote.step(at(6.0), Event::Tier(T1, TierEvent::Refused { at: at(6.0) }));
     beside_remote.step(at(7.0), exited(run(T0, 1)));
     assert_eq!(retry(&beside_remote, 7.0), Some((5 * S, true)));
 }
@@ -436,7 +436,7 @@ fn ids_that_do_not_exist_are_ignored() {
     let (mut host, _) = host(&[StartMode::Always]);
     let nobody = TierId(9);
     assert_eq!(host.step(at(1.0), Event::Operator(nobody, Command::Stop)), []);
-    assert_eq!(host.step(at(1.0), Event::Tier(nobody, TierEvent::Refused)), []);
+    assert_eq!(host.step(at(1.0), Event::Tier(nobody, TierEvent::Refused { at: at(1.0) })), []);
     assert_eq!(host.step(at(1.0), exited(run(nobody, 1))), []);
     assert_eq!(host.step(at(1.0), Event::Done(Ticket(99), Outcome::Tried(Tried::Passed))), []);
 }

@@ -112,8 +112,8 @@ impl Proof {
             let why = self.without_a_byte(&suspect.counter);
             self.stage = Stage::Suspect(Suspect { kind: Kind::Hang, still_since, why, ..suspect });
         } else {
-            let (doubts, counter) = (Doubts::default(), suspect.counter);
-            self.stage = Stage::Asking(Asking { doubts, began: now, at_least, counter });
+            let (doubts, ends_after, counter) = (Doubts::default(), Moment::default(), suspect.counter);
+            self.stage = Stage::Asking(Asking { doubts, ends_after, began: now, at_least, counter });
         }
     }
 

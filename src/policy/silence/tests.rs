@@ -332,6 +332,30 @@ fn a_page_that_answers_after_one_look_leads_to_the_second_and_a_moving_counter_t
     }
 }
 
+/// It came at 3 s, and is read at 8 s.
+fn late_byte(hung: &mut Watched) {
+    let byte = Sample { in_flight: 2, last_progress: at(3), last_byte: at(3), ..Sample::default() };
+    hung.proof.sampled(byte, at(8));
+}
+
+#[test]
+fn a_byte_counts_for_when_it_came_and_not_for_when_it_is_read() {
+    let mut hung = silent(false);
+    hung.run(0..1, |_| Some(706), false);
+    late_byte(&mut hung);
+    hung.run(9..13, |_| Some(706), false);
+    let why = "it has sent no byte for 9 s; its progress counter stays at 706";
+    assert_eq!(hung.proof.suspicion(), Some(why));
+    let mut down = silent(false);
+    down.run(0..1, |_| Some(706), false);
+    down.proof.down(true, at(5));
+    late_byte(&mut down);
+    down.run(9..65, |_| Some(706), false);
+    assert_eq!(down.proven_as(), None, "it is DOWN since 5 s, and the byte is older");
+    down.run(65..68, |_| Some(706), false);
+    assert!(down.proven_as().is_some());
+}
+
 #[test]
 fn nothing_is_counted_against_an_engine_of_which_nothing_was_asked() {
     let mut idle = silent(false);

@@ -26,10 +26,10 @@ impl Tier {
             Fault::Checks(CheckFailure::TimedOut) => Some(Cause::Hang),
             Fault::Checks(CheckFailure::Itself) => Some(Cause::BadArgument),
             // Nobody else's process could be at fault than a remote one, or what is between.
-            Fault::Refused | Fault::Checks(CheckFailure::Reset) if remote => Some(Cause::Network),
+            Fault::Refused { .. } | Fault::Checks(CheckFailure::Reset) if remote => Some(Cause::Network),
             Fault::Checks(CheckFailure::Status(401..=403 | 407)) if remote => Some(Cause::AuthGated),
             Fault::Checks(CheckFailure::Status(404)) if remote => Some(Cause::BadArgument),
-            Fault::Refused
+            Fault::Refused { .. }
             | Fault::Checks(
                 CheckFailure::Refused | CheckFailure::Reset | CheckFailure::Status(_) | CheckFailure::DeadEnd,
             ) => Some(Cause::Unknown),
@@ -51,7 +51,7 @@ impl Tier {
         if let Some(fault) = &self.fault {
             let reason = match fault {
                 Fault::Unchecked => "not checked yet".to_owned(),
-                Fault::Refused => "connection refused".to_owned(),
+                Fault::Refused { .. } => "connection refused".to_owned(),
                 Fault::Checks(last @ (CheckFailure::Itself | CheckFailure::DeadEnd)) => {
                     words::check_failure(last)
                 }

@@ -1,9 +1,10 @@
 //! Health as a table: what is known of a tier, and what follows.
 mod device;
+mod news;
 mod trials;
 
 use super::*;
-use crate::policy::{Action, Check, Ticket, Tried as Trial};
+use crate::policy::{Action, Check, Checked, Ticket, Tried as Trial};
 use In::*;
 
 const S: Duration = Duration::from_secs(1);
@@ -63,7 +64,7 @@ fn step(tier: &mut Tier, turn: &mut Turn, seconds: u64, happens: In) -> String {
     match happens {
         Passed(ms) => tier.checked(Checked::Passed { latency: Duration::from_millis(ms) }, turn),
         Failed(failure) => tier.checked(Checked::Failed(failure), turn),
-        Refused => tier.refused(turn),
+        Refused => tier.refused(turn.now, turn),
         Sampled(in_flight, progress, failures_in_row, answered) => {
             let sample = Sample {
                 in_flight,
@@ -73,12 +74,14 @@ fn step(tier: &mut Tier, turn: &mut Turn, seconds: u64, happens: In) -> String {
                 repeats_in_row: failures_in_row,
                 turned_away_in_row: 0,
                 answered,
+                answered_at: at(progress),
             };
             tier.sampled(sample, turn);
         }
         Rows(failures_in_row, repeats_in_row, turned_away_in_row, answered) => {
             let rows = Sample { failures_in_row, repeats_in_row, turned_away_in_row, ..Sample::default() };
-            tier.sampled(Sample { answered, ..rows }, turn);
+            let answered_at = at(if answered > 0 { seconds } else { 0 });
+            tier.sampled(Sample { answered, answered_at, ..rows }, turn);
         }
         Tried(true) => tier.tried(&Trial::Passed, turn),
         Tried(false) => {

@@ -94,6 +94,8 @@ enum Stage {
         verdict: Verdict,
         cause: Cause,
         why: String,
+        /// When it failed: an answer to a client undoes that only if it is younger.
+        at: Moment,
     },
 }
 
@@ -135,7 +137,7 @@ impl Traffic {
     pub(super) fn sampled(&mut self, sample: Sample, now: Moment) {
         let before = std::mem::replace(&mut self.sample, sample);
         if sample.answered > before.answered {
-            self.answered(now);
+            self.answered(sample.answered_at, now);
         }
         let row = Row::of(sample);
         self.forgiven = self.forgiven.within(row);
@@ -151,9 +153,12 @@ impl Traffic {
         }
     }
 
-    /// Clients get answers.
-    fn answered(&mut self, now: Moment) {
-        self.stage = Stage::Trusted;
+    /// A client was answered at `at`. A trial that failed later knows better.
+    fn answered(&mut self, at: Moment, now: Moment) {
+        match self.stage {
+            Stage::Broken { at: failed, .. } if failed > at => {}
+            Stage::Trusted | Stage::Doubted(_) | Stage::Broken { .. } => self.stage = Stage::Trusted,
+        }
         self.forgiven = Row::default();
         (self.crowded_since, self.unconfirmed_since, self.relapsed) = (None, None, false);
         if self.passed_at.is_none_or(|at| now.since(at) >= TRIAL_VOUCHES) {
@@ -171,7 +176,9 @@ impl Traffic {
                 self.relapsed = true;
                 let why =
                     format!("{} different requests failed in a row, although its trial passes", row.failures);
-                return Stage::Broken { verdict: Verdict::Requests, cause: Cause::Unknown, why };
+                // These requests failed after the last answer, and the next one is younger than all of them.
+                let at = self.sample.answered_at;
+                return Stage::Broken { verdict: Verdict::Requests, cause: Cause::Unknown, why, at };
             }
             return Stage::Doubted(Doubt::Failures(row.failures));
         }
@@ -181,8 +188,9 @@ impl Traffic {
         if row.repeats >= self.limit { Stage::Doubted(Doubt::Repeats) } else { Stage::Trusted }
     }
 
-    /// How the trial went. One that timed out behind a long queue is kept from here.
-    pub(super) fn tried(&mut self, tried: &Tried, now: Moment) {
+    /// How the trial went, and when it failed if it did: where nothing came, that is since it was sent. One that timed out
+    /// behind a long queue is kept from here.
+    pub(super) fn tried(&mut self, tried: &Tried, at: Moment, now: Moment) {
         match (tried, &self.stage) {
             (Tried::Passed, stage) => {
                 match stage {
@@ -202,13 +210,13 @@ impl Traffic {
             // Nobody doubts it.
             (_, Stage::Trusted) => {}
             (Tried::TimedOut, Stage::Doubted(_) | Stage::Broken { .. }) => {
-                self.stage = broken(Verdict::Failed, Cause::Hang, "no answer in time");
+                self.stage = broken(Verdict::Failed, Cause::Hang, "no answer in time", at);
             }
             (Tried::Failed { cause, why }, Stage::Doubted(_) | Stage::Broken { .. }) => {
-                self.stage = broken(Verdict::Failed, *cause, why);
+                self.stage = broken(Verdict::Failed, *cause, why, at);
             }
             (Tried::Refused { cause, why }, Stage::Doubted(_) | Stage::Broken { .. }) => {
-                self.stage = broken(Verdict::Refused, *cause, why);
+                self.stage = broken(Verdict::Refused, *cause, why, at);
             }
         }
     }
@@ -266,6 +274,6 @@ impl Traffic {
     }
 }
 
-fn broken(verdict: Verdict, cause: Cause, why: &str) -> Stage {
-    Stage::Broken { verdict, cause, why: format!("requests fail, and so does its trial: {why}") }
+fn broken(verdict: Verdict, cause: Cause, why: &str, at: Moment) -> Stage {
+    Stage::Broken { verdict, cause, why: format!("requests fail, and so does its trial: {why}"), at }
 }

@@ -8,6 +8,7 @@ mod endings;
 mod faults;
 mod incidents;
 mod memory;
+mod news;
 mod operator;
 mod output;
 mod peers;

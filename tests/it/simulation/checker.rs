@@ -193,7 +193,7 @@ impl Checker {
                 | EngineEvent::Still(_)
                 | EngineEvent::Ended(Remains::Processes(_)),
             )
-            | Event::Tier(_, TierEvent::Refused)
+            | Event::Tier(_, TierEvent::Refused { .. })
             | Event::Done(..)
             | Event::Deadline => {}
         }

@@ -202,12 +202,14 @@ impl Flow {
                 let done = dice.below(u64::from(sample.in_flight) + 1) as u32;
                 sample.in_flight -= done;
                 sample.answered += u64::from(done);
+                sample.answered_at = if done > 0 { now } else { sample.answered_at };
                 (sample.last_progress, sample.last_byte) = (now, now);
                 (sample.failures_in_row, sample.repeats_in_row) = (0, 0);
             }
             Mood::Busy => {
                 if sample.in_flight > 0 && dice.permille(40) {
                     sample.answered += 1;
+                    sample.answered_at = now;
                     sample.in_flight -= 1;
                     (sample.last_progress, sample.last_byte) = (now, now);
                     (sample.failures_in_row, sample.repeats_in_row) = (0, 0);

@@ -303,7 +303,10 @@ impl World {
             let sample = self.flows[rank].sample;
             self.after(Duration::ZERO, Coming::Event(Event::Tier(tier, TierEvent::Sampled(sample))));
             if mood == Mood::Refusing && new > 0 {
-                self.after(Duration::ZERO, Coming::Event(Event::Tier(tier, TierEvent::Refused)));
+                self.after(
+                    Duration::ZERO,
+                    Coming::Event(Event::Tier(tier, TierEvent::Refused { at: self.now })),
+                );
             }
         }
     }

@@ -97,7 +97,7 @@ fn it_is_down_as_long_as_another_one_is_open() {
     assert!(matches!(said[..], [.., Notice::Failover { from: T0, to: T1, .. }]), "{said:?}");
     assert_eq!(first(&host).health, Health::Down);
     // The other one is gone: those who asked it are better off here than nowhere.
-    let said = host.step(at(n as f64 + 0.5), Event::Tier(T1, TierEvent::Refused));
+    let said = host.step(at(n as f64 + 0.5), Event::Tier(T1, TierEvent::Refused { at: at(n as f64 + 0.5) }));
     assert!(matches!(notices(said)[..], [Notice::Return { from: T1, to: T0 }]));
     assert!(is_broken(&host) && first(&host).health == Health::Degraded, "{:?}", first(&host));
     assert_eq!(standings(&host), [Standing::Open, Standing::Leaving]);

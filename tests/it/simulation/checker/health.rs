@@ -125,7 +125,7 @@ impl Healths {
                     }
                 }
             }
-            Event::Tier(tier, TierEvent::Refused) => {
+            Event::Tier(tier, TierEvent::Refused { .. }) => {
                 let known = self.tiers.entry(*tier).or_default();
                 known.refused = true;
             }
