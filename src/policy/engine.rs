@@ -26,6 +26,7 @@
 //! `·` is ignored on purpose. A run is over when it has `Ended`; only then can the next one start, so there are never
 //! two. An operator's `stop` bars the engine until a `start` or `restart`.
 mod outlook;
+mod starting;
 mod stopping;
 #[cfg(test)]
 mod tests;
@@ -35,18 +36,14 @@ use super::turn::Turn;
 use super::words::spell;
 use super::{
     Action, Cause, Command, EngineEvent, EngineId, EngineSettings, EngineState, EngineStatus, Exit, LastExit,
-    Moment, Notice, Prepared, Remains, RunId, Shutdown, StartMode, Still,
+    Moment, Notice, Remains, RunId, Shutdown, StartMode, Still,
 };
 pub(super) use outlook::Outlook;
+use starting::Starting;
 use std::time::Duration;
 pub(super) use stopping::Blame;
 use stopping::{Reason, Stopping, Wedged};
 
-/// How often a starting engine is asked whether it answers. Quick engines are ready within a second and should not wait
-/// for the next question; a slow one is not worth four questions a second.
-const PREPARE_SOON: Duration = Duration::from_millis(250);
-const PREPARE_LATER: Duration = Duration::from_secs(1);
-const PREPARE_SOON_FOR: Duration = Duration::from_secs(10);
 /// How long an on-demand engine goes on after a tier above it is ready again.
 const UNNEEDED: Duration = Duration::from_secs(10 * 60);
 
@@ -86,18 +83,6 @@ enum Life {
     Backoff { until: Moment },
     Held { until: Moment },
     Wedged(Wedged),
-}
-
-#[derive(Clone, Debug)]
-struct Starting {
-    run: RunId,
-    began: Moment,
-    /// The last sign of progress.
-    active: Moment,
-    /// What the last look found that saw none.
-    still: Still,
-    /// When to ask next whether it answers. `None`: it has no process yet, or was asked and has not said.
-    prepare: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -302,30 +287,6 @@ impl Engine {
         }
     }
 
-    /// What became of asking a starting run whether it answers.
-    pub(super) fn prepared(&mut self, prepared: Prepared, turn: &mut Turn) {
-        let Life::Starting(starting) = &mut self.life else { return };
-        let (run, took) = (starting.run, turn.now.since(starting.began));
-        match prepared {
-            Prepared::NotYet => {
-                let pause = if took < PREPARE_SOON_FOR { PREPARE_SOON } else { PREPARE_LATER };
-                starting.prepare = Some(turn.now + pause);
-            }
-            Prepared::Ready => {
-                self.strikes.became_ready();
-                self.started_in = Some(took);
-                // Stability is counted from ready, and a slow starter has to run longer: an engine that loads for ten
-                // minutes and dies after nine is not stable.
-                let stable_after = self.settings.restart.stable.max(took * 2);
-                let ready = Ready { run, stable_at: Some(turn.now + stable_after) };
-                self.turn_into(Life::Ready(ready), format!("ready after {}", spell(took)), turn);
-            }
-            Prepared::Impossible { cause, nature, deterministic, evidence } => {
-                self.stop(Reason::Failed(Blame::refusal(cause, nature, deterministic, evidence)), turn);
-            }
-        }
-    }
-
     /// A tier has proof that the ready run cannot go on.
     pub(super) fn condemn(&mut self, blame: Blame, turn: &mut Turn) {
         if self.ready_run().is_some() {
@@ -398,34 +359,35 @@ impl Engine {
         }
     }
 
-    /// The agent did not run for a while: that nothing was seen of a start in that time proves nothing.
-    pub(super) fn overslept(&mut self, turn: &Turn) {
-        if let Life::Starting(starting) = &mut self.life {
-            starting.active = turn.now;
+    /// The agent did not run for so long. That time counts neither against a start nor for a stop.
+    pub(super) fn overslept(&mut self, late: Duration) {
+        match &mut self.life {
+            Life::Starting(starting) => starting.overslept(late),
+            Life::Stopping(stopping) => stopping.overslept(late),
+            Life::Stopped | Life::Ready(_) | Life::Backoff { .. } | Life::Held { .. } | Life::Wedged(_) => {}
+        }
+    }
+
+    /// Is it on the way, by clocks of seconds?
+    pub(super) fn is_timed(&self) -> bool {
+        match self.life {
+            Life::Starting(_) | Life::Stopping(_) => true,
+            Life::Stopped | Life::Ready(_) | Life::Backoff { .. } | Life::Held { .. } | Life::Wedged(_) => {
+                false
+            }
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
         let life = match &self.life {
             Life::Stopped => None,
-            Life::Starting(starting) => {
-                let ends = self.stalls_at(starting).min(self.capped_at(starting));
-                Some(starting.prepare.map_or(ends, |prepare| prepare.min(ends)))
-            }
+            Life::Starting(starting) => Some(starting.deadline(self.settings.startup)),
             Life::Ready(ready) => ready.stable_at,
             Life::Stopping(stopping) => Some(stopping.deadline()),
             Life::Backoff { until } | Life::Held { until } => Some(*until),
             Life::Wedged(wedged) => Some(wedged.retry),
         };
         life.into_iter().chain(self.unneeded_at()).min()
-    }
-
-    fn stalls_at(&self, starting: &Starting) -> Moment {
-        starting.active + self.settings.startup.stall
-    }
-
-    fn capped_at(&self, starting: &Starting) -> Moment {
-        starting.began + self.settings.startup.cap
     }
 
     fn unneeded_at(&self) -> Option<Moment> {
@@ -460,28 +422,12 @@ impl Engine {
         }
     }
 
-    fn starting_due(&mut self, turn: &mut Turn) {
-        let Life::Starting(starting) = &self.life else { return };
-        let startup = self.settings.startup;
-        if self.capped_at(starting) <= turn.now {
-            self.stop(Reason::Failed(Blame::hang(format!("not ready after {}", spell(startup.cap)))), turn);
-        } else if self.stalls_at(starting) <= turn.now {
-            let evidence = starting.still.evidence(startup.stall);
-            self.stop(Reason::Failed(Blame::hang(evidence)), turn);
-        } else if starting.prepare.is_some_and(|at| at <= turn.now) {
-            turn.prepare(starting.run);
-            self.life = Life::Starting(Starting { prepare: None, ..starting.clone() });
-        }
-    }
-
     fn begin(&mut self, why: String, turn: &mut Turn) {
         self.latest += 1;
         let run = self.latest_run();
         turn.act(Action::SaveIntent { run });
         turn.act(Action::Start { run });
-        let starting =
-            Starting { run, began: turn.now, active: turn.now, still: Still::default(), prepare: None };
-        self.turn_into(Life::Starting(starting), why, turn);
+        self.turn_into(Life::Starting(Starting::new(run, turn.now)), why, turn);
     }
 
     /// The only door into another state: every change is told, once.

@@ -4,6 +4,7 @@
 //! Every step goes the same way: take the event; then, until nothing is due: what tiers have proven goes to the
 //! engines, what became of the engines goes to the tiers, on-demand engines hear whether they are needed; at the end the
 //! chain is told, once.
+mod absence;
 #[cfg(test)]
 mod tests;
 
@@ -24,8 +25,6 @@ const SAMPLE_DRAINING: Duration = Duration::from_millis(100);
 /// A request may have borrowed the routes just before they changed. Its start is seen in a sample that is this much
 /// younger than the drain.
 const ROUTES_SETTLE: Duration = Duration::from_millis(50);
-/// A deadline that is served this late was not served late by work: the agent, or the whole host, did not run.
-const OVERSLEPT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Host {
@@ -92,11 +91,9 @@ impl Host {
         if self.state == HostState::Finished {
             return Vec::new();
         }
-        let overslept = self.next_deadline().is_some_and(|deadline| now.since(deadline) > OVERSLEPT);
+        let late = self.next_deadline().map_or(Duration::ZERO, |deadline| now.since(deadline));
         self.turn.now = self.turn.now.max(now);
-        if overslept {
-            self.overslept();
-        }
+        self.overslept(late);
         self.take(event);
         self.settle();
         self.finish_if_over();
@@ -110,7 +107,8 @@ impl Host {
         }
         let engines = self.engines.iter().filter_map(Engine::deadline);
         let tiers = self.tiers.iter().filter_map(Tier::deadline);
-        engines.chain(tiers).chain(self.turn.deadline()).chain(self.remotes_drain_until()).min()
+        let own = engines.chain(tiers).chain(self.turn.deadline()).chain(self.remotes_drain_until());
+        own.chain(self.pulse()).min()
     }
 
     /// Every tier, best first, and what may go there.
@@ -170,16 +168,6 @@ impl Host {
         first.map(|at| Retry { at, unforeseen })
     }
 
-    fn overslept(&mut self) {
-        self.turn.overslept();
-        for engine in &mut self.engines {
-            engine.overslept(&self.turn);
-        }
-        for tier in &mut self.tiers {
-            tier.overslept(&self.turn);
-        }
-    }
-
     fn take(&mut self, event: Event) {
         let turn = &mut self.turn;
         match event {
@@ -213,8 +201,10 @@ impl Host {
             }
             // The one place where the outcome of a forgotten ticket is dropped.
             Event::Done(ticket, outcome) => {
-                if let Some(errand) = turn.close(ticket) {
-                    self.done(errand, outcome);
+                match turn.close(ticket).map(|(errand, missed)| (errand, absence::heard(outcome, missed))) {
+                    Some((errand, Some(outcome))) => self.done(errand, outcome),
+                    Some((errand, None)) => self.ask_again(errand),
+                    None => {}
                 }
             }
             Event::Shutdown(shutdown) => self.shutdown(shutdown),

@@ -68,6 +68,8 @@ pub(super) struct Proof {
     sample: Sample,
     /// The last sign of life that no sample shows: ready, a counter that moved, a Try that passed.
     alive_at: Moment,
+    /// Silence is counted from here at the earliest: the last sign of life before the agent did not run, moved by that time.
+    quiet_since: Moment,
     /// When its counter was last seen to move.
     moved_at: Option<Moment>,
     /// How long requests were in flight since the last sign of life that is better than CPU time: a byte, a counter that
@@ -108,6 +110,7 @@ impl Proof {
             sampled_at: now,
             sample: Sample::default(),
             alive_at: now,
+            quiet_since: now,
             moved_at: None,
             mute: Duration::ZERO,
             hungry_since: None,
@@ -279,9 +282,12 @@ impl Proof {
         self.patience.silence = silence;
     }
 
+    fn last_sign(&self) -> Moment {
+        self.sample.last_progress.max(self.alive_at).max(self.quiet_since)
+    }
+
     fn is_silent(&self, now: Moment) -> bool {
-        let quiet = now.since(self.sample.last_progress.max(self.alive_at));
-        self.sample.in_flight > 0 && quiet >= self.patience.silence
+        self.sample.in_flight > 0 && now.since(self.last_sign()) >= self.patience.silence
     }
 
     /// When to look at a tier that is calm.
@@ -289,7 +295,7 @@ impl Proof {
         if self.sample.in_flight == 0 {
             return None;
         }
-        let silent = self.sample.last_progress.max(self.alive_at) + self.patience.silence;
+        let silent = self.last_sign() + self.patience.silence;
         let hungry = self.hungry_since.map(|since| since.max(self.alive_at) + self.patience.silence * HUNGRY);
         Some(hungry.map_or(silent, |hungry| hungry.min(silent)))
     }
@@ -337,14 +343,21 @@ impl Proof {
         }
     }
 
-    /// The agent did not run for a while: nothing that was not seen in that time counts.
-    pub(super) fn overslept(&mut self, now: Moment) {
-        (self.alive_at, self.mute) = (now, Duration::ZERO);
-        self.hungry_since = None;
+    /// The agent did not run for so long: that nothing was seen in that time counts for nothing.
+    pub(super) fn overslept(&mut self, late: Duration) {
+        self.quiet_since = self.last_sign() + late;
+        self.alive_at = self.alive_at + late;
+        self.sampled_at = self.sampled_at + late;
+        self.hungry_since = self.hungry_since.map(|since| since + late);
         match &mut self.stage {
             Stage::Calm | Stage::Proven { .. } => {}
-            Stage::Asking(_) => self.stage = Stage::Calm,
-            Stage::Suspect(suspect) => (suspect.still_since, suspect.readings) = (now, 0),
+            Stage::Asking(asking) => asking.began = asking.began + late,
+            Stage::Suspect(suspect) => {
+                suspect.still_since = suspect.still_since + late;
+                if let Kind::Replaced { at, .. } = &mut suspect.kind {
+                    *at = *at + late;
+                }
+            }
         }
     }
 }

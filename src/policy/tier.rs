@@ -347,9 +347,11 @@ impl Tier {
         }
     }
 
-    pub(super) fn overslept(&mut self, turn: &Turn) {
+    /// The agent did not run for so long.
+    pub(super) fn overslept(&mut self, late: Duration) {
+        self.traffic.overslept(late);
         if let Some(proof) = &mut self.proof {
-            proof.overslept(turn.now);
+            proof.overslept(late);
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) enum Errand {
 struct Open {
     errand: Errand,
     lost_at: Option<Moment>,
+    /// For so long the agent did not run since it was given out.
+    missed: Duration,
 }
 
 #[derive(Debug)]
@@ -76,13 +78,19 @@ impl Turn {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         let lost_at = timeout.map(|timeout| self.now + timeout + LOST_AFTER);
-        self.open.insert(ticket, Open { errand, lost_at });
+        self.open.insert(ticket, Open { errand, lost_at, missed: Duration::ZERO });
         ticket
     }
 
-    /// Takes a ticket back. `None`: it was forgotten, or its outcome came before.
-    pub(super) fn close(&mut self, ticket: Ticket) -> Option<Errand> {
-        self.open.remove(&ticket).map(|open| open.errand)
+    /// Takes a ticket back, with how long the agent did not run meanwhile. `None`: it was forgotten, or its outcome came
+    /// before.
+    pub(super) fn close(&mut self, ticket: Ticket) -> Option<(Errand, Duration)> {
+        self.open.remove(&ticket).map(|open| (open.errand, open.missed))
+    }
+
+    /// Is an answer awaited?
+    pub(super) fn asks(&self) -> bool {
+        !self.open.is_empty()
     }
 
     /// The outcomes of this tier's errands are no longer of interest: they are about a run that is over.
@@ -101,18 +109,19 @@ impl Turn {
     pub(super) fn lost(&mut self) -> Option<Errand> {
         let now = self.now;
         let (&ticket, _) = self.open.iter().find(|(_, open)| open.lost_at.is_some_and(|at| at <= now))?;
-        self.close(ticket)
+        self.close(ticket).map(|(errand, _)| errand)
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.open.values().filter_map(|open| open.lost_at).min()
     }
 
-    /// The agent did not run for a while: nothing could be answered in that time.
-    pub(super) fn overslept(&mut self) {
+    /// The agent did not run for so long: nothing could be heard in that time.
+    pub(super) fn overslept(&mut self, late: Duration) {
         let later = self.now + LOST_AFTER;
         for open in self.open.values_mut() {
             open.lost_at = open.lost_at.map(|at| at.max(later));
+            open.missed += late;
         }
     }
 }

@@ -122,6 +122,16 @@ impl Stopping {
         }
     }
 
+    /// The agent did not run for so long: it could neither see the end nor hear of it.
+    pub(super) fn overslept(&mut self, late: Duration) {
+        match &mut self.step {
+            Step::Draining { until: at, .. }
+            | Step::Terminating { kill_at: at }
+            | Step::Reaping { kill_at: at }
+            | Step::Killed { wedged_at: at } => *at = *at + late,
+        }
+    }
+
     fn is_asked(&self) -> bool {
         match self.reason {
             Reason::Asked(_) => true,

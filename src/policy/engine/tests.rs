@@ -1,10 +1,11 @@
 //! Each test is a story: at a second, something happens to an engine, and this exact list of actions follows.
+mod absence;
 mod holds;
 mod shutdown;
 
 use super::*;
 use crate::policy::stop::{SETTLE, SHIM_LATE};
-use crate::policy::{Ending, Exit, Nature, Restart, Settings, Startup};
+use crate::policy::{Ending, Exit, Nature, Prepared, Restart, Settings, Startup};
 use In::*;
 
 const S: Duration = Duration::from_secs(1);
@@ -415,13 +416,4 @@ fn manual_is_started_by_an_operator_and_restarted_when_it_dies() {
             (8.1, Ended, "start 2, Starting"),
         ],
     );
-}
-
-#[test]
-fn sleep_is_not_a_stall() {
-    let mut story = Story::new(StartMode::Always);
-    story.step(1.0, Spawned);
-    story.turn.now = at(2_000.0);
-    story.engine.overslept(&story.turn);
-    check(story, &[(2_000.0, Wait, ""), (2_300.0, Wait, "Stopping, cut 1, term 1 5 s")]);
 }

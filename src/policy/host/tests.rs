@@ -1,4 +1,5 @@
 //! Whole hosts in short stories: what the agent is told to do, and what everybody else can see.
+mod absence;
 mod last_resort;
 
 use super::*;
@@ -83,8 +84,18 @@ fn notices(actions: Vec<Action>) -> Vec<Notice> {
     actions.into_iter().filter_map(told).filter(of_chain).collect()
 }
 
+/// Steps whenever it is time to, as the agent does, up to this second.
+fn wait(host: &mut Host, seconds: f64) -> Vec<Action> {
+    let mut actions = Vec::new();
+    while let Some(due) = host.next_deadline().filter(|due| *due < at(seconds)) {
+        actions.extend(host.step(due, Event::Deadline));
+    }
+    actions
+}
+
 /// Brings a starting run to ready.
 fn make_ready(host: &mut Host, seconds: f64, run: RunId) -> Vec<Action> {
+    wait(host, seconds);
     let actions = host.step(at(seconds), Event::Engine(run, EngineEvent::Spawned { pid: 1 }));
     let prepare = |action: &Action| {
         if let Action::Prepare { ticket, run } = action { Some((*run, *ticket)) } else { None }
@@ -226,6 +237,7 @@ fn the_earliest_counts_and_what_nobody_can_foresee_may_be_earlier() {
     two.step(at(60.0), ended(run(T0, 1)));
     assert_eq!(retry(&two, 70.0), Some((40 * S, true)), "the other one starts for the first time");
     make_ready(&mut two, 70.0, run(T1, 1));
+    wait(&mut two, 80.0);
     two.step(at(80.0), Event::Operator(T1, Command::Stop));
     assert_eq!(retry(&two, 80.0), Some((30 * S, false)), "what is stopped for good is not waited for");
     let (mut beside_remote, _) = host_with_remotes(&[StartMode::Always], 1, 20 * S);
@@ -345,7 +357,7 @@ fn a_lost_ticket_is_a_time_out_and_its_late_outcome_is_nothing() {
     let (mut host, _) = host(&[StartMode::Always]);
     let actions = make_ready(&mut host, 1.0, run(T0, 1));
     let lost = checks(&actions).next().expect("a ready tier is checked");
-    host.step(at(11.0), Event::Deadline);
+    wait(&mut host, 11.1);
     assert_eq!(host.status().tiers[0].check.failures, 1);
     let passed = Outcome::Checked(Checked::Passed { latency: S });
     assert_eq!(host.step(at(11.5), Event::Done(lost, passed.clone())), []);

@@ -374,15 +374,31 @@ fn nothing_is_counted_against_an_engine_of_which_nothing_was_asked() {
 }
 
 #[test]
-fn sleep_proves_nothing() {
+fn time_in_which_the_agent_did_not_run_proves_nothing() {
     let mut woken = silent(false);
     woken.run(0..20, |_| Some(1), false);
-    assert!(woken.proof.suspicion().is_some());
-    woken.proof.overslept(at(5_000));
-    woken.run(5_000..5_055, |_| Some(1), false);
+    assert!(woken.proof.suspicion().is_some(), "suspect since 12 s");
+    woken.proof.overslept(4_980 * S);
+    woken.run(5_000..5_052, |_| Some(1), false);
     assert_eq!(woken.proven_as(), None);
-    woken.run(5_055..5_064, |_| Some(1), false);
+    woken.run(5_052..5_056, |_| Some(1), false);
     assert!(woken.proven_as().is_some());
+    let mut woken = silent(false);
+    let byte = Sample { in_flight: 2, last_progress: at(8), last_byte: at(8), ..Sample::default() };
+    woken.proof.sampled(byte, at(9));
+    woken.proof.overslept(4_990 * S);
+    woken.run(5_000..5_008, |_| panic!("it is silent for less than ten seconds"), false);
+    assert_eq!(woken.proof.deadline(), Some(at(5_008)));
+}
+
+#[test]
+fn clients_that_got_nothing_before_the_agent_did_not_run_are_not_forgotten() {
+    let mut woken = silent(false);
+    let newcomer = |second| Sample { in_flight: 1, last_progress: at(second / 5 * 5), ..Sample::default() };
+    (5..20).for_each(|second| woken.proof.sampled(newcomer(second), at(second)));
+    woken.proof.overslept(1_000 * S);
+    (1_020..1_033).for_each(|second| woken.proof.sampled(newcomer(second), at(second)));
+    assert_eq!(woken.proof.deadline(), Some(at(1_035)), "thirty seconds of hunger");
 }
 
 #[test]

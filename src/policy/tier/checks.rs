@@ -55,6 +55,13 @@ impl Tier {
         }
     }
 
+    /// Nothing could be heard of the check that was under way.
+    pub(in crate::policy) fn check_again(&mut self, turn: &Turn) {
+        if self.present {
+            self.next_check = Some(turn.now);
+        }
+    }
+
     /// A check timed out: is it only that the tier has so much to do?
     fn is_busy(&mut self, turn: &mut Turn) -> bool {
         let moving = self.sample.is_some_and(|(_, sample)| sample.sign_of_life() >= self.checked_at);

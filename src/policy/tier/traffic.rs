@@ -153,6 +153,13 @@ impl Traffic {
         }
     }
 
+    /// The agent did not run for so long, and clients did not get anything of it.
+    pub(super) fn overslept(&mut self, late: Duration) {
+        for since in [&mut self.crowded_since, &mut self.unconfirmed_since, &mut self.passed_at] {
+            *since = since.map(|at| at + late);
+        }
+    }
+
     /// A client was answered at `at`. A trial that failed later knows better.
     fn answered(&mut self, at: Moment, now: Moment) {
         match self.stage {

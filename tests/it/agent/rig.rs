@@ -197,9 +197,7 @@ impl Rig {
     /// Turns knobs of the engine behind a tier.
     pub fn turn(&self, tier: &str, knobs: &str) {
         let url = self.tier(tier).url.expect("a running engine");
-        let address = url.trim_start_matches("http://");
-        let (status, _) = post(address, "/knobs", &format!("{{{knobs}}}"));
-        assert_eq!(status, 200, "the engine takes its knobs");
+        turn_at(url.trim_start_matches("http://"), knobs);
     }
 
     pub fn endpoint(&self) -> String {
@@ -273,6 +271,12 @@ impl Rig {
         });
         nonces.flat_map(|nonce| process::with_environ(&format!("MAINSTAY_RUN={nonce}"))).collect()
     }
+}
+
+/// Turns knobs of the engine at an address that is known.
+pub fn turn_at(address: &str, knobs: &str) {
+    let (status, _) = post(address, "/knobs", &format!("{{{knobs}}}"));
+    assert_eq!(status, 200, "the engine takes its knobs");
 }
 
 /// One chat at an endpoint that is known; the status and everything after it.

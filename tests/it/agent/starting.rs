@@ -1,12 +1,15 @@
 //! A start that goes on, one that stands still, what is shown of both, and `mainstay wait`.
-use super::rig::{Rig, chat_at, tier};
+use super::rig::{Rig, chat_at, tier, turn_at};
 use crate::support::{mainstay, until};
+use mainstay::clock;
 use mainstay::control::wire::ProcessState;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs;
+use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 const QUICK: &str = "stop_grace = \"1s\"\nrestart = { base = \"100ms\", max = \"200ms\" }";
 const SHORT: &str = "stop_grace = \"1s\"\nrestart = { base = \"1h\", max = \"1h\", first = \"1h\" }\nstartup = { stall = \"2s\", cap = \"10m\" }";
@@ -121,6 +124,28 @@ fn wait_waits_for_an_agent_and_for_its_restart() {
     let (code, out, _) = told(&waiting.wait_with_output().expect("it runs"));
     assert_eq!(code, Some(0), "{out}");
     assert!(out.lines().last().is_some_and(|line| line.starts_with("only is ready (")), "{out}");
+}
+
+/// Suspended, or stopped by somebody for longer than a start may take: that time is none of the start's.
+#[test]
+fn time_in_which_the_agent_does_not_run_does_not_count_for_a_start() {
+    const CAP: Duration = Duration::from_secs(10);
+    let keys = "stop_grace = \"1s\"\nstartup = { stall = \"10s\", cap = \"10s\" }";
+    let rig = Rig::start(&[tier("only", "\"never_ready\": true", keys)]);
+    rig.until_process("its process is there", "only", |p| p.pid);
+    until("its knobs can be turned", || {
+        let url = rig.tier("only").url?;
+        TcpStream::connect(url.trim_start_matches("http://")).ok()
+    });
+    let url = rig.tier("only").url.expect("a running engine");
+    rig.signal(Signal::SIGSTOP);
+    let stopped = clock::now();
+    until("a start is capped", || (clock::now().since(stopped) > CAP).then_some(()));
+    turn_at(url.trim_start_matches("http://"), "\"never_ready\": false");
+    rig.signal(Signal::SIGCONT);
+    rig.until_serving("only");
+    let process = rig.process("only");
+    assert_eq!((process.run, process.last_exit), (Some(1), None), "one start was enough");
 }
 
 /// What earlier agents wrote stands on a disk that does not answer: a pipe that nobody writes to. It is waited for a while.

@@ -148,3 +148,14 @@ fn a_trial_without_an_answer_counts_once_the_counter_is_seen_to_stand() {
 fn a_trial_without_an_answer_counts_at_once_where_no_request_is_in_flight() {
     check_with_a_queue(&[(12, Sampled(0, 5, 3, 0), "check"), (16, Unanswered, "Down, try, count")]);
 }
+
+#[test]
+fn time_in_which_the_agent_did_not_run_takes_no_word_from_a_trial() {
+    let (mut tier, mut turn) = tier(false);
+    step(&mut tier, &mut turn, 0, Passed(20));
+    step(&mut tier, &mut turn, 6, Rows(3, 3, 0, 0));
+    step(&mut tier, &mut turn, 6, Tried(true));
+    tier.overslept(100 * S);
+    step(&mut tier, &mut turn, 107, Rows(6, 6, 0, 0));
+    assert_eq!(tier.health, Health::Degraded, "its word holds for a minute, and a second has passed");
+}

@@ -1,6 +1,6 @@
 //! No engine stays where it cannot stay.
 use super::{Checker, S, Seen, Verdict, World, engine_id_of, engines, ensure};
-use mainstay::policy::{EngineState, Health, HostState, StartMode};
+use mainstay::policy::{EngineState, Health, HostState, Moment, StartMode};
 use std::time::Duration;
 
 /// From Stopping to ended or wedged, beyond drain and grace: the end of the main process behind a late TERM, late KILL, and
@@ -16,13 +16,15 @@ impl Checker {
         let grace = world.settings.engines.iter().map(|engine| engine.stop_grace).max().unwrap_or_default();
         let limit = world.settings.drain + grace + STOP_SLACK;
         let draining = after.status.state == HostState::Draining;
+        // Time asleep counts for no step of a stop or a start.
+        let awake = |since: Moment| world.now.since(since.max(world.unfair_at));
         let began = self.shut_down_at.filter(|_| draining);
-        ensure(began.is_none_or(|began| world.now.since(began) <= limit), || {
+        ensure(began.is_none_or(|began| awake(began) <= limit), || {
             format!("the shutdown does not end: {:?}", after.status)
         })?;
         for (id, _, engine) in engines(&after.status) {
             let settings = &world.settings.engines[usize::from(engine_id_of(world, id).0)];
-            let age = world.now.since(engine.since);
+            let age = awake(engine.since);
             let limit = match engine.state {
                 EngineState::Stopping => world.settings.drain + settings.stop_grace + STOP_SLACK,
                 EngineState::Starting => settings.startup.cap + S,
