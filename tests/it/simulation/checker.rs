@@ -4,6 +4,7 @@ mod farewell;
 mod hangs;
 mod health;
 mod lives;
+mod restarts;
 mod service;
 mod serving;
 mod starts;
@@ -45,6 +46,7 @@ struct Rules {
     serving: serving::Serving,
     health: health::Healths,
     hangs: hangs::Hangs,
+    restarts: restarts::Restarts,
 }
 
 impl Rules {
@@ -53,7 +55,8 @@ impl Rules {
         self.starts.step(step)?;
         self.serving.step(step)?;
         self.health.step(step)?;
-        self.hangs.step(step)
+        self.hangs.step(step)?;
+        self.restarts.step(step)
     }
 }
 

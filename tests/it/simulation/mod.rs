@@ -126,7 +126,11 @@ fn trial(seed: u64, limit: u64, plant: Plant, keep_log: bool) -> Result<Report, 
         let verdict = verdict.and_then(|()| scribe.check(world.now, &actions, &after.status));
         let verdict = verdict.and_then(|()| settled(&mut host, world.now, &after));
         verdict.map_err(|what| {
-            format!("seed {seed}, event {events} at {:?}, {:?}: {what}", world.now.since(began), event.1)
+            format!(
+                "seed {seed}, event {events} at {:?}: {what}; after {:?}",
+                world.now.since(began),
+                event.1
+            )
         })?;
         world.perform(&actions);
         events += 1;
@@ -203,18 +207,19 @@ fn the_same_seed_gives_the_same_actions() {
 #[test]
 fn every_planted_bug_is_caught() {
     for plant in Plant::ALL {
-        let reason = match plant {
-            Plant::Nothing => "",
-            Plant::OldNews => "stale news had an effect",
-            Plant::TwoRuns => "two live runs",
-            Plant::StaleRoute => "names an engine that is",
-            Plant::EarlyStart => "before its deadline",
-            Plant::LostKill => "but can be killed",
-            Plant::BlindCount => "is only busy",
-            Plant::HotLoop => "is not after",
-            Plant::NoProof => "hangs",
-            Plant::TornAnswers => "answers of",
-            Plant::HalfDone => "something was left undone",
+        // Most break more than one rule; which is broken first is the first host's affair.
+        let reasons: &[&str] = match plant {
+            Plant::Nothing => &[],
+            Plant::OldNews => &["stale news had an effect"],
+            Plant::TwoRuns => &["two live runs", "was told"],
+            Plant::StaleRoute => &["names an engine that is"],
+            Plant::EarlyStart => &["before its deadline"],
+            Plant::LostKill => &["but can be killed", "drains for ever"],
+            Plant::BlindCount => &["is only busy", "is suspect after"],
+            Plant::HotLoop => &["is not after"],
+            Plant::NoProof => &["hangs"],
+            Plant::TornAnswers => &["answers of"],
+            Plant::HalfDone => &["something was left undone"],
         };
         // What is planted at the end of a life needs many lives, and short ones.
         let (hosts, events) =
@@ -222,6 +227,6 @@ fn every_planted_bug_is_caught() {
         let caught = (1..hosts).find_map(|seed| trial(seed, events, plant, false).err());
         let caught = caught.unwrap_or_else(|| panic!("{plant:?} was not caught"));
         println!("{plant:?}: {caught}");
-        assert!(caught.contains(reason), "{plant:?} was caught as: {caught}");
+        assert!(reasons.iter().any(|reason| caught.contains(reason)), "{plant:?} was caught as: {caught}");
     }
 }

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 /// Seeds that once failed, and what they showed. As the simulated world changes they come to show other lives: each fault
 /// that was found has a test of its own beside the code.
-const CASES: [(u64, &str); 16] = [
+const CASES: [(u64, &str); 18] = [
+    (961, "a third signal put off the end of a stop"),
     (1_475, "the checker counted time asleep"),
     (2_642, "a health page that answered calmed a silent engine"),
     (3_782, "a health page that answered calmed a silent engine"),
@@ -26,6 +27,7 @@ const CASES: [(u64, &str); 16] = [
     (9_649, "a health page that answered calmed a silent engine"),
     (9_947, "a health page that answered calmed a silent engine"),
     (11_166, "the checker counted time asleep"),
+    (14_043, "a third signal put off the end of a stop"),
     (14_930, "a health page that answered calmed a silent engine"),
     (15_090, "a health page that answered calmed a silent engine"),
     (16_258, "a health page that answered calmed a silent engine"),
