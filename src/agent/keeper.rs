@@ -11,6 +11,8 @@ use super::inbox::{News, RunNews, Sender};
 use super::oom::{Kills, Since};
 use super::ports;
 use super::previous::{self, Intent};
+use super::state_dir::StateDir;
+use super::tmpdir;
 use super::unstarted;
 use super::watch::Watch;
 use crate::kinds::Kind;
@@ -23,6 +25,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -39,6 +42,8 @@ const SHIM_LISTENS: Duration = Duration::from_secs(15);
 const RECONNECT: Duration = Duration::from_millis(100);
 /// How long the kernel's log may take to be read.
 const KERNEL_ANSWERS: Duration = Duration::from_secs(2);
+/// How long the state directory may take to give a run its TMPDIR.
+const TMP_LIMIT: Duration = Duration::from_secs(2);
 /// How long the directories of old runs may take to be removed before the new run begins all the same.
 const TIDY_LIMIT: Duration = Duration::from_secs(5);
 /// Everything that one run's keeper needs.
@@ -51,6 +56,8 @@ pub struct Keeper {
     pub is_intended: bool,
     /// The agent's runtime directory.
     pub run_dir: PathBuf,
+    pub state_dir: PathBuf,
+    pub state: Arc<StateDir>,
     pub lifeline: Rc<Lifeline>,
     pub sender: Sender,
     pub orders: mpsc::Receiver<ToShim>,
@@ -101,6 +108,7 @@ impl Keeper {
     /// Keeps the run to its end.
     pub async fn keep(mut self) {
         if self.alone().await {
+            self.make_tmp().await;
             match self.begin() {
                 Ok(spawned) => self.attend(&spawned).await,
                 Err(failed) => {
@@ -167,9 +175,40 @@ impl Keeper {
         }
         // The space that an old run's files took may be what the new one's log needs.
         let lookout = lookout::on(&format!("old runs of {tier}"));
-        let tidy = lookout.look(move || previous::tidy(&run_dir, &tier, number));
+        let (state_dir, state) = (self.state_dir.clone(), Arc::clone(&self.state));
+        let tidy = lookout.look(move || {
+            previous::tidy(&run_dir, &tier, number);
+            // Runs of another agent would not be known here.
+            if state.open().is_ok() {
+                tmpdir::tidy(&state_dir, &previous::living(&run_dir, &tier, number));
+            }
+        });
         let _ = tokio::time::timeout(TIDY_LIMIT, tidy).await;
         true
+    }
+
+    /// Makes the run's TMPDIR in the state directory; where that cannot be, its shim makes one in the run's own directory.
+    async fn make_tmp(&mut self) {
+        let Some(place) = self.spec.tmp.clone() else { return };
+        let state = Arc::clone(&self.state);
+        let lookout = lookout::on(&format!("TMPDIR of {}", self.spec.tier));
+        let making = lookout.look(move || state.open().and_then(|()| tmpdir::make(&place)));
+        let why = match tokio::time::timeout(TMP_LIMIT, making).await {
+            Ok(Some(Ok(()))) => return,
+            Ok(Some(Err(why))) => why.to_string(),
+            Ok(None) | Err(_) => "the disk does not answer".to_owned(),
+        };
+        let run = self.run.number;
+        tracing::warn!(
+            tier = self.spec.tier,
+            run,
+            why,
+            "TMPDIR lies in the small runtime directory for once"
+        );
+        let place = self.spec.tmp.take().map(|place| place.display().to_string());
+        if self.spec.env.get("TMPDIR") == place.as_ref() {
+            self.spec.env.remove("TMPDIR");
+        }
     }
 
     async fn gone(&self) {

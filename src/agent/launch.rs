@@ -27,6 +27,8 @@ pub struct Start<'a> {
     /// The run's own directory.
     pub dir: PathBuf,
     pub intent: &'a Intent,
+    /// The run's TMPDIR, where that is not in its directory.
+    pub tmp: Option<PathBuf>,
     /// The cgroup to make runs under, where there is a delegated one.
     pub cgroup: Option<&'a Path>,
     pub secrets: &'a [String],
@@ -36,7 +38,8 @@ pub struct Start<'a> {
 
 /// The spec of a run of `tier`.
 pub fn spec(tier: &Tier, local: &Local, home: &str, start: Start<'_>) -> Spec {
-    let tmp = start.dir.join(shim::TMP).display().to_string();
+    let in_run_dir = || start.dir.join(shim::TMP);
+    let tmp = start.tmp.clone().unwrap_or_else(in_run_dir).display().to_string();
     let inherited = inherited();
     let typed: BTreeMap<String, String> =
         local.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
@@ -66,6 +69,7 @@ pub fn spec(tier: &Tier, local: &Local, home: &str, start: Start<'_>) -> Spec {
         dir: local.dir.clone(),
         cgroup: start.cgroup.map(|parent| parent.join(format!("run-{}-{}", tier.name, start.run.number))),
         run_dir: start.dir,
+        tmp: start.tmp,
         port: Some(start.port),
         secrets: start.secrets.to_vec(),
         journal: start.journal.map(Path::to_owned),

@@ -1,7 +1,8 @@
 //! `[alert.mail]` as the couriers need it, and what they tell as events.
 use super::inbox::{News, Sender};
 use crate::alert::{
-    Courier, Letterhead, Login, MailTally, Outbox, Outcome, Pace, Patience, Redact, Relay, Security, Tell,
+    Courier, Ground, Letterhead, Login, MailTally, Outbox, Outcome, Pace, Patience, Redact, Relay, Security,
+    Tell,
 };
 use crate::clock;
 use crate::config;
@@ -44,6 +45,7 @@ pub fn letterhead(mail: &config::Mail, host: &str) -> Letterhead {
 pub fn start(
     mail: &config::Mail,
     state_dir: &Path,
+    ground: Ground,
     host: &str,
     redact: Redact,
     inbox: Sender,
@@ -54,7 +56,7 @@ pub fn start(
             tracing::warn!("{outcome}");
         }
     });
-    let outbox = Outbox::at(state_dir, letterhead(mail, host), redact, tell);
+    let outbox = Outbox::at(state_dir, ground, letterhead(mail, host), redact, tell);
     let courier = Courier::start(relay(mail, host), outbox.clone(), Patience::default(), Pace::default())?;
     Ok((outbox, courier))
 }
@@ -73,6 +75,11 @@ impl Standing {
 
     pub fn note(&mut self, outcome: &Outcome) {
         self.tally.note(outcome, clock::wall_ms());
+    }
+
+    /// The state directory can be written again.
+    pub fn note_freed(&mut self) {
+        self.tally.note_freed();
     }
 
     pub fn on_the_wire(&self) -> wire::Mail {

@@ -52,6 +52,8 @@ mod signals;
 mod sockets;
 mod start;
 mod starts;
+mod state_dir;
+mod tmpdir;
 mod turn;
 mod unstarted;
 mod watch;

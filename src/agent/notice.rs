@@ -158,7 +158,9 @@ pub fn log(event: &Event) {
     }
     match event.kind.as_str() {
         "all-down" => line!(error),
-        "failover" | "backoff" | "held" | "wedged" | "worker" | "cpu-fallback" | "last-resort" => line!(warn),
+        "failover" | "state" | "backoff" | "held" | "wedged" | "worker" | "cpu-fallback" | "last-resort" => {
+            line!(warn)
+        }
         "mail" if to.as_deref() != Some("sent") => line!(warn),
         _ => line!(info),
     }

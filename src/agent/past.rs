@@ -19,8 +19,9 @@ pub struct Past {
 }
 
 impl Past {
-    /// A disk that hangs is not waited for: then there is no past.
-    pub fn read(config: &Config) -> Self {
+    /// A disk that hangs is not waited for: then there is no past. Nor is there one while the directory is not this agent's
+    /// (`is_ours`): whoever has it goes on writing, and its numbers must not be given twice.
+    pub fn read(config: &Config, is_ours: bool) -> Self {
         let (found, looked) = std::sync::mpsc::sync_channel(1);
         let state_dir = config.agent.state_dir.clone();
         let (dir, names) =
@@ -33,14 +34,15 @@ impl Past {
             let records = records.map_err(|why| why.to_string());
             let _ = found.send((Journal::at(&dir).tail(feed::KEPT), records, starts::load(&dir, &names)));
         };
-        let looking = std::thread::Builder::new().name("past".into()).spawn(look);
-        let past = looking.ok().and_then(|_| looked.recv_timeout(PAST_MAX).ok());
+        let looking =
+            is_ours.then(|| std::thread::Builder::new().name("past".into()).spawn(look).ok()).flatten();
+        let past = looking.and_then(|_| looked.recv_timeout(PAST_MAX).ok());
         match past {
             Some((lines, records, starts)) => Self { events: Arc::new(Feed::resume(lines)), records, starts },
             // Numbers go on from the time, which is larger than any that was counted.
             None => Self {
                 events: Arc::new(Feed::after(clock::wall_ms().unsigned_abs() / 1_000)),
-                records: Err(format!("{} does not answer", state_dir.display())),
+                records: Err(format!("{} cannot be used, or does not answer", state_dir.display())),
                 starts: Vec::new(),
             },
         }

@@ -63,6 +63,8 @@ pub struct Told {
     pub mail: Option<wire::Mail>,
     /// Records and events that could not be written down.
     pub unwritten: u64,
+    /// Why nothing is kept.
+    pub state_problem: Option<String>,
 }
 
 /// The picture, and the means to complete it.
@@ -86,8 +88,8 @@ impl Picture {
         notifier: Notifier,
         gpus: Option<Arc<ArcSwap<gpu::Picture>>>,
         redactor: Arc<Redactor>,
-    ) -> Self {
-        Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             identity,
             view: ArcSwapOption::empty(),
             config_problem: Mutex::new(None),
@@ -97,7 +99,7 @@ impl Picture {
             redactor,
             gpus,
             told_systemd: Mutex::new(String::new()),
-        }
+        })
     }
 
     /// Takes in what the loop knows after a turn, and tells systemd when the sentence about it has changed.
@@ -203,6 +205,7 @@ impl Picture {
             watchdog_s: identity.watchdog.map(|limit| limit.as_secs()),
             config: identity.config.clone(),
             state_dir: identity.state_dir.clone(),
+            state_problem: view.and_then(|view| view.told.state_problem.clone()),
             config_problem: self.config_problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

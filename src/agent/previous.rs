@@ -282,6 +282,19 @@ pub fn forget(dir: &Path) {
     let _ = fs::remove_dir_all(dir);
 }
 
+/// Runs that may live, by the names of their directories and their nonces, those of `tier` before `number` left out: they
+/// have ended.
+pub fn living(run_dir: &Path, tier: &str, number: u64) -> Vec<(String, String)> {
+    let runs = all_runs(run_dir).into_iter().filter(|(of, old)| of != tier || *old >= number);
+    let living = runs.filter_map(|(of, number)| {
+        let dir = run_path(run_dir, &of, number);
+        let intent = Intent::read(&dir)?;
+        let lives = intent.boot_id == clock::boot_id() && !has_ended(&dir, &intent);
+        lives.then(|| (name(&dir), intent.nonce))
+    });
+    living.collect()
+}
+
 /// Removes the directories of all but the newest ended runs, so that a crash loop cannot fill a tmpfs. Of those that are
 /// kept, what a killed shim could not remove itself: its socket, and the run's temporary files.
 pub fn tidy(run_dir: &Path, tier: &str, live: u64) {

@@ -3,6 +3,7 @@ use super::keeper::Keeper;
 use super::launch::{self, Start};
 use super::previous::{self, Intent};
 use super::seat::LiveRun;
+use super::tmpdir;
 use super::unstarted;
 use super::watch;
 use super::world::World;
@@ -45,11 +46,14 @@ impl World {
             None => self.a_port(),
         };
         let dir = previous::run_path(&self.run_dir, &tier.name, run.number);
+        let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let tmp = tmpdir::place(&self.config.agent.state_dir, &name, &intent.nonce);
         let start = Start {
             run,
             port: *port.as_ref().unwrap_or(&0),
             dir,
             intent: &intent,
+            tmp,
             cgroup: self.cgroup.as_deref(),
             secrets: &self.secrets,
             journal: self.engine_log.journal(),
@@ -63,6 +67,8 @@ impl World {
             intent,
             is_intended,
             run_dir: self.run_dir.clone(),
+            state_dir: self.config.agent.state_dir.clone(),
+            state: Arc::clone(&self.state),
             lifeline: Rc::clone(&self.lifeline),
             sender: self.sender.clone(),
             orders: to_keeper,

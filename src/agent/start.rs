@@ -19,12 +19,13 @@ use super::recorder::Recorder;
 use super::seat::Seat;
 use super::signals::Signals;
 use super::sockets::Sockets;
+use super::state_dir::{StateDir, make_dir};
 use super::turn::{Agent, Doors};
 use super::world::World;
 use super::{
     devices, gpus, launch, log, mail, previous, reaper, recorder, scrape, secrets, settings, signals, sockets,
 };
-use crate::alert::{Clerk, Courier, Outbox};
+use crate::alert::{Clerk, Courier, Ground, Outbox};
 use crate::clock;
 use crate::config::{self, Config, Environment, LogFormat, LogLevel};
 use crate::control::feed::Event;
@@ -41,7 +42,6 @@ use arc_swap::ArcSwap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
@@ -104,20 +104,20 @@ struct Prepared {
     listeners: Vec<TcpListener>,
     lifeline: Lifeline,
     hidden: Hidden,
-    /// Of the runtime directory, and of the state directory.
-    locks: Vec<Lock>,
+    /// Of the runtime directory.
+    lock: Lock,
+    state: Arc<StateDir>,
+    /// The state directory is this agent's from the beginning.
+    has_state: bool,
 }
 
 fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<Prepared, StartError> {
     let (run_dir, state_dir) = (&config.agent.run_dir, &config.agent.state_dir);
-    for dir in [run_dir, state_dir] {
-        make_dir(dir).map_err(failed(format_args!("cannot make {}", dir.display())))?;
-    }
-    let mut locks = vec![lock(run_dir, "agent.run_dir")?];
+    make_dir(run_dir).map_err(failed(format_args!("cannot make {}", run_dir.display())))?;
+    let lock = lock(run_dir, "agent.run_dir")?;
     // Incidents, events and mail of two agents must not mix either.
-    if state_dir != run_dir {
-        locks.push(lock(state_dir, "agent.state_dir")?);
-    }
+    let state = StateDir::new(state_dir, state_dir == run_dir);
+    let has_state = state.begin()?;
     point_to(state_dir, run_dir);
     let notifier = Notifier::from_env(|name| std::env::var_os(name));
     reaper::become_subreaper().map_err(failed("cannot become a subreaper"))?;
@@ -127,12 +127,18 @@ fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<P
     let listen = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let lifeline = Lifeline::new().map_err(failed("cannot make the lifeline"))?;
     let config = Arc::new(config);
-    Ok(Prepared { config, environment, notifier, listen, listeners, lifeline, hidden, locks })
-}
-
-/// With the rights that the unit gives: nobody but our group looks in.
-fn make_dir(dir: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)
+    Ok(Prepared {
+        config,
+        environment,
+        notifier,
+        listen,
+        listeners,
+        lifeline,
+        hidden,
+        lock,
+        state,
+        has_state,
+    })
 }
 
 fn lock(dir: &Path, key: &'static str) -> Result<Lock, StartError> {
@@ -232,22 +238,21 @@ impl Prepared {
         let redactor = Arc::clone(&self.hidden.redactor);
         let picture =
             Picture::new(identity, Arc::clone(&proxy), self.notifier.clone(), shown.clone(), redactor);
-        let picture = Arc::new(picture);
         let (operator, orders) = mpsc::channel(WAITING_MAX);
-        let Past { events, records, starts } = Past::read(&self.config);
+        let Past { events, records, starts } = Past::read(&self.config, self.has_state);
         let heart = Heart::new("policy loop");
         let served = sockets::served(&picture, &events, source, operator, &faults);
         let scrapes = scrapes.answer(Arc::clone(&picture), Arc::clone(&heart));
-        let redactor = self.hidden.redactor;
+        let Hidden { secrets, redactor } = self.hidden;
         let (sender, facts) = inbox(Arc::clone(&redactor));
         tokio::task::spawn_local(signals.pass_on(sender.clone()));
-        let (outbox, courier) = post_office(&self.config, &redactor, sender.clone())?.unzip();
+        let (outbox, courier) = post_office(&self.config, &self.state, &redactor, sender.clone())?.unzip();
         let (mut world, host, first) =
-            world(&self.config, self.environment, self.lifeline, self.hidden.secrets, sender, table)?;
+            world(&self.config, self.environment, self.lifeline, &self.state, secrets, sender, table)?;
         world.remember_starts(starts);
         world.gpus = shown;
         let mail = outbox.clone().map(mail::Standing::new);
-        let clerk = clerk(&self.config.agent.state_dir, outbox)?;
+        let clerk = clerk(&self.config.agent.state_dir, &self.state, outbox)?;
         let recorder =
             Recorder::resume(letters(&self.config), &world, records, clerk.clone(), Arc::clone(&redactor));
         let doors = Doors { facts, orders, reports };
@@ -269,6 +274,7 @@ impl Prepared {
             operator_seq: 0,
             sampled: clock::now(),
             stopping: None,
+            is_unkept: false,
         };
         agent.publish();
         let sockets = Sockets::open(&self.config.agent.run_dir, served, scrapes)?;
@@ -276,7 +282,7 @@ impl Prepared {
         start_watchdog(limit, &agent.notifier, &agent.heart, &agent.proxy)?;
         tracing::info!(listen, config = %self.config.path.display(), "mainstay serves");
         agent.notifier.ready("starting the engines");
-        agent.announce(started(&listen, self.locks.first().and_then(|lock| lock.died.as_deref())));
+        agent.announce(started(&listen, self.lock.died.as_deref()));
         end_unwanted_runs(&self.config);
         let proxy = agent.run(first).await;
         let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
@@ -354,12 +360,18 @@ async fn stop_probe(gpus: Option<crate::gpu::Probe>) -> Option<u32> {
 }
 
 /// The thread that writes incidents, events and mail.
-fn clerk(state_dir: &Path, outbox: Option<Outbox>) -> Result<Clerk, StartError> {
+fn clerk(state_dir: &Path, state: &Arc<StateDir>, outbox: Option<Outbox>) -> Result<Clerk, StartError> {
     let complain = |why: &io::Error| {
         tracing::error!(%why, "the state directory cannot be written: look at its free space and its owner");
     };
-    let started = Clerk::start(state_dir, outbox, Box::new(complain));
+    let started = Clerk::start(state_dir, ground(state), outbox, Box::new(complain));
     started.map(|(clerk, _)| clerk).map_err(failed("cannot start the clerk's thread"))
+}
+
+/// What must hold before anything is written there.
+fn ground(state: &Arc<StateDir>) -> Ground {
+    let state = Arc::clone(state);
+    Arc::new(move || state.open())
 }
 
 fn letters(config: &Config) -> LetterSettings {
@@ -369,6 +381,7 @@ fn letters(config: &Config) -> LetterSettings {
 /// Outbox and courier, where mail is configured.
 fn post_office(
     config: &Config,
+    state: &Arc<StateDir>,
     redactor: &Arc<Redactor>,
     inbox: Sender,
 ) -> Result<Option<(Outbox, Courier)>, StartError> {
@@ -376,7 +389,8 @@ fn post_office(
     let redactor = Arc::clone(redactor);
     let redact = move |text: &str| redactor.text(text).into_owned();
     let host = recorder::host_name();
-    let started = mail::start(settings, &config.agent.state_dir, &host, Arc::new(redact), inbox);
+    let started =
+        mail::start(settings, &config.agent.state_dir, ground(state), &host, Arc::new(redact), inbox);
     started.map(Some).map_err(failed("cannot start the courier's thread"))
 }
 
@@ -404,6 +418,7 @@ fn world(
     config: &Arc<Config>,
     environment: Environment,
     lifeline: Lifeline,
+    state: &Arc<StateDir>,
     secrets: Vec<String>,
     sender: Sender,
     table: Arc<ArcSwap<RouteTable>>,
@@ -440,6 +455,7 @@ fn world(
         home: launch::home(&config.agent),
         config: Arc::clone(config),
         environment,
+        state: Arc::clone(state),
         run_dir,
         probe,
         sender,

@@ -62,6 +62,8 @@ pub struct Agent {
     pub sampled: Moment,
     /// The agent was told to end, and everybody who should know does.
     pub stopping: Option<StopTime>,
+    /// It was told that nothing is kept.
+    pub is_unkept: bool,
 }
 
 impl Agent {
@@ -81,6 +83,7 @@ impl Agent {
             }
             self.publish();
             self.tell_of_gpus();
+            self.tell_of_state_dir();
             if let Some(time) = &mut self.stopping {
                 time.ask(clock::now(), &self.notifier);
             }
@@ -232,6 +235,22 @@ impl Agent {
         }
     }
 
+    fn tell_of_state_dir(&mut self) {
+        let trouble = self.recorder.clerk().trouble();
+        if trouble.is_some() == self.is_unkept {
+            return;
+        }
+        self.is_unkept = trouble.is_some();
+        if trouble.is_none() {
+            self.mail.iter_mut().for_each(mail::Standing::note_freed);
+        }
+        let text = match trouble {
+            Some(why) => format!("incidents, events and mail are not kept, until they can be: {why}"),
+            None => "incidents, events and mail are kept again".to_owned(),
+        };
+        self.announce(Event { kind: "state".to_owned(), text, ..Event::default() });
+    }
+
     /// Reads the data plane's figures when policy wants them.
     fn sample(&mut self) {
         let now = clock::now();
@@ -263,6 +282,7 @@ impl Agent {
             incidents: self.recorder.open().map(incident).collect(),
             mail: self.mail.as_ref().map(mail::Standing::on_the_wire),
             unwritten: self.recorder.clerk().lost(),
+            state_problem: self.recorder.clerk().trouble(),
         };
         self.picture.show(status, &self.world, &self.counters, told);
     }

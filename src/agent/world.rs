@@ -9,6 +9,7 @@ use super::previous;
 use super::previous::Intent;
 use super::probe::{Probe, Target};
 use super::seat::Seat;
+use super::state_dir::StateDir;
 use crate::clock;
 use crate::config::{self, Config, Environment, Refusal};
 use crate::kinds;
@@ -43,6 +44,7 @@ pub struct World {
     pub ports: Ports,
     pub lifeline: Rc<Lifeline>,
     pub run_dir: PathBuf,
+    pub state: Arc<StateDir>,
     /// What engines get for a home.
     pub home: String,
     /// The cgroup under which runs get theirs, where there is a delegated one.

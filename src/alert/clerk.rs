@@ -9,15 +9,15 @@ use super::outcome::Outcome;
 use super::post::{Post, PostKind};
 use super::record::{Record, Scene};
 use super::starts::Starts;
-use super::store::Store;
+use super::store::{Ground, Store};
 use crate::clock;
 use crate::policy::Moment;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 const UNSAVED_MAX: usize = 100;
 /// Mails that may wait for a disk that takes none.
 const POSTS_MAX: usize = 50;
+/// Events that may wait for a disk that takes none.
+const LINES_MAX: usize = 500;
 /// With nothing to do.
 const REST: Duration = Duration::from_secs(3600);
 /// How long the last jobs may take when the agent ends.
@@ -39,7 +41,7 @@ const LAST_JOBS: Duration = Duration::from_secs(2);
 /// Looks at the machine and at an engine's last lines; called on the clerk's thread, because both may take their time.
 pub type Look = Box<dyn FnOnce() -> Scene + Send>;
 
-/// Says what could not be written, and why.
+/// Says what could not be written, and why; of a disk that takes nothing for a while, the first.
 pub type Complain = Box<dyn Fn(&io::Error) + Send>;
 
 pub enum Job {
@@ -60,6 +62,7 @@ pub enum Job {
 pub struct Clerk {
     queue: SyncSender<Job>,
     lost: Arc<AtomicU64>,
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Clerk {
@@ -69,13 +72,20 @@ impl Clerk {
     /// When there is no thread to be had.
     pub fn start(
         state_dir: &Path,
+        ground: Ground,
         outbox: Option<Outbox>,
         complain: Complain,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (queue, jobs) = sync_channel(WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
+        let trouble = Arc::new(Mutex::new(None));
         let desk = Desk {
             lost: Arc::clone(&lost),
+            trouble: Arc::clone(&trouble),
+            has_written: false,
+            is_post_stuck: false,
+            ground,
+            lines: VecDeque::new(),
             state_dir: state_dir.to_owned(),
             store: Store::at(state_dir),
             journal: Journal::at(state_dir),
@@ -86,7 +96,7 @@ impl Clerk {
             complain,
         };
         let thread = std::thread::Builder::new().name("clerk".into()).spawn(move || desk.work(&jobs))?;
-        Ok((Self { queue, lost }, thread))
+        Ok((Self { queue, lost, trouble }, thread))
     }
 
     /// Never waits.
@@ -107,9 +117,14 @@ impl Clerk {
         }
     }
 
-    /// Records and events that could not be written down, or found the queue full.
+    /// Records and events that could not be written down at once, or found the queue full.
     pub fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
+    }
+
+    /// Why nothing is kept, since the first time that something could not be written; `None`: everything has been.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until what was given so far is written; not for ever.
@@ -131,6 +146,14 @@ struct Kept {
 
 struct Desk {
     lost: Arc<AtomicU64>,
+    trouble: Arc<Mutex<Option<String>>>,
+    /// Something was written since the last thing that could not be.
+    has_written: bool,
+    /// The oldest mail could not be written down.
+    is_post_stuck: bool,
+    ground: Ground,
+    /// Events that the disk did not take, to be tried again; the newest one last.
+    lines: VecDeque<String>,
     state_dir: PathBuf,
     store: Store,
     journal: Journal,
@@ -150,34 +173,78 @@ impl Desk {
             match jobs.recv_timeout(self.patience()) {
                 Ok(Job::Save(record, look)) => self.tell(|desk| desk.save(*record, look)),
                 Ok(Job::Post(post)) => self.put_off(*post),
-                Ok(Job::Starts(starts)) => self.tell(|desk| starts.save(&desk.state_dir)),
-                Ok(Job::Event(line)) => self.tell(|desk| desk.journal.append(&line)),
+                Ok(Job::Starts(starts)) => {
+                    self.tell(|desk| (desk.ground)().and_then(|()| starts.save(&desk.state_dir)));
+                }
+                Ok(Job::Event(line)) => {
+                    self.lines.push_back(line);
+                    self.tell(Self::write_lines);
+                }
                 Ok(Job::Mark(written)) => {
                     // The agent ends: what is known now is all that this one will ever know.
                     self.posts.iter_mut().for_each(|(_, ready)| *ready = Moment::default());
                     self.write_posts();
                     let _ = written.send(());
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.has_written |= !self.lines.is_empty() && self.write_lines().is_ok();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.save_unsaved();
             self.write_posts();
+            self.forget_trouble();
         }
+    }
+
+    /// Once something was written, and nothing waits for a disk that takes it.
+    fn forget_trouble(&mut self) {
+        let waits = self.is_post_stuck || !self.unsaved.is_empty() || !self.lines.is_empty();
+        if !self.has_written || waits {
+            return;
+        }
+        let was = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(_), Some(outbox)) = (was, &self.outbox) {
+            outbox.ring();
+        }
+    }
+
+    /// Told once, however often it happens until something can be written again.
+    fn note_trouble(&mut self, why: &io::Error) {
+        self.has_written = false;
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.is_none() {
+            *trouble = Some(why.to_string());
+            drop(trouble);
+            (self.complain)(why);
+        }
+    }
+
+    fn write_lines(&mut self) -> io::Result<()> {
+        if self.lines.len() > LINES_MAX {
+            self.lines.pop_front();
+        }
+        while let Some(line) = self.lines.front() {
+            (self.ground)()?;
+            self.journal.append(line)?;
+            self.lines.pop_front();
+        }
+        Ok(())
     }
 
     /// One failure is enough to know that the disk still takes nothing.
     fn save_unsaved(&mut self) {
         while let Some((_, record)) = self.unsaved.pop_first() {
-            if self.store.save(&record).is_err() {
+            if (self.ground)().and_then(|()| self.store.save(&record)).is_err() {
                 self.unsaved.insert(record.id, record);
                 return;
             }
+            self.has_written = true;
         }
     }
 
     fn keep(&mut self, record: Record) -> io::Result<()> {
-        let saved = self.store.save(&record);
+        let saved = (self.ground)().and_then(|()| self.store.save(&record));
         // An older one that waits must not be written over it.
         self.unsaved.remove(&record.id);
         if saved.is_err() {
@@ -202,7 +269,7 @@ impl Desk {
     }
 
     fn patience(&self) -> Duration {
-        let rest = if self.unsaved.is_empty() { REST } else { AGAIN };
+        let rest = if self.unsaved.is_empty() && self.lines.is_empty() { REST } else { AGAIN };
         self.posts.front().map_or(rest, |(_, ready)| ready.since(clock::now()).min(rest))
     }
 
@@ -210,8 +277,11 @@ impl Desk {
     fn write_posts(&mut self) {
         while self.posts.front().is_some_and(|(_, ready)| *ready <= clock::now()) {
             let Some((post, _)) = self.posts.pop_front() else { return };
-            if let Err(why) = self.post(&post) {
-                (self.complain)(&why);
+            let posted = self.post(&post);
+            self.is_post_stuck = posted.is_err();
+            self.has_written |= posted.is_ok();
+            if let Err(why) = posted {
+                self.note_trouble(&why);
                 if let Some(outbox) = &self.outbox {
                     outbox.tell(&Outcome::Stuck { why: why.to_string() });
                 }
@@ -221,9 +291,12 @@ impl Desk {
     }
 
     fn tell(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) {
-        if let Err(why) = work(self) {
-            self.lost.fetch_add(1, Relaxed);
-            (self.complain)(&why);
+        match work(self) {
+            Ok(()) => self.has_written = true,
+            Err(why) => {
+                self.lost.fetch_add(1, Relaxed);
+                self.note_trouble(&why);
+            }
         }
     }
 

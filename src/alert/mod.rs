@@ -38,7 +38,7 @@ pub use relay::{Login, Patience, Relay, Security};
 pub use said::Said;
 pub use schedule::Pace;
 pub use starts::{STARTS_MAX, Start, Starts};
-pub use store::Store;
+pub use store::{Ground, Store};
 pub use tally::MailTally;
 pub use trial::{Trial, send_test};
 pub use trouble::{Stage, Trouble};

@@ -9,7 +9,7 @@ use super::message::{self, Letterhead, Text};
 use super::outcome::{Outcome, Tell, Ticket};
 use super::post::{Post, PostKind};
 use super::record::Record;
-use super::store;
+use super::store::{self, Ground};
 use crate::clock;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -68,6 +68,7 @@ pub struct Outbox(Arc<Inner>);
 
 struct Inner {
     dir: PathBuf,
+    ground: Ground,
     letterhead: Letterhead,
     redact: Redact,
     tell: Tell,
@@ -87,10 +88,10 @@ impl std::fmt::Debug for Outbox {
 
 impl Outbox {
     /// Makes nothing yet. `tell` hears what becomes of the mails.
-    pub fn at(state_dir: &Path, letterhead: Letterhead, redact: Redact, tell: Tell) -> Self {
+    pub fn at(state_dir: &Path, ground: Ground, letterhead: Letterhead, redact: Redact, tell: Tell) -> Self {
         let (dir, bell, last_number) = (state_dir.join("outbox"), Notify::new(), Mutex::new(None));
         let waiting = AtomicUsize::new(0);
-        Self(Arc::new(Inner { dir, letterhead, redact, tell, bell, last_number, waiting }))
+        Self(Arc::new(Inner { dir, ground, letterhead, redact, tell, bell, last_number, waiting }))
     }
 
     /// Writes the mail down; the Message-ID that answers refer to.
@@ -124,6 +125,11 @@ impl Outbox {
         Ok(message_id)
     }
 
+    /// There may be something to send: mail that could not be reached.
+    pub(super) fn ring(&self) {
+        self.0.bell.notify_one();
+    }
+
     /// Hears of the next mail, or of one that came since the last time.
     pub(super) async fn rung(&self) {
         self.0.bell.notified().await;
@@ -139,6 +145,8 @@ impl Outbox {
 
     /// The numbers of the mails that wait, the oldest first.
     pub(super) fn numbers(&self) -> io::Result<Vec<u64>> {
+        // Another agent's would be sent twice.
+        (self.0.ground)()?;
         let numbers = numbers(&self.0.dir)?;
         self.0.waiting.store(numbers.len(), Relaxed);
         Ok(numbers)
@@ -182,6 +190,7 @@ impl Outbox {
     }
 
     fn add(&self, mail: &Waiting) -> io::Result<()> {
+        (self.0.ground)()?;
         let mut last_number = self.lock();
         let last = match *last_number {
             Some(last) => last,

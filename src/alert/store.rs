@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Records that are kept.
 pub const RECORDS_MAX: usize = 100;
@@ -16,6 +17,10 @@ pub const BYTES_MAX: u64 = 64 << 20;
 const RECORD_MAX: u64 = 4 << 20;
 /// Records hold log lines: readable by the agent's group, by nobody else.
 const MODE: u32 = 0o640;
+
+/// Makes the state directory this agent's alone, unless it is already; an error says why it cannot. Before that nothing is
+/// written there, and no mail sent from it.
+pub type Ground = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 #[derive(Clone, Debug)]
 pub struct Store {

@@ -40,6 +40,11 @@ impl MailTally {
         let is_stuck = matches!(outcome, Outcome::Stuck { .. });
         self.standstill = Some(Standstill { why: outcome.to_string(), since_ms, is_stuck });
     }
+
+    /// The outbox takes mail again.
+    pub fn note_freed(&mut self) {
+        self.standstill.take_if(|standstill| standstill.is_stuck);
+    }
 }
 
 #[cfg(test)]
@@ -75,5 +80,17 @@ mod tests {
             5_000,
         );
         assert_eq!(tally.standstill, None);
+    }
+
+    #[test]
+    fn what_only_the_disk_held_up_is_over_when_that_takes_mail_again() {
+        let mut tally = MailTally::default();
+        tally.note(&Outcome::Stuck { why: "read-only".into() }, 1_000);
+        tally.note_freed();
+        assert_eq!(tally.standstill, None);
+        let (why, again) = ("refused".to_owned(), Duration::from_secs(9));
+        tally.note(&Outcome::Unreachable { why, waiting: 1, again }, 2_000);
+        tally.note_freed();
+        assert!(tally.standstill.is_some(), "the relay does not answer all the same");
     }
 }

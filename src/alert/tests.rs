@@ -35,7 +35,12 @@ fn outbox_for(dir: &Path, to: &[&str]) -> (Outbox, Receiver<Outcome>) {
     let (tell, told) = channel();
     let redact: Redact = Arc::new(|text| text.replace("hunter2", "[redacted]"));
     let tell: Tell = Arc::new(move |outcome| _ = tell.send(outcome.clone()));
-    (Outbox::at(dir, letterhead(to), redact, tell), told)
+    (Outbox::at(dir, ground(), letterhead(to), redact, tell), told)
+}
+
+/// A state directory that is this agent's.
+fn ground() -> Ground {
+    Arc::new(|| Ok(()))
 }
 
 fn folder() -> TempDir {

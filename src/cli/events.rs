@@ -72,7 +72,7 @@ fn text(event: &Event, screen: Screen) -> String {
 fn colour(event: &Event) -> Colour {
     match event.kind.as_str() {
         "all-down" | "last-resort" | "held" | "wedged" => Colour::Red,
-        "failover" | "exit" | "backoff" | "cpu-fallback" => Colour::Yellow,
+        "failover" | "exit" | "backoff" | "state" | "cpu-fallback" => Colour::Yellow,
         "ready" | "return" => Colour::Green,
         _ => Colour::Plain,
     }

@@ -88,7 +88,7 @@ fn left(client: &Client) -> Option<PathBuf> {
 
 fn usual() -> PathBuf {
     let unit = PathBuf::from("/var/lib/mainstay");
-    if unit.is_dir() { unit } else { Environment::of_process().state_dir().unwrap_or(unit) }
+    if unit.is_dir() { unit } else { Environment::of_process().state_dir() }
 }
 
 fn unreadable(store: &Store, why: &io::Error) -> Exit {

@@ -45,7 +45,7 @@ pub(super) fn read(mut section: Section<'_>) -> Placed {
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
     let agent = Agent {
         run_dir: directory(&mut section, "run_dir", environment.run_dir(), "/run/mainstay"),
-        state_dir: directory(&mut section, "state_dir", environment.state_dir(), "/var/lib/mainstay"),
+        state_dir: directory(&mut section, "state_dir", Some(environment.state_dir()), "/var/lib/mainstay"),
         log: section.read("log", one_of(&levels)).unwrap_or(Info),
         log_format: section.read("log_format", one_of(&formats)).unwrap_or(LogFormat::Text),
         engine_log: section.read("engine_log", flag).unwrap_or(true),

@@ -55,13 +55,14 @@ impl Environment {
             .or_else(|| self.xdg_runtime_dir.as_ref().map(|dir| dir.join("mainstay")))
     }
 
-    /// The state directory when the configuration names none.
-    pub fn state_dir(&self) -> Option<PathBuf> {
+    /// The state directory when the configuration names none. One that cannot be written is no reason not to start.
+    pub fn state_dir(&self) -> PathBuf {
         self.state_directory
             .clone()
             .or_else(|| self.if_writable("/var/lib/mainstay"))
             .or_else(|| self.xdg_state_home.as_ref().map(|dir| dir.join("mainstay")))
             .or_else(|| self.home.as_ref().map(|dir| dir.join(".local/state/mainstay")))
+            .unwrap_or_else(|| PathBuf::from("/var/lib/mainstay"))
     }
 
     fn if_writable(&self, directory: &str) -> Option<PathBuf> {
@@ -114,20 +115,16 @@ mod tests {
             Environment { runtime_directory: dir("/run/ours"), state_directory: dir("/s"), ..anywhere() };
         let state_home = Environment { xdg_state_home: dir("/home/a/.state"), ..xdg.clone() };
         for (environment, run_dir, state_dir) in [
-            (units, dir("/run/ours"), dir("/s")),
-            (anywhere(), dir("/run/mainstay"), dir("/var/lib/mainstay")),
-            (
-                Environment { writable: |_| true, ..xdg.clone() },
-                dir("/run/mainstay"),
-                dir("/var/lib/mainstay"),
-            ),
-            (xdg, dir("/run/user/7/mainstay"), dir("/home/a/.local/state/mainstay")),
-            (state_home, dir("/run/user/7/mainstay"), dir("/home/a/.state/mainstay")),
-            (Environment::empty(), None, None),
+            (units, dir("/run/ours"), "/s"),
+            (anywhere(), dir("/run/mainstay"), "/var/lib/mainstay"),
+            (Environment { writable: |_| true, ..xdg.clone() }, dir("/run/mainstay"), "/var/lib/mainstay"),
+            (xdg, dir("/run/user/7/mainstay"), "/home/a/.local/state/mainstay"),
+            (state_home, dir("/run/user/7/mainstay"), "/home/a/.state/mainstay"),
+            (Environment::empty(), None, "/var/lib/mainstay"),
         ] {
             assert_eq!(
                 (environment.run_dir(), environment.state_dir()),
-                (run_dir, state_dir),
+                (run_dir, PathBuf::from(state_dir)),
                 "{environment:?}"
             );
         }

@@ -71,6 +71,9 @@ pub struct Agent {
     /// Where incidents, events and waiting mail are kept.
     #[serde(default)]
     pub state_dir: String,
+    /// Why incidents, events and mail are not kept just now; `None`: they are.
+    #[serde(default)]
+    pub state_problem: Option<String>,
     /// Why the file as it lies on disk would be refused, where that is known.
     pub config_problem: Option<String>,
     /// Connections of clients that ended in a defect of ours.

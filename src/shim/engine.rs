@@ -1,6 +1,6 @@
 //! Starting the engine: what it inherits, and what it does not.
 use super::cgroup::RunCgroup;
-use super::protocol::{RUN_VAR, Spec, TMP};
+use super::protocol::{RUN_VAR, Spec};
 use super::sys;
 use std::ffi::OsString;
 use std::io;
@@ -96,7 +96,7 @@ fn environment(spec: &Spec) -> impl Iterator<Item = (OsString, OsString)> {
     let mut env = spec.env.clone();
     env.retain(|name, _| !is_for_the_agent(name));
     env.insert(RUN_VAR.to_owned(), spec.nonce.clone());
-    let tmp = spec.run_dir.join(TMP).into_os_string();
+    let tmp = spec.tmp().into_os_string();
     let tmpdir = (!env.contains_key("TMPDIR")).then(|| ("TMPDIR".into(), tmp));
     env.into_iter().map(|(name, value)| (name.into(), value.into())).chain(tmpdir)
 }
@@ -135,6 +135,7 @@ mod tests {
             ]),
             dir: None,
             run_dir: "/run/x".into(),
+            tmp: None,
             cgroup: None,
             port: None,
             secrets: vec![],
@@ -152,5 +153,7 @@ mod tests {
         assert_eq!(names(&spec), ["MAINSTAY_RUN=abc", "PATH=/bin", "TMPDIR=/run/x/tmp"]);
         spec.env = env(&[("TMPDIR", "/elsewhere")]);
         assert_eq!(names(&spec), ["MAINSTAY_RUN=abc", "TMPDIR=/elsewhere"]);
+        (spec.env, spec.tmp) = (env(&[]), Some("/state/tmp/t-1".into()));
+        assert_eq!(names(&spec), ["MAINSTAY_RUN=abc", "TMPDIR=/state/tmp/t-1"]);
     }
 }

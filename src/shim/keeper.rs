@@ -8,7 +8,7 @@ use super::engine::{self, StartError};
 use super::life::{Life, Stop};
 use super::onset::Onset;
 use super::protocol::{
-    Asked, Exited, FromShim, Hello, LIFELINE_VAR, LOCK_VAR, LOG, ONSET, PROTO, Spec, TMP, ToShim,
+    Asked, Exited, FromShim, Hello, LIFELINE_VAR, LOCK_VAR, LOG, ONSET, PROTO, Spec, ToShim,
 };
 use super::pump::Pump;
 use super::ring::Writer;
@@ -124,7 +124,8 @@ impl Keeper {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|e| doing("cannot become a subreaper")(e.into()))?;
         make_dir(&spec.run_dir)
-            .and_then(|()| make_dir(&spec.run_dir.join(TMP)))
+            // One that is given is there: made here it could hang with its disk.
+            .and_then(|()| if spec.tmp.is_none() { make_dir(&spec.tmp()) } else { Ok(()) })
             .map_err(doing("cannot make the run's directory"))?;
         let clients = Clients::listen(&spec.run_dir).map_err(doing("cannot listen on the run's socket"))?;
         Ok(Self::start(spec, lifeline, signals, clients))

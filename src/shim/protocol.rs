@@ -18,7 +18,7 @@ pub const SHM_FILES: &str = "shm";
 pub const RECORD: &str = "exit.json";
 /// The file by whose lock the run's shim is known to live.
 pub const LOCK: &str = "lock";
-/// The engine's TMPDIR, deleted when the run has ended.
+/// The engine's TMPDIR where the spec names none.
 pub const TMP: &str = "tmp";
 
 /// Names the descriptor of the lifeline's read end in the shim's own environment.
@@ -53,6 +53,9 @@ pub struct Spec {
     /// The run's own directory; made when it is not there. Holds [`LOCK`], [`SOCKET`], [`LOG`], [`RECORD`] and [`TMP`]. Its path
     /// must leave room for the socket's name in 107 bytes.
     pub run_dir: PathBuf,
+    /// The engine's TMPDIR, deleted when the run has ended: a directory that is there. Absent: [`TMP`], made by the shim.
+    #[serde(default)]
+    pub tmp: Option<PathBuf>,
     /// cgroup v2 directory to make for the engine alone. Where that is not possible the run goes on without one.
     #[serde(default)]
     pub cgroup: Option<PathBuf>,
@@ -73,6 +76,13 @@ pub struct Spec {
     pub stop_grace_ms: u64,
     /// From the first KILL until what is still there is reported as left.
     pub reap_deadline_ms: u64,
+}
+
+impl Spec {
+    /// The engine's TMPDIR.
+    pub fn tmp(&self) -> PathBuf {
+        self.tmp.clone().unwrap_or_else(|| self.run_dir.join(TMP))
+    }
 }
 
 /// Shows the program and the names of the environment only: arguments and values may be secrets.

@@ -49,6 +49,7 @@ pub fn status(serving: Option<&str>) -> wire::Status {
             watchdog_s: None,
             config: "/etc/mainstay/mainstay.toml".to_owned(),
             state_dir: "/var/lib/mainstay".to_owned(),
+            state_problem: None,
             config_problem: None,
             panics: 0,
             poison_refused: 0,

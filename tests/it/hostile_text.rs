@@ -94,6 +94,7 @@ fn nasty_agent(dir: &TempDir) -> (tokio::runtime::Runtime, mainstay::control::Op
 fn nasty_status() -> wire::Status {
     let mut status = status(None);
     status.agent.config_problem = Some(NASTY.to_owned());
+    status.agent.state_problem = Some(NASTY.to_owned());
     status.gpu_probe.state = wire::GpuProbeState::Unresponsive;
     status.gpu_probe.reason = Some(NASTY.to_owned());
     status.agent.version = NASTY.to_owned();

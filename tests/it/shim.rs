@@ -49,6 +49,7 @@ fn spec(dir: &TempDir, knobs: &[&str]) -> Spec {
         env: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]),
         dir: None,
         run_dir: dir.path().join("run"),
+        tmp: None,
         cgroup: None,
         port: None,
         secrets: vec![],

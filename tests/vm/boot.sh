@@ -100,6 +100,7 @@ for name in /run/mainstay/agent.lock /var/lib/mainstay/agent.lock status.sock co
     check "there is $name to get at" grep -q "$name\$" <<<"$paths"
 done
 check "nobody else locks, lists or connects to any of it" is "$(trespass <<<"$paths" 2>&1)" ""
+check "the engine has its TMPDIR in the state directory" grep -qz "^TMPDIR=/var/lib/mainstay/tmp/cpu-1-" "/proc/$engine/environ"
 check "its group asks for status" setpriv --reuid=65534 --regid=mainstay --clear-groups mainstay status
 systemctl kill --kill-whom=main -s KILL mainstay.service
 check "kill -9 of the agent: systemd starts another one" within 60 others "$agent"

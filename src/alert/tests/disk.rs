@@ -16,7 +16,7 @@ fn what_a_full_disk_did_not_take_is_written_and_mailed_when_it_takes_it() {
     }
     let (outbox, tidings) = outbox(dir.path());
     let (clerk, _thread) =
-        Clerk::start(dir.path(), Some(outbox.clone()), Box::new(|_| {})).expect("a thread");
+        Clerk::start(dir.path(), ground(), Some(outbox.clone()), Box::new(|_| {})).expect("a thread");
     clerk.give(Job::Save(Box::new(Record { evidence: Some("the root of it".into()), ..record(7) }), None));
     let post = Post { kind: PostKind::Return, ids: vec![7], more: 0 };
     assert!(clerk.offer(Job::Post(Box::new(post))).is_ok());

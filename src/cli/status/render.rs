@@ -74,6 +74,9 @@ fn agent_facts(status: &Status, now_ms: i64) -> Vec<(&'static str, String, Colou
         facts.push(("Problem", problem.clone(), Colour::Red));
         facts.push(("", format!("→ all of it: mainstay check --config {}", agent.config), Colour::Plain));
     }
+    let unkept =
+        |why: &String| ("History", format!("incidents, events and mail are not kept: {why}"), Colour::Red);
+    facts.extend(agent.state_problem.as_ref().map(unkept));
     facts.extend(status.incidents.iter().map(|open| ("Incident", incident(open, now_ms), Colour::Yellow)));
     facts.extend(mail(status, now_ms).map(|fact| ("Mail", fact, Colour::Red)));
     if agent.poison_refused > 0 {

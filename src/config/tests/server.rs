@@ -191,8 +191,8 @@ fn directories_are_absolute_and_found() {
     );
     assert_eq!(
         agent("log = 'info'", &Environment::empty()),
-        "1:1: no `run_dir` is given, /run/mainstay is not writable, and the environment names none; write run_dir = \"/…\" into [agent]\n\
-         1:1: no `state_dir` is given, /var/lib/mainstay is not writable, and the environment names none; write state_dir = \"/…\" into [agent]"
+        "1:1: no `run_dir` is given, /run/mainstay is not writable, and the environment names none; write run_dir = \"/…\" into [agent]",
+        "a state directory that cannot be written costs history and mail only"
     );
     assert_eq!(agent("run_dir = '/r'\nagent.state_dir = '/s'", &Environment::empty()), "");
 }

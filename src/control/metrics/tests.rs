@@ -94,6 +94,7 @@ fn full() -> (Status, Figures) {
             watchdog_s: None,
             config: String::new(),
             state_dir: String::new(),
+            state_problem: None,
             config_problem: None,
             panics: 0,
             poison_refused: 0,

@@ -9,7 +9,7 @@ fn example() -> Value {
         "schema": 1,
         "agent": { "version": "0.1.0", "pid": 4711, "started": "2026-11-22T21:47:00.123Z", "state": "serving",
                    "listen": ["127.0.0.1:8000"], "watchdog_s": 30, "config": "/etc/mainstay/mainstay.toml", "state_dir": "/var/lib/mainstay",
-                   "config_problem": null, "panics": 0, "poison_refused": 0 },
+                   "state_problem": null, "config_problem": null, "panics": 0, "poison_refused": 0 },
         "serving": "primary",
         "tiers": [
             { "name": "primary", "rank": 0, "engine": "vllm", "model": "m", "url": "http://127.0.0.1:20017",

@@ -4,7 +4,7 @@ use crate::clock;
 use crate::policy::Moment;
 use crate::shim::cgroup::RunCgroup;
 use crate::shim::life::{Found, Step, Swept};
-use crate::shim::protocol::{Asked, Exited, FromShim, SHM_FILES, TMP};
+use crate::shim::protocol::{Asked, Exited, FromShim, SHM_FILES};
 use crate::shim::record::{ExitRecord, LAST_LINES_MAX};
 use crate::shim::sweep::{Sought, Sweep};
 use crate::shim::{listeners, sys, tree};
@@ -60,7 +60,7 @@ impl Keeper {
             port: self.spec.port,
             listeners: &self.listeners,
             shm: &self.shm,
-            tmp: self.spec.run_dir.join(TMP),
+            tmp: self.spec.tmp(),
         };
         match Sweep::start(now, &sought) {
             Ok(sweep) => {
@@ -183,7 +183,7 @@ impl Keeper {
         if let Some(cgroup) = self.cgroup.take() {
             cgroup.remove();
         }
-        let _ = std::fs::remove_dir_all(self.spec.run_dir.join(TMP));
+        let _ = std::fs::remove_dir_all(self.spec.tmp());
     }
 
     pub(super) fn write_record(&mut self) {

@@ -18,3 +18,4 @@ mod secrets;
 mod shims;
 mod signals;
 mod starting;
+mod state_dir;

@@ -67,6 +67,7 @@ fn status(serving: Option<&str>, tiers: Vec<Tier>) -> Status {
             watchdog_s: Some(30),
             config: "/etc/mainstay/mainstay.toml".to_owned(),
             state_dir: "/var/lib/mainstay".to_owned(),
+            state_problem: None,
             config_problem: None,
             panics: 0,
             poison_refused: 0,
@@ -289,6 +290,11 @@ fn what_is_above_the_table_says_where_to_look() {
     let incident = " Incident: 7 open for 1min 5s: failover of best, gpu-oom; → mainstay incident 7\n";
     let text = picture(true, AgentState::Serving, None);
     assert!(text.contains(incident), "{text}");
+    let mut unkept = status(None, vec![]);
+    unkept.agent.state_problem = Some("cannot use /s: Read-only file system".to_owned());
+    let text = render(&unkept, NOW, 120, false);
+    let why = "  History: incidents, events and mail are not kept: cannot use /s: Read-only file system\n";
+    assert!(text.contains(why), "{text}");
     let text = picture(false, AgentState::Serving, Some("/m.toml:3:1: no such key"));
     assert!(
         text.contains(
