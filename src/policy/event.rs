@@ -70,7 +70,8 @@ pub enum Exit {
 pub enum Remains {
     /// No process, no port, no file in /dev/shm.
     Nothing,
-    /// These pids survived SIGKILL for the whole reap deadline: the run is wedged.
+    /// These pids are left after the whole reap deadline: of the run, and then they survived SIGKILL, or of others who hold
+    /// its listener. The run is wedged.
     Processes(Vec<u32>),
 }
 

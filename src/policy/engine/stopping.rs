@@ -329,10 +329,12 @@ impl Engine {
         let Life::Stopping(stopping) = &self.life else { return };
         let stopping = stopping.clone();
         let why = if pids.is_empty() {
-            "its processes did not end after SIGKILL".to_owned()
+            // Its keeper would have named what withstands.
+            "nothing was heard of its end since SIGKILL was ordered".to_owned()
         } else {
             let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-            format!("still there after SIGKILL: pid {}", pids.join(", "))
+            // Not that they survived it: one that holds the run's listener may be a stranger, who is sent none.
+            format!("it did not end after SIGKILL: pid {} is left", pids.join(", "))
         };
         self.last_exit = Some(stopping.last_exit(turn.now, format!("wedged: {why}")));
         let retry = turn.now + KILL_AGAIN;

@@ -72,7 +72,9 @@ fn a_start_for_which_this_host_lacks_inodes_says_so_whoever_met_that() {
         assert_eq!(failed.cause, "disk-full", "{failed:?}");
         assert!(words(&failed).contains("No space left on device"), "{failed:?}");
         rig.order("only", Order::Stop).expect("it is taken");
-        latest = rig.until_state("only", ProcessState::Stopped).run.expect("it was started");
+        let stopped = rig.until_state("only", ProcessState::Stopped);
+        assert_eq!(stopped.strikes, 0, "no fault of the engine");
+        latest = stopped.run.expect("it was started");
         rig.tmpfs().empty();
     }
     rig.order("only", Order::Start).expect("it is taken");
