@@ -176,6 +176,18 @@ fn an_exit_with_code_zero_is_a_failure_and_the_first_restart_is_at_once() {
     assert_eq!(status.last_exit.map(|exit| exit.action), Some("restarted at once".to_owned()));
 }
 
+/// The simulation never says it twice; a shim that is asked again may.
+#[test]
+fn the_exit_of_a_run_is_told_once() {
+    let mut story = always();
+    let ending = Blame::unknown().ending(Exit::Code(1));
+    for _ in 0..3 {
+        story.engine.event(EngineEvent::Exited(ending.clone()), &mut story.turn);
+    }
+    let is_exit = |action: &&Action| matches!(action, Action::Tell(Notice::Exit { .. }));
+    assert_eq!(story.turn.actions.iter().filter(is_exit).count(), 1);
+}
+
 #[test]
 fn what_was_announced_reads_as_history_when_it_is_done() {
     let said = |story: &Story| story.engine.status().last_exit.expect("an exit").action;
