@@ -59,6 +59,12 @@ pub fn limit() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
+/// The part that one of many purposes may take of them, where `most` would do with any limit.
+pub fn share(limit: u64, most: u64) -> u64 {
+    const ONE_IN: u64 = 32;
+    (limit / ONE_IN).clamp(1, most)
+}
+
 /// Why no socket can be had at all just now, where that is so. A resolver that gets none says only that it does not know
 /// the name.
 pub fn used_up() -> Option<Shortage> {

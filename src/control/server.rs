@@ -3,6 +3,7 @@
 use super::events::{Endless, events};
 use super::served::{Order, Refused, Served, problem};
 use super::{CONTROL_SOCKET, STATUS_SOCKET, metrics, wire};
+use crate::descriptors;
 use crate::policy::Command;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path as InPath, State};
@@ -24,8 +25,9 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-/// Conversations at a time, for each socket. One more waits for a place, and then ends the oldest.
-const MOST_GUESTS: usize = 64;
+/// Conversations at a time, for each socket, and fewer where descriptors are short. One more waits for a place, and then
+/// ends the oldest.
+const MOST_GUESTS: u64 = 64;
 /// How long it waits: many times what an answer takes, so that only who holds a place without a word loses it.
 const PLACE: Duration = Duration::from_secs(1);
 /// From the connection to the end of the request's head.
@@ -107,6 +109,7 @@ fn commands(faults: bool) -> Router<Served> {
 }
 
 async fn attend(listener: UnixListener, routes: Router) {
+    let most = descriptors::share(descriptors::limit(), MOST_GUESTS) as usize;
     let mut talks = JoinSet::new();
     let mut guests: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -115,11 +118,11 @@ async fn attend(listener: UnixListener, routes: Router) {
             continue;
         };
         while talks.try_join_next().is_some() {}
-        if talks.len() >= MOST_GUESTS {
+        if talks.len() >= most {
             let _ = timeout(PLACE, talks.join_next()).await;
         }
         guests.retain(|guest| !guest.is_finished());
-        if guests.len() >= MOST_GUESTS
+        if guests.len() >= most
             && let Some(oldest) = guests.pop_front()
         {
             oldest.abort();

@@ -110,3 +110,40 @@ impl LinkWriter {
 fn is_early(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use std::process::Command;
+
+    /// Set in the process of its own that the test runs in: a limit is the whole process's.
+    const ALONE: &str = "MAINSTAY_TEST_ALONE";
+
+    #[test]
+    fn a_shim_is_not_given_up_for_want_of_a_descriptor() {
+        if std::env::var_os(ALONE).is_none() {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            let name = "shim::link::tests::a_shim_is_not_given_up_for_want_of_a_descriptor";
+            let output = child.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let _shim = std::os::unix::net::UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        let connected = runtime.block_on(async {
+            setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..limit }).unwrap();
+            let link = Link::connect(dir.path(), Duration::from_millis(10));
+            let more = async {
+                // It has been tried in vain by now.
+                tokio::task::yield_now().await;
+                setrlimit(Resource::Nofile, limit).unwrap();
+            };
+            tokio::join!(link, more).0
+        });
+        assert!(connected.is_ok(), "{connected:?}");
+    }
+}

@@ -28,7 +28,7 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("config", &["policy", "kinds", "redact"]),
         ("shim", &["policy", "kinds", "clock", "redact", "descriptors", "shortage", "privileges", "lookout"]),
         ("proxy", &["policy", "kinds", "clock", "heart", "redact", "descriptors", "shortage", "threads"]),
-        ("control", &["policy", "kinds", "clock", "printable", "lookout"]),
+        ("control", &["policy", "kinds", "clock", "printable", "lookout", "descriptors"]),
         ("systemd", &["policy", "clock", "heart", "printable"]),
         ("gpu", &["policy", "kinds", "clock", "descriptors", "privileges"]),
         ("alert", &["policy", "clock", "printable"]),

@@ -16,6 +16,7 @@ mod privileges;
 pub mod rig;
 mod secrets;
 mod shims;
+mod shortages;
 mod signals;
 mod starting;
 mod state_dir;

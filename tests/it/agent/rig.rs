@@ -322,7 +322,7 @@ fn open(address: &str, path: &str, body: &str) -> TcpStream {
     stream
 }
 
-fn post(address: &str, path: &str, body: &str) -> (u16, String) {
+pub fn post(address: &str, path: &str, body: &str) -> (u16, String) {
     let mut text = Vec::new();
     let _ = open(address, path, body).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text).into_owned();

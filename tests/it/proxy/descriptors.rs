@@ -59,7 +59,7 @@ fn a_tier_that_cannot_be_reached_for_want_of_descriptors_has_not_failed() {
 
 #[test]
 fn no_more_clients_are_let_in_than_descriptors_allow() {
-    alone("no_more_clients_are_let_in_than_descriptors_allow", 90, || {
+    alone("no_more_clients_are_let_in_than_descriptors_allow", 100, || {
         let bed = Bed::new(vec![]);
         let mut served: Vec<_> = (0..6).map(|_| connect(bed.port)).collect();
         for client in &mut served {
