@@ -15,6 +15,7 @@ use forms::FORMS;
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::{PoisonError, RwLock};
 
 /// What stands in place of a secret.
 pub const BLACK: &str = "[redacted]";
@@ -36,6 +37,13 @@ pub struct Redactor {
     /// The forms first, then the values' beginnings. `None`: it could not be made, and nothing passes.
     automaton: Option<AhoCorasick>,
     values: Vec<Box<[u8]>>,
+    /// What was learnt after it was made.
+    later: RwLock<Option<Box<Later>>>,
+}
+
+struct Later {
+    values: Vec<String>,
+    redactor: Redactor,
 }
 
 impl fmt::Debug for Redactor {
@@ -65,7 +73,21 @@ impl Redactor {
             .kind(Some(AhoCorasickKind::DFA))
             .prefilter(false)
             .build(patterns);
-        Self { automaton: automaton.ok(), values: wanted }
+        Self { automaton: automaton.ok(), values: wanted, later: RwLock::default() }
+    }
+
+    /// From now on looks for this value too.
+    pub fn learn(&self, value: &str) {
+        let mut later = self.later.write().unwrap_or_else(PoisonError::into_inner);
+        let mut values = later.take().map(|later| later.values).unwrap_or_default();
+        values.push(value.to_owned());
+        *later = Some(Box::new(Later { redactor: Self::new(&values), values }));
+    }
+
+    /// Where values stand that were learnt.
+    fn found_later(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let later = self.later.read().unwrap_or_else(PoisonError::into_inner);
+        later.as_ref().map(|later| later.redactor.own_values(text).collect()).unwrap_or_default()
     }
 
     /// Knows no value, only what has the form of a secret.
@@ -156,10 +178,16 @@ impl Redactor {
 
     /// How many of the last bytes are the beginning of a known value that is not there in full.
     pub fn begun_value(&self, text: &[u8]) -> usize {
-        self.values.iter().filter_map(|value| begun_of(value, text)).max().unwrap_or(0)
+        let begun = self.values.iter().filter_map(|value| begun_of(value, text)).max().unwrap_or(0);
+        let later = self.later.read().unwrap_or_else(PoisonError::into_inner);
+        begun.max(later.as_ref().map_or(0, |later| later.redactor.begun_value(text)))
     }
 
     fn found_values<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = Range<usize>> + use<'_, 't> {
+        self.own_values(text).chain(self.found_later(text))
+    }
+
+    fn own_values<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = Range<usize>> + use<'_, 't> {
         // Without an automaton nothing passes.
         let all = self.automaton.is_none().then_some(0..text.len()).filter(|all| !all.is_empty());
         let values = self.matches(text).filter_map(|(which, at)| {
@@ -184,7 +212,7 @@ impl Redactor {
             None => forms::secret(which, text, at),
             Some(value) => value_at(&self.values[value], text, at.start),
         };
-        self.matches(text).filter_map(span).collect()
+        self.matches(text).filter_map(span).chain(self.found_later(text)).collect()
     }
 }
 

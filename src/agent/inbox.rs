@@ -3,8 +3,9 @@
 //! Facts (exits, an operator's orders, the ends of tickets) wait for a place and are never dropped; the data plane's
 //! reports come through a door of their own and are dropped when the loop is behind, because a later one says the same.
 use crate::alert;
+use crate::config::Secret;
 use crate::control::Order;
-use crate::policy::{Ending, EngineEvent, Event, Outcome, Prepared, Processor, RunId, Still};
+use crate::policy::{Ending, EngineEvent, Event, Outcome, Prepared, Processor, RunId, Still, TierId};
 use crate::proxy::Report;
 use crate::redact::Redactor;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub enum News {
     Report(Report),
     /// What became of a mail.
     Mail(alert::Outcome),
+    /// A remote tier's key that was missing is there.
+    Key(TierId, Secret),
     /// SIGHUP: check the configuration file.
     CheckFile,
     /// What came of that.
@@ -83,6 +86,12 @@ impl Sender {
         let _ = self.queue.send(news).await;
     }
 
+    /// A key that was missing is there: from now on nobody may see it.
+    pub async fn key(&self, tier: TierId, key: Secret) {
+        self.redactor.learn(key.expose());
+        self.fact(News::Key(tier, key)).await;
+    }
+
     /// For those who must not wait; false when there is no place.
     pub fn offer(&self, news: News) -> bool {
         self.queue.try_send(news).is_ok()
@@ -114,6 +123,7 @@ fn texts(news: &mut News) -> Vec<&mut String> {
         | News::Run(..)
         | News::Order(_)
         | News::Report(Report::Refused { .. })
+        | News::Key(..)
         | News::CheckFile
         | News::FileChecked(FileVerdict::Unchanged | FileVerdict::Good) => vec![],
     }

@@ -29,6 +29,7 @@ mod faults;
 mod gpus;
 mod inbox;
 mod keeper;
+mod late_key;
 mod launch;
 mod lock;
 mod log;

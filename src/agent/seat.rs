@@ -1,9 +1,10 @@
 //! One tier as the agent sees it: its configuration, its traffic, and what is known of its live run.
 use super::cpu_fallback::Looks;
 use super::devices::Gpus;
+use super::late_key::LateKey;
 use super::probe::Target;
 use super::settings;
-use crate::config::{Pull, Tier, Upstream};
+use crate::config::{Key, Pull, Secret, Tier, Upstream};
 use crate::kinds::{self, Climb, Device, Height, PastStart};
 use crate::policy::{Route, RunId, Standing};
 use crate::proxy::{self, Live, TierRoute, Totals};
@@ -21,6 +22,10 @@ pub struct Seat {
     on_cpu: bool,
     /// Its engine may be found to compute on a GPU.
     pub may_use_gpu: bool,
+    /// Of a remote tier.
+    api_key: Option<Secret>,
+    /// Where the key will be, as long as it is not known.
+    pub late_key: Option<LateKey>,
     pub totals: Arc<Totals>,
     /// Renewed with every run, so that nothing that belonged to the run before is counted to this one, or cut with it.
     pub live: Arc<Live>,
@@ -68,7 +73,17 @@ impl Seat {
         let totals = Arc::new(Totals::default());
         let live = Live::new(Arc::clone(&totals), tier.max_concurrent);
         let may_use_gpu = settings::may_use_gpu(&tier);
-        Self { tier, on_cpu, may_use_gpu, totals, live, run: None, starts: Vec::new() }
+        let key = tier.remote().and_then(|remote| remote.api_key.as_ref());
+        let api_key = key.and_then(Key::known).cloned();
+        let late_key = key.and_then(Key::missing).cloned().map(LateKey::new);
+        let (run, starts) = (None, Vec::new());
+        Self { tier, on_cpu, may_use_gpu, api_key, late_key, totals, live, run, starts }
+    }
+
+    /// Its key is there at last.
+    pub fn take_key(&mut self, key: Secret) {
+        self.api_key = Some(key);
+        self.late_key = None;
     }
 
     /// Takes a new run in: whatever still hangs on the run before is cut.
@@ -101,7 +116,7 @@ impl Seat {
                 host: remote.url.host.clone(),
                 port: remote.url.port,
                 base_path: remote.url.base_path.clone(),
-                api_key: remote.api_key.as_ref().map(|key| key.expose().to_owned()),
+                api_key: self.api_key.as_ref().map(|key| key.expose().to_owned()),
             }),
         }
     }

@@ -18,7 +18,7 @@ pub fn known(config: &Config) -> Vec<String> {
 }
 
 fn of_tier(tier: &Tier) -> Vec<String> {
-    let key = tier.remote().and_then(|remote| remote.api_key.as_ref());
+    let key = tier.remote().and_then(|remote| remote.api_key.as_ref()?.known());
     let mut known: Vec<String> = key.into_iter().map(|key| key.expose().to_owned()).collect();
     known.extend(tier.local().into_iter().flat_map(of_engine));
     known

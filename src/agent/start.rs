@@ -68,6 +68,9 @@ pub fn run(config: Config, environment: Environment) -> Result<Vec<Left>, StartE
     let secrets = secrets::known(&config);
     let redactor = Arc::new(Redactor::new(&secrets));
     log::start(level(config.agent.log), format(config.agent.log_format), Arc::clone(&redactor));
+    for problem in &config.pending {
+        tracing::warn!("{problem}; the tier is down until then");
+    }
     let outcome = prepare(config, environment, Hidden { secrets, redactor }).and_then(Prepared::run);
     log::settle();
     outcome

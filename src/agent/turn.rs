@@ -152,6 +152,7 @@ impl Agent {
                 self.mail.iter_mut().for_each(|mail| mail.note(&outcome));
                 self.announce(mail::event(&outcome));
             }
+            News::Key(tier, key) => self.world.take_key(tier, key),
             News::CheckFile => self.world.check_file(),
             News::FileChecked(verdict) => {
                 let text = verdict.sentence();

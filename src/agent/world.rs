@@ -11,7 +11,7 @@ use super::probe::{Probe, Target};
 use super::seat::Seat;
 use super::state_dir::StateDir;
 use crate::clock;
-use crate::config::{self, Config, Environment, Refusal};
+use crate::config::{self, Config, Environment, Refusal, Secret};
 use crate::kinds;
 use crate::lookout;
 use crate::policy::{
@@ -159,6 +159,15 @@ impl World {
         }
     }
 
+    /// The data plane is given it with the next table, the shims of later runs black it out.
+    pub fn take_key(&mut self, tier: TierId, key: Secret) {
+        let Some(seat) = self.seats.get_mut(usize::from(tier.0)) else { return };
+        tracing::info!(tier = seat.tier.name, "the key of the tier is there");
+        self.secrets.push(key.expose().to_owned());
+        seat.take_key(key);
+        self.published = None;
+    }
+
     /// What a run's keeper has to say to the agent itself.
     pub fn hear(&mut self, run: RunId, news: RunNews) {
         // Whatever stands in the seat by now: the next run may have begun when the last word of this one comes.
@@ -197,9 +206,21 @@ impl World {
     }
 
     fn check(&mut self, ticket: Ticket, tier: TierId, timeout: Duration) {
-        let live = self.seats.get(usize::from(tier.0)).map(|seat| Arc::clone(&seat.live));
+        let seat = self.seats.get(usize::from(tier.0));
+        let live = seat.map(|seat| Arc::clone(&seat.live));
+        let late_key = seat.and_then(|seat| seat.late_key.clone());
+        let sender = self.sender.clone();
         self.ask(ticket, tier, move |probe, at| async move {
-            let Some(at) = at else { return Outcome::Checked(Checked::Failed(CheckFailure::Refused)) };
+            let Some(mut at) = at else { return Outcome::Checked(Checked::Failed(CheckFailure::Refused)) };
+            if let Some(late) = late_key {
+                match late.look(timeout).await {
+                    Ok(key) => {
+                        at.api_key = Some(key.expose().to_owned());
+                        sender.key(tier, key).await;
+                    }
+                    Err(why) => return Outcome::Checked(Checked::Failed(CheckFailure::NoKey(why))),
+                }
+            }
             let (checked, leads) = match probe.check(&at, timeout).await {
                 Ok(found) => found,
                 Err(why) => return Outcome::NotAsked(why),
@@ -301,6 +322,9 @@ impl World {
         tokio::task::spawn_local(async move {
             let read = move || match config::read(&config.path, &environment) {
                 Ok(new) if new == *config => FileVerdict::Unchanged,
+                Ok(new) if !new.pending.is_empty() => {
+                    FileVerdict::Wrong(new.pending.iter().map(ToString::to_string).collect())
+                }
                 Ok(_) => FileVerdict::Good,
                 Err(Refusal::Unreadable(why)) => FileVerdict::Wrong(vec![why]),
                 Err(Refusal::Wrong(problems)) => {

@@ -15,6 +15,10 @@ const STOP_ROOM: Duration = Duration::from_secs(10);
 /// Problems go to the standard error, one a line, so that editors and scripts can read them.
 pub fn main(file: &Path) -> Exit {
     match config::read(file, &Environment::of_process()) {
+        Ok(config) if !config.pending.is_empty() => {
+            report(Refusal::Wrong(config.pending));
+            Exit::Misconfigured
+        }
         Ok(config) => {
             let names: Vec<&str> = config.tiers.iter().map(|tier| tier.name.as_str()).collect();
             let good = format!("{}: good; tiers, best first: {}\n", file.display(), names.join(", "));

@@ -36,7 +36,7 @@ pub use limits::Timeouts;
 pub use local::{Local, Pull};
 pub use problem::{Problem, Refusal};
 pub use remote::{Remote, Url};
-pub use secret::Secret;
+pub use secret::{Key, MissingKey, Secret};
 pub use server::Server;
 pub use tier::{Tier, Upstream};
 pub use value::typed_duration as duration;
@@ -65,6 +65,8 @@ pub struct Config {
     pub mail: Option<Mail>,
     /// Best first; never empty.
     pub tiers: Vec<Tier>,
+    /// Keys of single tiers that are not there, or not good: those tiers wait for them. `mainstay check` refuses them.
+    pub pending: Vec<Problem>,
 }
 
 /// Reads and checks the file at `path`. Problems carry the path as it was given.
@@ -86,10 +88,9 @@ pub fn parse(file_name: &str, text: &str, environment: &Environment) -> Result<C
     document::report(text, &errors, &problems);
     let context = Context { environment, problems: &problems, lost: &mended.lost };
     let config = whole(Section::new(&context, "the file", 0, document.get_ref()), file_name);
-    match problems.in_file_order(file_name, text) {
-        none if none.is_empty() => Ok(config),
-        found => Err(found),
-    }
+    let is_good = problems.all_pending();
+    let found = problems.in_file_order(file_name, text);
+    if is_good { Ok(Config { pending: found, ..config }) } else { Err(found) }
 }
 
 /// Reads every section. Where a value is wrong its default stands in, so that reading can go on: nobody sees it, because
@@ -108,6 +109,7 @@ fn whole(mut root: Section<'_>, file_name: &str) -> Config {
         gpu,
         mail,
         tiers,
+        pending: Vec::new(),
     }
 }
 

@@ -65,11 +65,27 @@ struct Found {
     at: usize,
     what: String,
     remedy: String,
+    /// It may pass without a change of the configuration.
+    pending: bool,
 }
 
 impl Problems {
     pub(super) fn add(&self, at: usize, what: impl Into<String>, remedy: impl Into<String>) {
-        self.0.borrow_mut().push(Found { at, what: one_line(what.into()), remedy: one_line(remedy.into()) });
+        self.push(at, what.into(), remedy.into(), false);
+    }
+
+    pub(super) fn add_pending(&self, at: usize, what: impl Into<String>, remedy: impl Into<String>) {
+        self.push(at, what.into(), remedy.into(), true);
+    }
+
+    fn push(&self, at: usize, what: String, remedy: String, pending: bool) {
+        let (what, remedy) = (one_line(what), one_line(remedy));
+        self.0.borrow_mut().push(Found { at, what, remedy, pending });
+    }
+
+    /// Is there nothing that only another configuration can put right?
+    pub(super) fn all_pending(&self) -> bool {
+        self.0.borrow().iter().all(|found| found.pending)
     }
 
     /// What was found, sorted by place, each thing once.
@@ -78,7 +94,7 @@ impl Problems {
         found.sort();
         found.dedup();
         let places = Places::new(text);
-        let problem = |Found { at, what, remedy }| {
+        let problem = |Found { at, what, remedy, .. }| {
             let (line, column) = places.of(at);
             Problem { file: file.to_owned(), line, column, what, remedy }
         };

@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 /// Longer than any key or token, and than what a variable of an environment can hold.
@@ -64,8 +64,12 @@ pub(super) fn plain_or_kept(given: &Given<'_>, environment: &Environment) -> Res
 
 /// Only from a file or credential, never in the configuration itself.
 pub(super) fn password(given: &Given<'_>, environment: &Environment) -> Result<Secret, Wrong> {
+    kept(given, table(given)?, environment)
+}
+
+fn table<'a>(given: &Given<'a>) -> Result<&'a DeTable<'a>, Wrong> {
     match given.value {
-        DeValue::Table(source) => kept(given, source, environment),
+        DeValue::Table(source) => Ok(source),
         DeValue::String(_) => {
             let remedy = format!("{SOURCES}, this file is no place for secrets");
             Err(given.wrong_unshown("is written out", remedy))
@@ -75,64 +79,145 @@ pub(super) fn password(given: &Given<'_>, environment: &Environment) -> Result<S
 }
 
 /// A key that goes into an HTTP header; kept as a [`password`] is.
-pub(super) fn api_key(given: &Given<'_>, environment: &Environment) -> Result<Secret, Wrong> {
-    let secret = password(given, environment)?;
-    if !secret.text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let remedy = "keep just the key in there, on one line";
-        return Err(given.wrong_unshown("holds spaces or characters that no HTTP header can carry", remedy));
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    Known(Secret),
+    /// Its file cannot be used as it is now.
+    Missing(MissingKey),
+}
+
+impl Key {
+    pub fn known(&self) -> Option<&Secret> {
+        match self {
+            Self::Known(secret) => Some(secret),
+            Self::Missing(_) => None,
+        }
     }
-    Ok(secret)
+
+    pub fn missing(&self) -> Option<&MissingKey> {
+        match self {
+            Self::Known(_) => None,
+            Self::Missing(missing) => Some(missing),
+        }
+    }
+}
+
+/// Where a key will be, and why it is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingKey {
+    source: Source,
+    pub(super) lack: Lack,
+}
+
+impl MissingKey {
+    /// Looks again; in one line what is wrong, and what would be right. May hang with the file's file system.
+    pub fn look(&self) -> Result<Secret, String> {
+        self.source.key().map_err(|Lack { what, remedy }| format!("`api_key` {what}; {remedy}"))
+    }
+}
+
+/// What keeps a secret from being used, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lack {
+    pub(super) what: String,
+    pub(super) remedy: String,
+}
+
+impl Lack {
+    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
+    }
+
+    fn of(self, given: &Given<'_>) -> Wrong {
+        given.wrong_unshown(self.what, self.remedy)
+    }
+}
+
+/// A key that is not there, or not good, is missing for now: its file may be on a mount that is late.
+pub(super) fn api_key(given: &Given<'_>, environment: &Environment) -> Result<Key, Wrong> {
+    let source = Source::named(given, table(given)?, environment)?;
+    Ok(match source.key() {
+        Ok(secret) => Key::Known(secret),
+        Err(lack) => Key::Missing(MissingKey { source, lack }),
+    })
 }
 
 fn kept(given: &Given<'_>, source: &DeTable<'_>, environment: &Environment) -> Result<Secret, Wrong> {
-    let mut entries = source.iter();
-    let (Some((name, value)), None) = (entries.next(), entries.next()) else {
-        return Err(given.wrong_unshown("must name one source", SOURCES));
-    };
-    let Some(place) = value.get_ref().as_str().filter(|place| !place.contains('\0')) else {
-        return Err(given.wrong_unshown("names no source", SOURCES));
-    };
-    match name.get_ref().as_ref() {
-        "file" if Path::new(place).is_absolute() => from_file(given, Path::new(place)),
-        "file" => {
-            Err(given
-                .wrong_unshown(format!("names the file \"{}\"", clipped(place)), "write an absolute path"))
+    Source::named(given, source, environment)?.read().map_err(|lack| lack.of(given))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    File(PathBuf),
+    /// The second part: where the unit's credentials are.
+    Credential(String, Option<PathBuf>),
+}
+
+impl Source {
+    fn named(given: &Given<'_>, source: &DeTable<'_>, environment: &Environment) -> Result<Self, Wrong> {
+        let mut entries = source.iter();
+        let (Some((name, value)), None) = (entries.next(), entries.next()) else {
+            return Err(given.wrong_unshown("must name one source", SOURCES));
+        };
+        let Some(place) = value.get_ref().as_str().filter(|place| !place.contains('\0')) else {
+            return Err(given.wrong_unshown("names no source", SOURCES));
+        };
+        match name.get_ref().as_ref() {
+            "file" if Path::new(place).is_absolute() => Ok(Self::File(PathBuf::from(place))),
+            "file" => {
+                let why = format!("names the file \"{}\"", clipped(place));
+                Err(given.wrong_unshown(why, "write an absolute path"))
+            }
+            "credential" if place.is_empty() || place.contains('/') || place == "." || place == ".." => {
+                let why = format!("names the credential \"{}\"", clipped(place));
+                Err(given.wrong_unshown(why, "write the name that LoadCredential= in the unit gives it"))
+            }
+            "credential" => Ok(Self::Credential(clipped(place), environment.credentials_directory.clone())),
+            other => {
+                Err(given.wrong_unshown(format!("has the unknown source `{}`", clipped(other)), SOURCES))
+            }
         }
-        "credential" => from_credential(given, place, environment),
-        other => Err(given.wrong_unshown(format!("has the unknown source `{}`", clipped(other)), SOURCES)),
+    }
+
+    fn read(&self) -> Result<Secret, Lack> {
+        match self {
+            Self::File(path) => from_file(path),
+            Self::Credential(name, directory) => from_credential(name, directory.as_deref()),
+        }
+    }
+
+    fn key(&self) -> Result<Secret, Lack> {
+        let secret = self.read()?;
+        if !secret.text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let what = "holds spaces or characters that no HTTP header can carry";
+            return Err(Lack::new(what, "keep just the key in there, on one line"));
+        }
+        Ok(secret)
     }
 }
 
 /// systemd has already made sure that nobody else reads a credential.
-fn from_credential(given: &Given<'_>, name: &str, environment: &Environment) -> Result<Secret, Wrong> {
-    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
-        let why = format!("names the credential \"{}\"", clipped(name));
-        return Err(given.wrong_unshown(why, "write the name that LoadCredential= in the unit gives it"));
-    }
-    let name = clipped(name);
-    let Some(directory) = &environment.credentials_directory else {
+fn from_credential(name: &str, directory: Option<&Path>) -> Result<Secret, Lack> {
+    let Some(directory) = directory else {
         let why = format!("needs the credential `{name}`, and $CREDENTIALS_DIRECTORY is not set");
         let remedy = format!("run under a unit with LoadCredential={name}:/…, or write {{ file = \"/…\" }}");
-        return Err(given.wrong_unshown(why, remedy));
+        return Err(Lack::new(why, remedy));
     };
-    let (text, _) = contents(&directory.join(&name)).map_err(|why| {
+    let (text, _) = contents(&directory.join(name)).map_err(|why| {
         let remedy = format!("add LoadCredential={name}:/… to the unit");
-        given.wrong_unshown(format!("needs the credential `{name}`, which {why}"), remedy)
+        Lack::new(format!("needs the credential `{name}`, which {why}"), remedy)
     })?;
     Ok(Secret::kept(text))
 }
 
-fn from_file(given: &Given<'_>, path: &Path) -> Result<Secret, Wrong> {
+fn from_file(path: &Path) -> Result<Secret, Lack> {
     let shown = clipped(&path.to_string_lossy());
     let (text, mode) = contents(path).map_err(|why| {
-        given.wrong_unshown(
-            format!("needs the file {shown}, which {why}"),
-            "name a file that mainstay may read",
-        )
+        Lack::new(format!("needs the file {shown}, which {why}"), "name a file that mainstay may read")
     })?;
     if mode & 0o004 != 0 {
         let why = format!("is kept in {shown}, which everybody may read");
-        return Err(given.wrong_unshown(why, format!("chmod o-rwx {shown}")));
+        return Err(Lack::new(why, format!("chmod o-rwx {shown}")));
     }
     Ok(Secret::kept(text))
 }

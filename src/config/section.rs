@@ -164,6 +164,12 @@ impl<'a> Section<'a> {
         self.context.problems.add(at, what, remedy);
     }
 
+    /// What `key` names may come later: its tier waits for it.
+    pub(super) fn report_pending(&mut self, key: &'static str, what: &str, remedy: &str) {
+        let at = self.take(key).map_or(self.at, |given| given.at);
+        self.context.problems.add_pending(at, format!("`{key}` {what}"), remedy);
+    }
+
     pub(super) fn report(&self, given: &Given<'_>, wrong: Wrong) {
         self.context.problems.add(given.at, wrong.what, wrong.remedy);
     }

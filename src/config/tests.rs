@@ -26,7 +26,7 @@ fn unit() -> Environment {
 
 /// What is said, one problem per line, as `LINE:COLUMN: what; remedy`.
 fn said_in(text: &str, environment: &Environment) -> String {
-    let problems = parse("", text, environment).err().unwrap_or_default();
+    let problems = parse("", text, environment).map_or_else(|problems| problems, |config| config.pending);
     for problem in &problems {
         // Where it is shown, whatever looks like a secret is blacked out; our own words must not.
         let said = problem.to_string();

@@ -175,6 +175,8 @@ pub enum CheckFailure {
     TimedOut,
     Reset,
     Status(u16),
+    /// There is no key to ask it with, for this reason: DOWN at once.
+    NoKey(String),
     /// The remote server is this very mainstay: DOWN at once.
     Itself,
     /// It is a mainstay that reaches no engine without this one: DOWN at once.

@@ -59,6 +59,7 @@ pub(super) fn check_failure(failure: &CheckFailure) -> String {
         CheckFailure::TimedOut => "timed out".to_owned(),
         CheckFailure::Reset => "connection reset".to_owned(),
         CheckFailure::Status(status) => format!("status {status}"),
+        CheckFailure::NoKey(why) => why.clone(),
         CheckFailure::Itself => "this is mainstay itself: change the `url` of this tier".to_owned(),
         CheckFailure::DeadEnd => "it is a mainstay that reaches no engine without this one".to_owned(),
     }

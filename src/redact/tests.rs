@@ -179,3 +179,17 @@ proptest! {
         prop_assert!(len < TELLING_AT_CUT || !is_sought(&value) || black.ends_with(BLACK.as_bytes()), "{black:?}");
     }
 }
+
+#[test]
+fn a_value_that_is_learnt_later_is_blacked_out_too() {
+    let redactor = Redactor::new(["first-value"]);
+    let text = "a first-value, a second-value and a third-value";
+    assert_eq!(redactor.text(text), "a [redacted], a second-value and a third-value");
+    redactor.learn("second-value");
+    redactor.learn("third-value");
+    assert_eq!(redactor.text(text), "a [redacted], a [redacted] and a [redacted]");
+    let mut covered = text.as_bytes().to_vec();
+    redactor.cover(&mut covered);
+    assert!(!String::from_utf8_lossy(&covered).contains("value") && redactor.has_value(text.as_bytes()));
+    assert_eq!(redactor.begun_value(b"and third-va"), 8);
+}

@@ -58,7 +58,8 @@ fn secrets_are_read_without_their_newline_and_never_printed() {
         "{ credential = 'given' }".to_owned(),
     ] {
         let config = parse("", &with_key(&source), &safe.environment()).expect(&source);
-        let key = config.tiers[1].remote().and_then(|remote| remote.api_key.as_ref()).map(Secret::expose);
+        let key =
+            config.tiers[1].remote().and_then(|remote| remote.api_key.as_ref()?.known()).map(Secret::expose);
         assert_eq!(key, Some("s3cret"), "{source}");
         assert!(!format!("{config:?}").contains("s3cret"), "a secret was printed");
     }
@@ -146,4 +147,25 @@ fn a_secret_has_one_source_outside_this_file() {
     ] {
         safe.check(key, &expected);
     }
+}
+
+#[test]
+fn a_key_that_is_not_there_keeps_nothing_but_its_tier_waiting() {
+    let safe = Safe::new();
+    let late = safe.0.path().join("late");
+    let config = parse("", &with_key(&format!("{{ file = '{}' }}", late.display())), &safe.environment());
+    let config = config.expect("the agent may start");
+    assert_eq!(config.pending.len(), 1);
+    let key = config.tiers[1].remote().and_then(|remote| remote.api_key.clone()).expect("a key");
+    let missing = key.missing().expect("it is not there");
+    let why = missing.look().expect_err("nor is it now");
+    assert!(why.starts_with(&format!("`api_key` needs the file {}, which", late.display())), "{why}");
+    safe.keep("late", b"two words", 0o600);
+    let why = missing.look().expect_err("it is no key");
+    assert!(why.starts_with("`api_key` holds spaces"), "{why}");
+    std::fs::remove_file(&late).expect("the file");
+    safe.keep("late", b"s3cret\n", 0o600);
+    assert_eq!(missing.look().expect("it is there").expose(), "s3cret");
+    let wrong = format!("{}nonsense = 1\n", with_key("{ credential = 'nope' }"));
+    assert_eq!(parse("", &wrong, &safe.environment()).expect_err("another key is unknown").len(), 2);
 }

@@ -25,6 +25,7 @@ impl Tier {
             Fault::Unchecked => None,
             Fault::Checks(CheckFailure::TimedOut) => Some(Cause::Hang),
             Fault::Checks(CheckFailure::Itself) => Some(Cause::BadArgument),
+            Fault::Checks(CheckFailure::NoKey(_)) => Some(Cause::AuthGated),
             // Nobody else's process could be at fault than a remote one, or what is between.
             Fault::Refused { .. } | Fault::Checks(CheckFailure::Reset) if remote => Some(Cause::Network),
             Fault::Checks(CheckFailure::Status(401..=403 | 407)) if remote => Some(Cause::AuthGated),
@@ -52,9 +53,9 @@ impl Tier {
             let reason = match fault {
                 Fault::Unchecked => "not checked yet".to_owned(),
                 Fault::Refused { .. } => "connection refused".to_owned(),
-                Fault::Checks(last @ (CheckFailure::Itself | CheckFailure::DeadEnd)) => {
-                    words::check_failure(last)
-                }
+                Fault::Checks(
+                    last @ (CheckFailure::Itself | CheckFailure::DeadEnd | CheckFailure::NoKey(_)),
+                ) => words::check_failure(last),
                 Fault::Checks(last) => {
                     let times = if self.check.failures == 1 { "check" } else { "checks" };
                     format!("{} {times} failed: {}", self.check.failures, words::check_failure(last))

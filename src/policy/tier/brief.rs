@@ -24,6 +24,7 @@ impl Tier {
         match self.fault {
             Some(Fault::Unchecked) => "not checked yet",
             Some(Fault::Refused { .. }) => "connection refused",
+            Some(Fault::Checks(CheckFailure::NoKey(_))) => "its key is not there",
             Some(Fault::Checks(CheckFailure::Itself | CheckFailure::DeadEnd)) => "leads back to this host",
             Some(Fault::Checks(_)) => "its health checks fail",
             None if self.traffic.broken().is_some() => "requests fail there",

@@ -80,7 +80,9 @@ impl Tier {
         let fault = match &failure {
             CheckFailure::Refused => Some(Fault::Refused { at }),
             // Its own word: there is nothing that could pass by itself.
-            CheckFailure::Itself | CheckFailure::DeadEnd => Some(Fault::Checks(failure.clone())),
+            CheckFailure::Itself | CheckFailure::DeadEnd | CheckFailure::NoKey(_) => {
+                Some(Fault::Checks(failure.clone()))
+            }
             CheckFailure::TimedOut | CheckFailure::Reset | CheckFailure::Status(_) => {
                 is_down.then(|| Fault::Checks(failure.clone()))
             }
@@ -129,7 +131,8 @@ impl Tier {
         self.check.failures = u32::try_from(self.failed_at.len()).unwrap_or(u32::MAX);
         match &self.fault {
             Some(Fault::Checks(failure)) => {
-                let own_word = matches!(failure, CheckFailure::Itself | CheckFailure::DeadEnd);
+                let own_word =
+                    matches!(failure, CheckFailure::Itself | CheckFailure::DeadEnd | CheckFailure::NoKey(_));
                 if self.failed_at.is_empty() || (!own_word && self.failed_at.len() < self.limit()) {
                     self.fault = None;
                 }

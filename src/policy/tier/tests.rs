@@ -236,6 +236,7 @@ fn the_cause_of_a_remote_tiers_failure_tells_the_way_there_from_what_it_answers(
     check(CheckFailure::Status(404), Cause::BadArgument);
     check(CheckFailure::Status(503), Cause::Unknown);
     check(CheckFailure::DeadEnd, Cause::Unknown);
+    check(CheckFailure::NoKey("x".to_owned()), Cause::AuthGated);
     check(CheckFailure::Itself, Cause::BadArgument);
 }
 

@@ -7,6 +7,7 @@ mod cpu_fallback;
 mod endings;
 mod faults;
 mod incidents;
+mod late_key;
 mod memory;
 mod news;
 mod operator;
