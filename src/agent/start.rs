@@ -190,7 +190,16 @@ fn listen(at: &SocketAddr) -> Result<TcpListener, StartError> {
         if at.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        socket.bind(&(*at).into())?;
+        if let Err(why) = socket.bind(&(*at).into()) {
+            if why.kind() != io::ErrorKind::AddrNotAvailable {
+                return Err(why);
+            }
+            // The network may come after us. The kernel accepts there as soon as the address exists.
+            if at.is_ipv6() { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) }?;
+            socket.bind(&(*at).into())?;
+            tracing::warn!(%at, "no interface of this host has this address yet; clients are served there when one has it. \
+                                 Is it wrong? Change server.listen");
+        }
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         Ok(socket.into())
@@ -469,4 +478,19 @@ fn world(
         finished: false,
     };
     Ok((world, host, first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the networks that are for documentation: no interface of any host has it.
+    #[test]
+    fn an_address_that_is_not_there_yet_is_listened_on() {
+        let at = SocketAddr::from(([203, 0, 113, 7], 0));
+        let plain = TcpListener::bind(at).map_err(|why| why.kind());
+        assert_eq!(plain.err(), Some(io::ErrorKind::AddrNotAvailable), "it is not there");
+        let listener = listen(&at).expect("it may come");
+        assert_eq!(listener.local_addr().expect("it is bound").ip(), at.ip());
+    }
 }
