@@ -11,8 +11,9 @@ const PREPARE_SOON_FOR: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(super) struct Starting {
     pub(super) run: RunId,
-    /// Less the time in which the agent did not run.
     pub(super) began: Moment,
+    /// For so long the agent did not run since.
+    missed: Duration,
     /// The last sign of progress.
     pub(super) active: Moment,
     /// What the last look found that saw none.
@@ -23,7 +24,7 @@ pub(super) struct Starting {
 
 impl Starting {
     pub(super) fn new(run: RunId, now: Moment) -> Self {
-        Self { run, began: now, active: now, still: Still::default(), prepare: None }
+        Self { run, began: now, missed: Duration::ZERO, active: now, still: Still::default(), prepare: None }
     }
 
     pub(super) fn deadline(&self, startup: Startup) -> Moment {
@@ -36,12 +37,12 @@ impl Starting {
     }
 
     fn capped_at(&self, startup: Startup) -> Moment {
-        self.began + startup.cap
+        self.began + startup.cap + self.missed
     }
 
-    /// As if it had begun so much later.
+    /// Neither its longest time nor its longest silence goes on meanwhile.
     pub(super) fn overslept(&mut self, late: Duration) {
-        self.began = self.began + late;
+        self.missed += late;
         self.active = self.active + late;
     }
 }

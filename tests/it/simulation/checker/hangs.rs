@@ -220,7 +220,9 @@ impl Hangs {
             };
             let needed = if watched.worker_killed.is_some() { (suspect / 2).max(WORKER) } else { suspect };
             let needed = if is_spinning(step.world, id) { Duration::ZERO } else { needed };
-            ensure(now.since(since) + S >= needed, || {
+            // What was counted before the agent slept stays counted.
+            let slept = now.since(step.world.unfair_at) < needed;
+            ensure(slept || now.since(since) + S >= needed, || {
                 format!("{run} was ended after {:?}: {}", now.since(since), tier.reason)
             })?;
         }

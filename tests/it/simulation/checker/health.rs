@@ -112,6 +112,9 @@ impl Healths {
             Event::Done(ticket, Outcome::Checked(checked)) => {
                 let Some(tier) = self.checks.remove(ticket) else { return };
                 let known = self.tiers.entry(tier).or_default();
+                // What failed while the agent slept is asked again, and need not count.
+                let slept = step.world.now.since(step.world.unfair_at)
+                    < step.world.settings.tiers[0].check.timeout + S;
                 (known.asking, known.checked_at) = (None, step.world.now);
                 match checked {
                     Checked::Passed { latency } => {
@@ -119,9 +122,10 @@ impl Healths {
                         (known.refused, known.passed) = (false, Some(*latency));
                     }
                     Checked::Failed(failure) => {
-                        known.failed_at_most += 1;
-                        known.failed += u32::from(*failure != CheckFailure::TimedOut);
-                        known.refused |= *failure == CheckFailure::Refused;
+                        let refused = *failure == CheckFailure::Refused;
+                        known.failed_at_most += if refused { IN_A_ROW } else { 1 };
+                        known.failed += u32::from(*failure != CheckFailure::TimedOut && !slept);
+                        known.refused |= refused && !slept;
                     }
                 }
             }
