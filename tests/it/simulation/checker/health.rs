@@ -40,6 +40,7 @@ struct Known {
     refused: bool,
     passed: Option<Duration>,
     sample: Sample,
+    answered_at: Option<Moment>,
     /// When the last check was asked for, or answered.
     checked_at: Moment,
     asking: Option<Ticket>,
@@ -139,6 +140,7 @@ impl Healths {
                 let before = std::mem::replace(&mut known.sample, *sample);
                 if sample.answered > before.answered {
                     known.succeeded();
+                    known.answered_at = Some(step.world.now);
                 }
                 // A trial that was answered before may still be on its way.
                 if mood != Mood::Failing || step.world.now.since(since) < LOST + S {
@@ -184,6 +186,11 @@ impl Healths {
         let down = known.failed >= IN_A_ROW || known.refused;
         ensure(!down || health == Health::Down, || {
             format!("{id:?} is {health:?} after {} failed checks, refused: {}", known.failed, known.refused)
+        })?;
+        let answered =
+            known.answered_at == Some(now) && matches!(step.event, Event::Tier(of, _) if *of == id);
+        ensure(!answered || tier.check.failures == 0, || {
+            format!("{id:?} answers its clients, and counts {} failed checks", tier.check.failures)
         })?;
         let quick = known.passed.is_none_or(|latency| latency <= SLOW);
         ensure(health != Health::Healthy || (known.failed == 0 && quick), || {

@@ -38,7 +38,8 @@ struct Count {
     began: Moment,
     /// When the live run became ready.
     ready: Option<Moment>,
-    stable_at: Option<Moment>,
+    /// When its strikes are forgiven, at the earliest and at the latest: a start took no longer for time asleep.
+    stable_at: Option<[Moment; 2]>,
     /// How the live run ended, as it was told.
     ending: Option<Ending>,
 }
@@ -106,7 +107,9 @@ impl Restarts {
                     EngineState::Ready => {
                         count.never_ready = 0;
                         count.ready = Some(now);
-                        count.stable_at = Some(now + STABLE.max(now.since(count.began) * 2));
+                        let latest = now + STABLE.max(now.since(count.began) * 2);
+                        let slept = step.world.unfair_at >= count.began;
+                        count.stable_at = Some([if slept { now + STABLE } else { latest }, latest]);
                     }
                     EngineState::Stopped
                     | EngineState::Stopping
@@ -118,7 +121,9 @@ impl Restarts {
         }
         for (id, _, engine) in engines(&step.after.status) {
             let count = self.engines.entry(engine_of(step.world, id).expect("it has an engine")).or_default();
-            if engine.state == EngineState::Ready && count.stable_at.is_some_and(|at| at <= now) {
+            if let (EngineState::Ready, Some([earliest, latest])) = (engine.state, count.stable_at)
+                && (latest <= now || (earliest <= now && engine.strikes == 0))
+            {
                 count.forgive();
                 count.stable_at = None;
             }
