@@ -294,6 +294,11 @@ impl Tier {
     pub(super) fn tried(&mut self, tried: &Tried, turn: &mut Turn) {
         let Trial::Out(sent) = self.trial else { return };
         self.trial = Trial::NotWanted;
+        // What was under way when its worker was killed failed for that.
+        let is_ours = self.proof.as_ref().is_some_and(|proof| proof.killed_its_worker_since(sent));
+        if is_ours && *tried != Tried::Passed {
+            return self.refresh(turn);
+        }
         match tried {
             Tried::TimedOut if self.is_queue_long(sent, turn) => {}
             Tried::TimedOut => self.traffic.tried(tried, sent, turn.now),
@@ -386,8 +391,9 @@ impl Tier {
         let suspected = suspect.then(|| self.tried_at.map_or(now, |sent| sent + TRY_EVERY));
         let doubted = self.traffic.trial_at(self.tried_at, now).filter(|_| self.present);
         match (self.trial, suspected.into_iter().chain(doubted).min()) {
-            (_, None) => Trial::NotWanted,
-            (Trial::Out(sent), Some(_)) => Trial::Out(sent),
+            // Its answer says how the engine is, whatever has become of the reason to ask.
+            (Trial::Out(sent), _) => Trial::Out(sent),
+            (Trial::At(_) | Trial::NotWanted, None) => Trial::NotWanted,
             (Trial::At(_) | Trial::NotWanted, Some(at)) => Trial::At(at.max(now)),
         }
     }

@@ -187,6 +187,10 @@ impl Proof {
         turn.act(Action::KillWorkers { run: self.run });
     }
 
+    pub(in crate::policy) fn killed_its_worker_since(&self, sent: Moment) -> bool {
+        self.worker_killed_at.is_some_and(|at| at >= sent)
+    }
+
     /// Did the engine load its model into a new worker?
     pub(in crate::policy) fn prepared(&mut self, outcome: Prepared, now: Moment) {
         let Stage::Suspect(Suspect { kind: Kind::Replaced { prepare, loaded, .. }, .. }) = &mut self.stage

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Seeds that once failed, and what they showed. As the simulated world changes they come to show other lives: each fault
 /// that was found has a test of its own beside the code.
-const CASES: [(u64, &str); 18] = [
+const CASES: [(u64, &str); 20] = [
     (961, "a third signal put off the end of a stop"),
     (1_475, "the checker counted time asleep"),
     (2_642, "a health page that answered calmed a silent engine"),
@@ -34,6 +34,8 @@ const CASES: [(u64, &str); 18] = [
     (17_158, "a health page that answered calmed a silent engine"),
     (17_160, "the checker counted time asleep"),
     (17_362, "the checker counted time asleep"),
+    (20_543, "a trial that passed after the worker was killed was not listened to"),
+    (22_831, "a trial that passed after the worker was killed was not listened to"),
 ];
 
 /// What a run of many hosts came to.

@@ -159,3 +159,38 @@ fn time_in_which_the_agent_did_not_run_takes_no_word_from_a_trial() {
     step(&mut tier, &mut turn, 107, Rows(6, 6, 0, 0));
     assert_eq!(tier.health, Health::Degraded, "its word holds for a minute, and a second has passed");
 }
+
+/// It hangs since 17 s, its first trial failed, and the second one is under way when its worker is killed.
+fn with_a_killed_worker() -> (Tier, Turn, u64) {
+    let (mut tier, mut turn) = tier(true);
+    tier.patience.replaceable_worker = true;
+    tier.begin_anew(tier.run, &mut turn);
+    step(&mut tier, &mut turn, 5, Sampled(2, 5, 0, 1));
+    for seconds in 15..60 {
+        step(&mut tier, &mut turn, seconds, Sampled(2, 5, 0, 1));
+        step(&mut tier, &mut turn, seconds, Passed(20));
+        if step(&mut tier, &mut turn, seconds, Counted(Some(706))).contains("KillWorkers") {
+            assert!(matches!(tier.trial, super::super::Trial::Out(sent) if sent < turn.now));
+            return (tier, turn, seconds);
+        }
+        if seconds == 17 {
+            step(&mut tier, &mut turn, seconds, Tried(false));
+        }
+    }
+    panic!("no worker was killed");
+}
+
+/// Simulation, hosts 20543 and 22831: its answer was not listened to, and the engine was restarted.
+#[test]
+fn a_trial_that_passes_after_its_worker_was_killed_is_an_answer() {
+    let (mut tier, mut turn, killed) = with_a_killed_worker();
+    assert_eq!(step(&mut tier, &mut turn, killed + 1, Tried(true)), "Healthy, check");
+}
+
+#[test]
+fn a_trial_that_fails_because_its_worker_was_killed_says_nothing() {
+    let (mut tier, mut turn, killed) = with_a_killed_worker();
+    step(&mut tier, &mut turn, killed + 1, Rows(3, 3, 0, 1));
+    step(&mut tier, &mut turn, killed + 1, Tried(false));
+    assert_eq!(tier.traffic.broken(), None, "{}", tier.reason());
+}
