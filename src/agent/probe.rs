@@ -112,9 +112,7 @@ impl Probe {
             let Some(pid) = at.main_pid else { return Ok(None) };
             // All of /proc is looked at for it, which takes its time on a host with many processes.
             let lookout = lookout::on(&format!("workers of {pid}"));
-            let looked = tokio::time::timeout(timeout, lookout.look(move || workers::cpu_ticks(pid, names)));
-            let figure = looked.await.ok().flatten().unwrap_or(Ok(None));
-            return figure.map_err(|shortage| self.unasked(shortage));
+            return self.looked(timeout, lookout.look(move || workers::cpu_ticks(pid, names))).await;
         }
         for (which, request) in ask::counters(at.kind).into_iter().enumerate() {
             let answer = match self.ask(at, request, Some(timeout)).await {
@@ -130,6 +128,22 @@ impl Probe {
             }
         }
         Ok(None)
+    }
+
+    /// A look at the processes of this host that is late, or cannot be made, is this host's: a worker that is there may work
+    /// all the same.
+    async fn looked(
+        &self,
+        limit: Duration,
+        look: impl Future<Output = Option<Result<Option<u64>, Shortage>>>,
+    ) -> Result<Option<u64>, Unasked> {
+        match tokio::time::timeout(limit, look).await {
+            Ok(Some(figure)) => figure.map_err(|shortage| self.unasked(shortage)),
+            Ok(None) | Err(_) => {
+                let why = "the CPU time of its processes cannot be read in time (/proc of this host)";
+                Err(self.conclude_nothing(Unasked { cause: Cause::Unknown, why: why.to_owned() }))
+            }
+        }
     }
 
     /// Sends a one-token request. What does its answer, or the want of one, say? Where a remote does not serve what is asked
@@ -281,14 +295,18 @@ impl Probe {
         Ok(Answer { status, instance, body })
     }
 
-    /// Says so, now and then: each tier's reason has it as well.
     fn unasked(&self, shortage: Shortage) -> Unasked {
-        let (now, why) = (clock::now(), shortage.words(descriptors::limit()));
+        self.conclude_nothing(Unasked { cause: shortage.cause(), why: shortage.words(descriptors::limit()) })
+    }
+
+    /// Says so, now and then: each tier's reason has it as well.
+    fn conclude_nothing(&self, unasked: Unasked) -> Unasked {
+        let (now, why) = (clock::now(), &unasked.why);
         if self.said.get().is_none_or(|at| now.since(at) >= SAY_AGAIN) {
             self.said.set(Some(now));
             tracing::warn!(why, "a tier cannot be asked from here; nothing is concluded about it");
         }
-        Unasked { cause: shortage.cause(), why }
+        unasked
     }
 
     async fn send(

@@ -135,6 +135,29 @@ fn ollama_is_asked_where_its_model_lies_without_any_load() {
     assert_eq!(runtime.block_on(probe.loaded_on(&theirs)), None);
 }
 
+#[tokio::test]
+async fn a_look_at_workers_that_is_late_or_still_under_way_is_no_figure_of_none() {
+    let probe = Probe::new(InstanceId::new(1)).expect("a client");
+    let unasked = |counted: Result<Option<u64>, Unasked>| counted.expect_err("nothing was learnt").cause;
+    assert_eq!(unasked(probe.looked(Duration::ZERO, std::future::pending()).await), Cause::Unknown);
+    // What an earlier question left behind: a look at the same process that has not come back.
+    let at = Target { main_pid: Some(u32::MAX), ..asked_of(Kind::Ollama, "127.0.0.1", 1) };
+    let (end, held) = std::sync::mpsc::channel::<()>();
+    let before = lookout::on(&format!("workers of {}", u32::MAX));
+    let hangs = before.look(move || held.recv().is_ok());
+    assert!(tokio::time::timeout(Duration::ZERO, hangs).await.is_err(), "it hangs");
+    assert_eq!(unasked(probe.count(&at, LONG).await), Cause::Unknown);
+    drop(end);
+    // A process that is not there has none.
+    let looked = async || loop {
+        match probe.count(&at, LONG).await {
+            Ok(figure) => return figure,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(looked().await, None);
+}
+
 #[test]
 fn want_of_descriptors_says_nothing_about_a_tier() {
     if std::env::var_os(ALONE).is_none() {
