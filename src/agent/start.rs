@@ -110,8 +110,8 @@ struct Prepared {
     /// Of the runtime directory.
     lock: Lock,
     state: Arc<StateDir>,
-    /// The state directory is this agent's from the beginning.
-    has_state: bool,
+    /// Why the state directory is not this agent's from the beginning.
+    unkept: Option<String>,
 }
 
 fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<Prepared, StartError> {
@@ -120,7 +120,7 @@ fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<P
     let lock = lock(run_dir, "agent.run_dir")?;
     // Incidents, events and mail of two agents must not mix either.
     let state = StateDir::new(state_dir, state_dir == run_dir);
-    let has_state = state.begin()?;
+    let unkept = state.begin()?;
     point_to(state_dir, run_dir);
     let notifier = Notifier::from_env(|name| std::env::var_os(name));
     reaper::become_subreaper().map_err(failed("cannot become a subreaper"))?;
@@ -130,18 +130,7 @@ fn prepare(config: Config, environment: Environment, hidden: Hidden) -> Result<P
     let listen = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
     let lifeline = Lifeline::new().map_err(failed("cannot make the lifeline"))?;
     let config = Arc::new(config);
-    Ok(Prepared {
-        config,
-        environment,
-        notifier,
-        listen,
-        listeners,
-        lifeline,
-        hidden,
-        lock,
-        state,
-        has_state,
-    })
+    Ok(Prepared { config, environment, notifier, listen, listeners, lifeline, hidden, lock, state, unkept })
 }
 
 fn lock(dir: &Path, key: &'static str) -> Result<Lock, StartError> {
@@ -251,7 +240,7 @@ impl Prepared {
         let picture =
             Picture::new(identity, Arc::clone(&proxy), self.notifier.clone(), shown.clone(), redactor);
         let (operator, orders) = mpsc::channel(WAITING_MAX);
-        let Past { events, records, starts } = Past::read(&self.config, self.has_state);
+        let Past { events, records, starts } = Past::read(&self.config, self.unkept.is_none());
         let heart = Heart::new("policy loop");
         let served = sockets::served(&picture, &events, source, operator, &faults);
         let scrapes = scrapes.answer(Arc::clone(&picture), Arc::clone(&heart));
@@ -264,7 +253,7 @@ impl Prepared {
         world.remember_starts(starts);
         world.gpus = shown;
         let mail = outbox.clone().map(mail::Standing::new);
-        let clerk = clerk(&self.config.agent.state_dir, &self.state, outbox)?;
+        let clerk = clerk(&self.config.agent.state_dir, &self.state, outbox, self.unkept)?;
         let recorder =
             Recorder::resume(letters(&self.config), &world, records, clerk.clone(), Arc::clone(&redactor));
         let doors = Doors { facts, orders, reports };
@@ -372,11 +361,16 @@ async fn stop_probe(gpus: Option<crate::gpu::Probe>) -> Option<u32> {
 }
 
 /// The thread that writes incidents, events and mail.
-fn clerk(state_dir: &Path, state: &Arc<StateDir>, outbox: Option<Outbox>) -> Result<Clerk, StartError> {
+fn clerk(
+    state_dir: &Path,
+    state: &Arc<StateDir>,
+    outbox: Option<Outbox>,
+    unkept: Option<String>,
+) -> Result<Clerk, StartError> {
     let complain = |why: &io::Error| {
         tracing::error!(%why, "the state directory cannot be written: look at its free space and its owner");
     };
-    let started = Clerk::start(state_dir, ground(state), outbox, Box::new(complain));
+    let started = Clerk::start(state_dir, ground(state), outbox, Box::new(complain), unkept);
     started.map(|(clerk, _)| clerk).map_err(failed("cannot start the clerk's thread"))
 }
 

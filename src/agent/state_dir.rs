@@ -35,11 +35,11 @@ impl StateDir {
         Arc::new(Self { dir: dir.to_owned(), is_run_dir, held: Mutex::new(None) })
     }
 
-    /// At the start: false when the agent has to do without, for now. Why, is in the log.
+    /// At the start: why the agent has to do without, for now; `None` where it has it.
     ///
     /// # Errors
     /// When another agent has it.
-    pub fn begin(self: &Arc<Self>) -> Result<bool, StartError> {
+    pub fn begin(self: &Arc<Self>) -> Result<Option<String>, StartError> {
         let (told, heard) = sync_channel(1);
         let own = Arc::clone(self);
         let taking =
@@ -49,15 +49,14 @@ impl StateDir {
             Err(why) => Err(why.to_string()),
         };
         let why = match outcome {
-            Ok(Ok(())) => return Ok(true),
+            Ok(Ok(())) => return Ok(None),
             Ok(Err(LockError::Held { holder })) => {
                 return Err(StartError::Held { dir: self.dir.clone(), key: "agent.state_dir", holder });
             }
             Ok(Err(LockError::Io(why))) => why.to_string(),
             Err(why) => why,
         };
-        tracing::warn!(why, "{} cannot be used: incidents, events and mail are not kept", self.dir.display());
-        Ok(false)
+        Ok(Some(format!("cannot use {}: {why}", self.dir.display())))
     }
 
     /// Makes it this agent's, unless it is already. May hang with the disk.
@@ -100,7 +99,8 @@ mod tests {
         let dir = place.path().join("state");
         std::fs::write(&dir, "in the way").expect("a file");
         let state = StateDir::new(&dir, false);
-        assert!(!state.begin().expect("the start goes on"));
+        let told = state.begin().expect("the start goes on").expect("it is told why");
+        assert!(told.starts_with(&format!("cannot use {}: ", dir.display())), "{told}");
         let why = state.open().expect_err("a file is in the way").to_string();
         assert!(why.starts_with(&format!("cannot use {}: ", dir.display())), "{why}");
         std::fs::remove_file(&dir).expect("it is there");

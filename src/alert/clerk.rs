@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,6 +37,10 @@ const LINES_MAX: usize = 500;
 const REST: Duration = Duration::from_secs(3600);
 /// How long the last jobs may take when the agent ends.
 const LAST_JOBS: Duration = Duration::from_secs(2);
+
+/// One piece of work that takes longer than this is told of: the disk takes nothing, and does not even say so.
+pub(super) const HANGS: Duration = Duration::from_secs(10);
+const HANGS_WHY: &str = "the file system of the state directory does not answer";
 
 /// Looks at the machine and at an engine's last lines; called on the clerk's thread, because both may take their time.
 pub type Look = Box<dyn FnOnce() -> Scene + Send>;
@@ -62,11 +66,20 @@ pub enum Job {
 pub struct Clerk {
     queue: SyncSender<Job>,
     lost: Arc<AtomicU64>,
-    trouble: Arc<Mutex<Option<String>>>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+/// What others may know of the thread's work.
+#[derive(Debug, Default)]
+struct Shown {
+    /// Why nothing is kept, since the first thing that could not be written.
+    trouble: Option<String>,
+    /// Since when it is at one piece of work.
+    busy_since: Option<Moment>,
 }
 
 impl Clerk {
-    /// Starts the thread. It ends when the last handle is gone.
+    /// Starts the thread. It ends when the last handle is gone. `trouble`: why the state directory could not be used so far.
     ///
     /// # Errors
     /// When there is no thread to be had.
@@ -75,13 +88,14 @@ impl Clerk {
         ground: Ground,
         outbox: Option<Outbox>,
         complain: Complain,
+        trouble: Option<String>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (queue, jobs) = sync_channel(WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        let trouble = Arc::new(Mutex::new(None));
+        let shown = Arc::new(Mutex::new(Shown { trouble, busy_since: None }));
         let desk = Desk {
             lost: Arc::clone(&lost),
-            trouble: Arc::clone(&trouble),
+            shown: Arc::clone(&shown),
             has_written: false,
             is_post_stuck: false,
             ground,
@@ -96,7 +110,7 @@ impl Clerk {
             complain,
         };
         let thread = std::thread::Builder::new().name("clerk".into()).spawn(move || desk.work(&jobs))?;
-        Ok((Self { queue, lost, trouble }, thread))
+        Ok((Self { queue, lost, shown }, thread))
     }
 
     /// Never waits.
@@ -124,7 +138,13 @@ impl Clerk {
 
     /// Why nothing is kept, since the first time that something could not be written; `None`: everything has been.
     pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble_at(clock::now())
+    }
+
+    pub(super) fn trouble_at(&self, now: Moment) -> Option<String> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let hangs = || shown.busy_since.is_some_and(|since| now.since(since) >= HANGS);
+        shown.trouble.clone().or_else(|| hangs().then(|| HANGS_WHY.to_owned()))
     }
 
     /// Waits until what was given so far is written; not for ever.
@@ -146,7 +166,7 @@ struct Kept {
 
 struct Desk {
     lost: Arc<AtomicU64>,
-    trouble: Arc<Mutex<Option<String>>>,
+    shown: Arc<Mutex<Shown>>,
     /// Something was written since the last thing that could not be.
     has_written: bool,
     /// The oldest mail could not be written down.
@@ -170,7 +190,9 @@ struct Desk {
 impl Desk {
     fn work(mut self, jobs: &Receiver<Job>) {
         loop {
-            match jobs.recv_timeout(self.patience()) {
+            let job = jobs.recv_timeout(self.patience());
+            self.shown().busy_since = Some(clock::now());
+            match job {
                 Ok(Job::Save(record, look)) => self.tell(|desk| desk.save(*record, look)),
                 Ok(Job::Post(post)) => self.put_off(*post),
                 Ok(Job::Starts(starts)) => {
@@ -194,7 +216,12 @@ impl Desk {
             self.save_unsaved();
             self.write_posts();
             self.forget_trouble();
+            self.shown().busy_since = None;
         }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Once something was written, and nothing waits for a disk that takes it.
@@ -203,7 +230,7 @@ impl Desk {
         if !self.has_written || waits {
             return;
         }
-        let was = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let was = self.shown().trouble.take();
         if let (Some(_), Some(outbox)) = (was, &self.outbox) {
             outbox.ring();
         }
@@ -212,10 +239,10 @@ impl Desk {
     /// Told once, however often it happens until something can be written again.
     fn note_trouble(&mut self, why: &io::Error) {
         self.has_written = false;
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.is_none() {
-            *trouble = Some(why.to_string());
-            drop(trouble);
+        let mut shown = self.shown();
+        if shown.trouble.is_none() {
+            shown.trouble = Some(why.to_string());
+            drop(shown);
             (self.complain)(why);
         }
     }

@@ -31,7 +31,7 @@ fn arrows() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("control", &["policy", "kinds", "clock", "printable", "lookout", "descriptors"]),
         ("systemd", &["policy", "clock", "heart", "printable"]),
         ("gpu", &["policy", "kinds", "clock", "descriptors", "privileges"]),
-        ("alert", &["policy", "clock", "printable"]),
+        ("alert", &["policy", "clock", "printable", "lookout"]),
         (
             "agent",
             &[

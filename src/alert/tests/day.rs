@@ -130,7 +130,7 @@ fn a_day_of_flapping_is_bounded_on_disk_and_its_digests_are_true() {
     let (outbox, _told) = outbox(dir.path());
     let complain = Box::new(|why: &std::io::Error| panic!("{why}"));
     let (clerk, _thread) =
-        Clerk::start(dir.path(), ground(), Some(outbox.clone()), complain).expect("a thread");
+        Clerk::start(dir.path(), ground(), Some(outbox.clone()), complain, None).expect("a thread");
     let on = vec![Gravity::Failover, Gravity::Held, Gravity::AllDown];
     let settings = LetterSettings { on, on_return: true, at_most_every: PAUSE };
     let mut machine = Incidents::resume(settings, vec![T0, TierId(1)], SavedIncidents::default(), at(0));

@@ -1,10 +1,55 @@
 //! A state directory that takes nothing for a while.
 use super::*;
+use crate::alert::clerk::HANGS;
 use crate::alert::{Clerk, Job};
 use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
 
 fn told(told: &Receiver<Outcome>) -> Outcome {
     told.recv_timeout(SOON).expect("something is told")
+}
+
+/// Without mail.
+fn clerk(dir: &Path, ground: Ground, trouble: Option<&str>) -> Clerk {
+    let (clerk, _) =
+        Clerk::start(dir, ground, None, Box::new(|_| {}), trouble.map(str::to_owned)).expect("a thread");
+    clerk
+}
+
+#[test]
+fn what_was_wrong_at_the_start_is_told_until_something_is_written() {
+    let dir = folder();
+    let clerk = clerk(dir.path(), ground(), Some("it does not answer"));
+    assert_eq!(clerk.trouble().as_deref(), Some("it does not answer"));
+    clerk.give(Job::Event("{}".to_owned()));
+    clerk.settle();
+    assert_eq!(clerk.trouble(), None);
+}
+
+#[test]
+fn a_disk_that_takes_nothing_and_gives_no_error_is_told() {
+    let dir = folder();
+    let (begun, began) = channel();
+    let (end, held) = channel::<()>();
+    let held = Mutex::new(held);
+    let hangs: Ground = Arc::new(move || {
+        let _ = begun.send(());
+        let _ = held.lock().expect("one thread").recv();
+        Ok(())
+    });
+    let clerk = clerk(dir.path(), hangs, None);
+    let before = clock::now();
+    clerk.give(Job::Event("{}".to_owned()));
+    began.recv_timeout(SOON).expect("it is at it");
+    assert_eq!(clerk.trouble_at(before), None, "it may take a moment");
+    let told = clerk.trouble_at(clock::now() + HANGS).expect("it is told");
+    assert!(told.contains("does not answer"), "{told}");
+    drop(end);
+    while clerk.trouble_at(clock::now() + HANGS).is_some() {
+        assert!(clock::now().since(before) < SOON, "it goes on");
+        std::thread::yield_now();
+    }
 }
 
 /// What is in its place is a file: nothing can be written there, by root neither.
@@ -16,7 +61,7 @@ fn what_a_full_disk_did_not_take_is_written_and_mailed_when_it_takes_it() {
     }
     let (outbox, tidings) = outbox(dir.path());
     let (clerk, _thread) =
-        Clerk::start(dir.path(), ground(), Some(outbox.clone()), Box::new(|_| {})).expect("a thread");
+        Clerk::start(dir.path(), ground(), Some(outbox.clone()), Box::new(|_| {}), None).expect("a thread");
     clerk.give(Job::Save(Box::new(Record { evidence: Some("the root of it".into()), ..record(7) }), None));
     let post = Post { kind: PostKind::Return, ids: vec![7], more: 0 };
     assert!(clerk.offer(Job::Post(Box::new(post))).is_ok());
