@@ -61,7 +61,7 @@ pub struct Told {
     pub incidents: Vec<wire::OpenIncident>,
     /// `None`: nobody is mailed.
     pub mail: Option<wire::Mail>,
-    /// Records and events that could not be written down.
+    /// Records and events that are lost.
     pub unwritten: u64,
     /// Why nothing is kept.
     pub state_problem: Option<String>,

@@ -28,11 +28,11 @@ const RIPEN: Duration = Duration::from_secs(2);
 /// When mail that could not be written down is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Records that may wait for it.
-const UNSAVED_MAX: usize = 100;
+pub(super) const UNSAVED_MAX: usize = 100;
 /// Mails that may wait for a disk that takes none.
 const POSTS_MAX: usize = 50;
 /// Events that may wait for a disk that takes none.
-const LINES_MAX: usize = 500;
+pub(super) const LINES_MAX: usize = 500;
 /// With nothing to do.
 const REST: Duration = Duration::from_secs(3600);
 /// How long the last jobs may take when the agent ends.
@@ -131,7 +131,8 @@ impl Clerk {
         }
     }
 
-    /// Records and events that could not be written down at once, or found the queue full.
+    /// Jobs that found the queue full, and records and events that gave way to newer ones. What only waits for the disk is
+    /// not lost.
     pub fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
     }
@@ -250,6 +251,7 @@ impl Desk {
     fn write_lines(&mut self) -> io::Result<()> {
         if self.lines.len() > LINES_MAX {
             self.lines.pop_front();
+            self.lost.fetch_add(1, Relaxed);
         }
         while let Some(line) = self.lines.front() {
             (self.ground)()?;
@@ -278,6 +280,7 @@ impl Desk {
             self.unsaved.insert(record.id, record);
             if self.unsaved.len() > UNSAVED_MAX {
                 self.unsaved.pop_first();
+                self.lost.fetch_add(1, Relaxed);
             }
         }
         saved
@@ -320,10 +323,7 @@ impl Desk {
     fn tell(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) {
         match work(self) {
             Ok(()) => self.has_written = true,
-            Err(why) => {
-                self.lost.fetch_add(1, Relaxed);
-                self.note_trouble(&why);
-            }
+            Err(why) => self.note_trouble(&why),
         }
     }
 

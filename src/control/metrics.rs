@@ -37,7 +37,7 @@ pub struct Figures {
     /// Errors of our own, by code.
     pub errors: Vec<(&'static str, u64)>,
     pub dropped_log_lines: u64,
-    /// Records and events that could not be written down.
+    /// Records and events that are lost.
     pub unwritten: u64,
 }
 

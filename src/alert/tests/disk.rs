@@ -1,9 +1,9 @@
 //! A state directory that takes nothing for a while.
 use super::*;
-use crate::alert::clerk::HANGS;
+use crate::alert::clerk::{HANGS, LINES_MAX, UNSAVED_MAX};
 use crate::alert::{Clerk, Job};
+use crate::clock;
 use std::fs;
-use std::path::Path;
 use std::sync::Mutex;
 
 fn told(told: &Receiver<Outcome>) -> Outcome {
@@ -52,6 +52,23 @@ fn a_disk_that_takes_nothing_and_gives_no_error_is_told() {
     }
 }
 
+#[test]
+fn what_waits_is_not_lost_and_what_gives_way_is() {
+    let dir = folder();
+    let clerk = clerk(dir.path(), Arc::new(|| Err(std::io::Error::other("full"))), None);
+    let give = |job| {
+        clerk.give(job);
+        clerk.settle();
+    };
+    (0..LINES_MAX).for_each(|_| give(Job::Event("{}".to_owned())));
+    (1..=UNSAVED_MAX as u64).for_each(|id| give(Job::Save(Box::new(record(id)), None)));
+    assert_eq!(clerk.lost(), 0);
+    (0..3).for_each(|_| give(Job::Event("{}".to_owned())));
+    assert_eq!(clerk.lost(), 3);
+    (0..2).for_each(|id| give(Job::Save(Box::new(record(1_000 + id)), None)));
+    assert_eq!(clerk.lost(), 5);
+}
+
 /// What is in its place is a file: nothing can be written there, by root neither.
 #[test]
 fn what_a_full_disk_did_not_take_is_written_and_mailed_when_it_takes_it() {
@@ -66,7 +83,7 @@ fn what_a_full_disk_did_not_take_is_written_and_mailed_when_it_takes_it() {
     let post = Post { kind: PostKind::Return, ids: vec![7], more: 0 };
     assert!(clerk.offer(Job::Post(Box::new(post))).is_ok());
     assert!(matches!(told(&tidings), Outcome::Stuck { .. }), "somebody has to hear of it");
-    assert!(clerk.lost() > 0);
+    assert_eq!(clerk.lost(), 0, "it is only late");
     for name in ["incidents", "outbox"] {
         fs::remove_file(dir.path().join(name)).expect("it is there");
     }

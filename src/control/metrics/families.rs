@@ -87,7 +87,9 @@ families! {
     MAIL_WAITING: Gauge "mail_waiting" [] "Mails that wait in the outbox";
     MAIL_FAILING: Gauge "mail_failing" [] "1 when the last try to send a mail failed";
     MAIL: Counter "mails" ["outcome"] "Mails by what became of them: sent, or lost (given up, or dropped from a full outbox)";
-    UNWRITTEN: Counter "unwritten_records" [] "Records of incidents and events that could not be written down";
+    STATE_PROBLEM: Gauge "state_problem" [] "1 when incidents, events and mail cannot be kept just now";
+    UNWRITTEN: Counter "unwritten_records" []
+        "Records of incidents and events that are lost, because too many could not be written down";
     LOG_DROPPED: Counter "log_dropped_lines" [] "Lines of the agent's log that its reader was too slow for";
 
     TIER: Info "tier" ["tier" "engine" "model"] "What a tier is";

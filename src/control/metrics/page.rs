@@ -102,6 +102,7 @@ impl Page {
             let open = status.incidents.iter().filter(|incident| incident.kind == kind).count();
             self.put(&family::INCIDENTS, &[kind], Value::Gauge(open as f64));
         }
+        self.put(&family::STATE_PROBLEM, &[], flag(status.agent.state_problem.is_some()));
         self.put(&family::UNWRITTEN, &[], Value::Count(figures.unwritten));
         let Some(mail) = &status.mail else { return };
         self.put(&family::MAIL_WAITING, &[], Value::Gauge(mail.waiting as f64));
