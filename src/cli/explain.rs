@@ -5,7 +5,7 @@ mod tail;
 use super::exit::Exit;
 use super::screen::{complain, report, show, show_json};
 use crate::kinds::{self, Diagnosis, Evidence, Kind};
-use crate::policy;
+use crate::policy::{self, Nature};
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufReader, IsTerminal};
@@ -130,14 +130,22 @@ fn text(found: &Diagnosis, line: Option<u64>, kind: Option<Kind>, options: &Opti
     }
     row(&mut page, "mainstay does", found.action);
     row(&mut page, "what to do", found.advice);
-    let again = match found.deterministic {
-        Some(true) => "the same start will fail the same way",
-        Some(false) => "it passes: the same start can succeed",
-        None => "whether the same start will fail again cannot be told",
-    };
-    row(&mut page, "next time", again);
+    row(&mut page, "next time", next_time(found.nature, found.deterministic));
     row(&mut page, "read as", &read_as(kind, options, log));
     page
+}
+
+fn next_time(nature: Nature, deterministic: Option<bool>) -> &'static str {
+    match (nature, deterministic) {
+        (_, Some(false)) => "it passes: the same start can succeed",
+        (Nature::Environment | Nature::Shortage, _) => {
+            "the same start can succeed once what it needs is there, and free"
+        }
+        (Nature::Engine | Nature::Configuration, Some(true)) => "the same start will fail the same way",
+        (Nature::Engine | Nature::Configuration, None) => {
+            "whether the same start will fail again cannot be told"
+        }
+    }
 }
 
 /// What the answer rests on, so that a wrong reading is seen.
@@ -208,6 +216,38 @@ mod tests {
         check("-65", None);
         check("SIGNOPE", None);
         check("", None);
+    }
+
+    #[test]
+    fn what_is_tried_for_ever_is_not_said_to_fail_for_ever() {
+        let options = Options { engine: None, exit: None, json: false, file: None };
+        let (mut waits, mut fails) = (0, 0);
+        for line in [
+            "CUDA error: no CUDA-capable device is detected",
+            "docker: Error response from daemon: invalid mount config: bind source path does not exist: /models.",
+            "gguf_init_from_file: failed to open GGUF file '/models/m.gguf' (No such file or directory)",
+            "RuntimeError: No CUDA GPUs are available",
+            "vllm: error: unrecognized arguments: --no-such-flag",
+            "llama-server: error while loading shared libraries: libcudart.so.12: cannot open shared object file",
+            "Cannot access gated repo for url https://huggingface.co/m",
+        ] {
+            let log = tail::read(line.as_bytes()).expect("it can be read");
+            let found = kinds::diagnose(&Evidence {
+                kind: None,
+                exit: Some(policy::Exit::Code(1)),
+                asked: None,
+                was_ready: false,
+                out_of_memory: None,
+                survived: 0,
+                lines: &[line],
+            });
+            let page = text(&found, Some(1), None, &options, &log);
+            let (is_tried, fails_again) =
+                (page.contains("tried again, at first"), page.contains("will fail the same way"));
+            assert!(!(is_tried && fails_again), "{page}");
+            (waits, fails) = (waits + u32::from(is_tried), fails + u32::from(fails_again));
+        }
+        assert!(waits > 0 && fails > 0, "{waits} {fails}");
     }
 
     #[test]

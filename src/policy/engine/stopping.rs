@@ -39,8 +39,8 @@ impl Blame {
         Self { evidence: Some(evidence), cause: Cause::Hang, ..Self::unknown() }
     }
 
-    /// It could not be started at all. A program that is not there, or a file that may not be opened, will be no better
-    /// the next time.
+    /// It could not be started at all. Where a program is not there, or a file may not be opened, the same call fails the
+    /// same way; whether something may come and change that, like a mount that is late, is the nature's to say.
     pub(super) fn start(cause: Cause, nature: Nature, evidence: String) -> Self {
         let deterministic = matches!(cause, Cause::BrokenInstall | Cause::Permission).then_some(true);
         Self::refusal(cause, nature, deterministic, evidence)
