@@ -321,7 +321,7 @@ impl World {
             (Arc::clone(&self.config), self.environment.clone(), self.sender.clone());
         tokio::task::spawn_local(async move {
             let read = move || match config::read(&config.path, &environment) {
-                Ok(new) if new == *config => FileVerdict::Unchanged,
+                Ok(new) if config.says_the_same(&new) => FileVerdict::Unchanged,
                 Ok(new) if !new.pending.is_empty() => {
                     FileVerdict::Wrong(new.pending.iter().map(ToString::to_string).collect())
                 }

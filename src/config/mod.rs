@@ -120,6 +120,18 @@ impl Config {
         graces.max_by_key(|(_, grace)| *grace)
     }
 
+    /// Does `new` say what this one says? A key that was missing when this one was read may have come since. May hang with
+    /// that key's file system.
+    pub fn says_the_same(&self, new: &Self) -> bool {
+        let mut own = Self { pending: new.pending.clone(), ..self.clone() };
+        for tier in &mut own.tiers {
+            let Upstream::Remote(remote) = &mut tier.upstream else { continue };
+            let come = remote.api_key.as_ref().and_then(Key::missing).and_then(|missing| missing.look().ok());
+            remote.api_key = come.map(Key::Known).or(remote.api_key.take());
+        }
+        own == *new
+    }
+
     /// Another runtime directory in place of the configured one, as `--run-dir` asks for it; a relative one is taken from
     /// the working directory. An error says in one line what is wrong with it and what would be right.
     pub fn replace_run_dir(&mut self, run_dir: &Path) -> Result<(), String> {

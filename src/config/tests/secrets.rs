@@ -66,6 +66,23 @@ fn secrets_are_read_without_their_newline_and_never_printed() {
 }
 
 #[test]
+fn a_key_that_has_come_is_no_change_of_the_configuration() {
+    let safe = Safe::new();
+    let at = |name: &str| safe.0.path().join(name).display().to_string();
+    let read = |text: &str| parse("", text, &safe.environment()).expect("the agent may start");
+    let text = with_key(&format!("{{ file = '{}' }}", at("late")));
+    let running = read(&text);
+    assert!(running.says_the_same(&read(&text)));
+    safe.keep("late", b"s3cret", 0o600);
+    assert!(running.says_the_same(&read(&text)));
+    assert!(!running.says_the_same(&read(&text.replace("http://h", "http://i"))));
+    safe.keep("other", b"another", 0o600);
+    let elsewhere = text.replace(&at("late"), &at("other"));
+    assert!(!running.says_the_same(&read(&elsewhere)));
+    assert!(!read(&text).says_the_same(&read(&elsewhere)), "one that was known has changed");
+}
+
+#[test]
 fn variables_may_be_secrets_too() {
     let safe = Safe::new();
     let token = safe.keep("token", b"s3cret\n", 0o600);
