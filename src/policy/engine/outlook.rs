@@ -20,7 +20,8 @@ impl Engine {
             // Its tier is DOWN all the same: the next check may change that.
             Life::Ready(_) => Outlook::Unknown,
             Life::Starting(starting) => {
-                self.started_in.map_or(Outlook::Unknown, |took| Outlook::At(starting.began + took))
+                let expected = |took| Outlook::At(starting.began + starting.missed + took);
+                self.started_in.map_or(Outlook::Unknown, expected)
             }
             // Where no start was ever seen to its end, its beginning is the best that is known.
             Life::Backoff { until } | Life::Held { until } => {

@@ -13,7 +13,7 @@ pub(super) struct Starting {
     pub(super) run: RunId,
     pub(super) began: Moment,
     /// For so long the agent did not run since.
-    missed: Duration,
+    pub(super) missed: Duration,
     /// The last sign of progress.
     pub(super) active: Moment,
     /// What the last look found that saw none.
@@ -52,6 +52,7 @@ impl Engine {
     pub(in crate::policy) fn prepared(&mut self, prepared: Prepared, turn: &mut Turn) {
         let Life::Starting(starting) = &mut self.life else { return };
         let (run, took) = (starting.run, turn.now.since(starting.began));
+        let missed = starting.missed;
         match prepared {
             Prepared::NotYet => {
                 let pause = if took < PREPARE_SOON_FOR { PREPARE_SOON } else { PREPARE_LATER };
@@ -59,7 +60,8 @@ impl Engine {
             }
             Prepared::Ready => {
                 self.strikes.became_ready();
-                self.started_in = Some(took);
+                // What the next start will take is told to clients; this host's sleep is no part of that.
+                self.started_in = Some(took.saturating_sub(missed));
                 // Stability is counted from ready, and a slow starter has to run longer: an engine that loads for ten
                 // minutes and dies after nine is not stable.
                 let stable_after = self.settings.restart.stable.max(took * 2);

@@ -1,5 +1,6 @@
 //! The agent did not run for a while: no clock of an engine does.
 use super::*;
+use crate::policy::engine::outlook::Outlook;
 
 /// Nobody steps the engine until then, and it is due two seconds after the last step.
 fn absent(story: &mut Story, until: f64) {
@@ -27,6 +28,23 @@ fn it_does_not_count_for_the_longest_start() {
     let mut story = check(story, &[(9_100.0, Activity, ""), (9_117.9, Activity, "")]);
     assert_eq!(story.step(9_118.0, Activity), "Stopping, cut 1, term 1 5 s");
     assert_eq!(story.engine.excuse(), "stopping: hang: not ready after 60 min");
+}
+
+#[test]
+fn the_next_start_is_not_expected_to_take_as_long() {
+    let mut story = Story::new(StartMode::Always);
+    story.step(1.0, Spawned);
+    story.step(10.0, Wait);
+    absent(&mut story, 30_000.0);
+    story.step(30_002.0, Asked(Prepared::Ready));
+    assert_eq!(story.engine.started_in, Some(14 * S), "12 s before and 2 s after");
+    story.step(30_003.0, Op(Command::Restart));
+    story.step(30_004.0, Exited(0));
+    story.step(30_005.0, Ended);
+    assert_eq!(story.engine.outlook(&story.turn), Outlook::At(at(30_019.0)));
+    absent(&mut story, 60_000.0);
+    let slept = 60_000.0 - 30_007.0;
+    assert_eq!(story.engine.outlook(&story.turn), Outlook::At(at(30_019.0 + slept)));
 }
 
 #[test]
