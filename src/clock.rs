@@ -4,6 +4,8 @@
 //! lives of the agent within one boot). The wall clock is only ever shown.
 use crate::policy::Moment;
 use rustix::time::{ClockId, clock_gettime};
+use std::io;
+use std::sync::OnceLock;
 
 /// Now, on CLOCK_BOOTTIME.
 pub fn now() -> Moment {
@@ -41,9 +43,16 @@ pub fn rfc3339_of(moment: Moment) -> String {
     rfc3339(wall_ms() + ahead_ms)
 }
 
-/// The kernel's id of this boot. With a run number and a nonce it names a run beyond doubt.
-pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|s| s.trim().to_owned())
-        .unwrap_or_default()
+/// The kernel's id of this boot. With a run number and a nonce it names a run beyond doubt. Read once: who has had it is
+/// given it again whatever this host lacks by then.
+///
+/// # Errors
+/// When it cannot be read. Then nobody knows whether a run is of this boot.
+pub fn boot_id() -> io::Result<&'static str> {
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return Ok(id);
+    }
+    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(ID.get_or_init(|| read.trim().to_owned()))
 }

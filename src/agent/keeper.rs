@@ -40,6 +40,8 @@ const FIRST_PINGS_MISSED_MAX: u32 = 5;
 const SHIM_LISTENS: Duration = Duration::from_secs(15);
 /// Between the end of a connection and the next one, when the shim is not dead.
 const RECONNECT: Duration = Duration::from_millis(100);
+/// Between two looks at earlier runs, of which one is wedged, when they cannot be looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long the kernel's log may take to be read.
 const KERNEL_ANSWERS: Duration = Duration::from_secs(2);
 /// How long the state directory may take to give a run its TMPDIR.
@@ -146,7 +148,19 @@ impl Keeper {
         let mut is_wedged = false;
         loop {
             let left = tokio::select! {
-                left = previous::ended(&run_dir, &tier, number) => left,
+                left = previous::ended(&run_dir, &tier, number) => match left {
+                    Ok(left) => left,
+                    Err(_) if is_wedged => {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                        continue;
+                    }
+                    Err(why) => {
+                        previous::forget(&self.spec.run_dir);
+                        let evidence = format!("earlier runs of this engine cannot be looked at: {why}");
+                        self.tell(unstarted::not_spawned(&why, evidence)).await;
+                        return false;
+                    }
+                },
                 order = self.orders.recv() => match order {
                     // What is wedged is looked at, and killed, again and again anyway.
                     Some(ToShim::Term { .. } | ToShim::Kill) if is_wedged => continue,

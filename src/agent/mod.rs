@@ -63,5 +63,4 @@ mod workers;
 mod world;
 
 pub use failure::StartError;
-pub use previous::Left;
 pub use start::{STATE_LINK, run};

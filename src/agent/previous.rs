@@ -28,6 +28,8 @@ pub const SHIM_MISSES: u32 = 3;
 const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// The same for what is left when the agent itself ends: it was killed before.
 const LAST_KILL_LIMIT: Duration = Duration::from_secs(2);
+/// How many looks, [`LOOK_AGAIN`] apart, it takes before it ends without knowing.
+const LAST_LOOKS: u32 = 10;
 /// How often a run that nothing else looks for is killed again while something of it withstands.
 const KILL_AGAIN: Duration = Duration::from_secs(60);
 /// How long a look for what an ended run left in /dev/shm may take.
@@ -66,48 +68,76 @@ impl Intent {
         written
     }
 
-    fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(dir.join(INTENT)).ok()?).ok()
+    /// That of the run in this directory. `None`: there is none, or none that can be understood, so nothing was started.
+    ///
+    /// # Errors
+    /// When it could not be read: then nobody knows.
+    fn read(dir: &Path) -> io::Result<Option<Self>> {
+        match fs::read(dir.join(INTENT)) {
+            Ok(written) => Ok(serde_json::from_slice(&written).ok()),
+            Err(why) if matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// The same, of a run of this boot.
+    fn of_this_boot(dir: &Path) -> io::Result<Option<Self>> {
+        let now = clock::boot_id()?;
+        Ok(Self::read(dir)?.filter(|intent| intent.boot_id == now))
     }
 }
 
 /// A run of which something is left when it should not be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
+struct Left {
     /// `<tier>-<number>`
-    pub run: String,
-    pub pids: Vec<u32>,
+    run: String,
+    pids: Vec<u32>,
 }
 
 /// Waits until the runs of `tier` before `number` have ended that an earlier agent started. Their shims end them by
 /// themselves, within the grace that they were given; what outlived its shim is killed, and so is a shim that does not
 /// answer. Gives what withstood even that: while there is any, the engine must not be started again.
-pub async fn ended(run_dir: &Path, tier: &str, number: u64) -> Vec<u32> {
+///
+/// # Errors
+/// When it cannot be told which runs there are: the engine must not be started then either.
+pub async fn ended(run_dir: &Path, tier: &str, number: u64) -> io::Result<Vec<u32>> {
     let mut left = Vec::new();
-    for old in numbers(run_dir, tier).into_iter().filter(|n| *n < number) {
-        left.extend(end(&run_path(run_dir, tier, old)).await);
+    for old in numbers(run_dir, tier)?.into_iter().filter(|n| *n < number) {
+        left.extend(end(&run_path(run_dir, tier, old)).await?);
     }
-    left
+    Ok(left)
 }
 
 /// Ends the runs of earlier agents for which nothing else looks, because their tiers are not started now or are not
 /// configured any more. Only the directories of the latter are removed. To be called before this agent starts a run; nobody
 /// waits for it, and what it ends may have what a tier needs: then that one's start is tried again.
-pub fn end_unwanted(run_dir: &Path, is_configured: impl Fn(&str) -> bool, is_started: impl Fn(&str) -> bool) {
-    for (tier, number) in all_runs(run_dir).into_iter().filter(|(tier, _)| !is_started(tier)) {
+///
+/// # Errors
+/// When it cannot be told which runs there are.
+pub fn end_unwanted(
+    run_dir: &Path,
+    is_configured: impl Fn(&str) -> bool,
+    is_started: impl Fn(&str) -> bool,
+) -> io::Result<()> {
+    for (tier, number) in all_runs(run_dir)?.into_iter().filter(|(tier, _)| !is_started(tier)) {
         let is_known = is_configured(&tier);
         tokio::task::spawn_local(end_unwanted_run(run_path(run_dir, &tier, number), is_known));
     }
+    Ok(())
 }
 
 async fn end_unwanted_run(dir: PathBuf, is_known: bool) {
     let run = name(&dir);
     loop {
-        let left = end(&dir).await;
-        if left.is_empty() {
-            break;
+        match end(&dir).await {
+            Ok(left) if left.is_empty() => break,
+            Ok(left) => {
+                tracing::error!(run, ?left, "what is left of an earlier agent's run withstands SIGKILL");
+            }
+            Err(why) => tracing::warn!(run, %why, "an earlier agent's run cannot be looked at"),
         }
-        tracing::error!(run, ?left, "what is left of an earlier agent's run withstands SIGKILL");
         tokio::time::sleep(KILL_AGAIN).await;
     }
     if !is_known {
@@ -117,17 +147,17 @@ async fn end_unwanted_run(dir: PathBuf, is_known: bool) {
 }
 
 /// Waits until this run has ended; gives what withstood KILL.
-async fn end(dir: &Path) -> Vec<u32> {
-    let intent = Intent::read(dir).filter(|intent| intent.boot_id == clock::boot_id());
+async fn end(dir: &Path) -> io::Result<Vec<u32>> {
+    let intent = Intent::of_this_boot(dir)?;
     let is_over = |intent: &Intent| has_ended(dir, intent);
     // Its shim may still be there, waiting to be released.
     if intent.as_ref().is_some_and(is_over) {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let silent = shim_ends(dir).await;
     // Without an intent nothing was started; with one, its shim may have brought it to an end meanwhile.
     let Some(intent) = intent.filter(|intent| !silent.is_empty() || !is_over(intent)) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     if let Some(shim) = silent.first() {
         let hindrance = shim.hindrance();
@@ -142,18 +172,47 @@ async fn end(dir: &Path) -> Vec<u32> {
     if left.is_empty() {
         clear_up(dir.to_owned(), None).await;
     }
-    left
+    Ok(left)
 }
 
-/// What of any run is left now that the agent ends, killed once more. Shims whose runs have ended have left by now.
-pub async fn last_look(run_dir: &Path) -> Vec<Left> {
+/// Is nothing of any run left, as there should be now that the agent ends? What is left is named, because nobody looks after it
+/// any more. False too when that cannot be told, at several looks.
+pub async fn last_look(run_dir: &Path) -> bool {
+    let mut looked = what_is_left(run_dir).await;
+    for _ in 1..LAST_LOOKS {
+        if looked.is_ok() {
+            break;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        looked = what_is_left(run_dir).await;
+    }
+    let left = match looked {
+        Ok(left) => left,
+        Err(why) => {
+            tracing::error!(%why, "the agent ends, and it cannot be told whether something is left of a run");
+            return false;
+        }
+    };
+    for Left { run, pids } in &left {
+        let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        tracing::error!(
+            run,
+            "the agent ends, and this is left of a run although it was sent SIGKILL: pid {pids}"
+        );
+    }
+    if left.is_empty() {
+        tracing::info!("every engine has ended");
+    }
+    left.is_empty()
+}
+
+/// What of any run is left, killed once more. Shims whose runs have ended have left by now.
+async fn what_is_left(run_dir: &Path) -> io::Result<Vec<Left>> {
     let mut found = Vec::new();
-    for (tier, number) in all_runs(run_dir) {
+    for (tier, number) in all_runs(run_dir)? {
         let dir = run_path(run_dir, &tier, number);
-        let Some(intent) = Intent::read(&dir).filter(|intent| intent.boot_id == clock::boot_id()) else {
-            continue;
-        };
-        let holders = if lock::is_held(&dir) == Some(true) { holders(&dir).await } else { Vec::new() };
+        let Some(intent) = Intent::of_this_boot(&dir)? else { continue };
+        let holders = if lock::is_held(&dir) == Some(true) { holders(&dir).await? } else { Vec::new() };
         if holders.is_empty() && has_ended(&dir, &intent) {
             continue;
         }
@@ -162,7 +221,7 @@ pub async fn last_look(run_dir: &Path) -> Vec<Left> {
             found.push(Left { run: name(&dir), pids });
         }
     }
-    found
+    Ok(found)
 }
 
 /// Waits until the shim of this run has left. Not for one that does not answer: gives that one, and what is below it.
@@ -175,7 +234,10 @@ async fn shim_ends(dir: &Path) -> Vec<Main> {
             Err(_) => misses += 1,
         }
         if misses == SHIM_MISSES {
-            return holders(dir).await;
+            match holders(dir).await {
+                Ok(found) => return found,
+                Err(_) => misses = 0,
+            }
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
@@ -186,7 +248,7 @@ async fn shim_ends(dir: &Path) -> Vec<Main> {
 async fn is_answered(dir: &Path) -> bool {
     loop {
         let held = lock::is_held(dir);
-        if held == Some(false) || held.is_none() && !dir.join(SOCKET).exists() {
+        if held == Some(false) || held.is_none() && matches!(dir.join(SOCKET).try_exists(), Ok(false)) {
             return false;
         }
         match Link::try_connect(dir).await {
@@ -205,14 +267,17 @@ async fn is_answered(dir: &Path) -> bool {
     }
 }
 
-/// Who holds the lock of this run, each with all that is below it.
-async fn holders(dir: &Path) -> Vec<Main> {
+/// Who holds the lock of this run, each with all that is below it; as far as the look comes back.
+async fn holders(dir: &Path) -> io::Result<Vec<Main>> {
     let lookout = lookout::on(&format!("shim of {}", dir.display()));
     let dir = dir.to_owned();
-    let look = move || lock::holders(&dir).into_iter().flat_map(leftovers::tree).collect();
+    let look = move || {
+        let holders = lock::holders(&dir)?;
+        Ok(holders.into_iter().flat_map(leftovers::tree).collect())
+    };
     // Another process's descriptors are looked at, which may hang with it.
     let looked = tokio::time::timeout(SHIM_ANSWERS, lookout.look(look)).await;
-    looked.ok().flatten().unwrap_or_default()
+    looked.ok().flatten().unwrap_or_else(|| Ok(Vec::new()))
 }
 
 /// Its shim has proven that nothing is left of it, and said so. Else every start would look for it again, and looking may
@@ -260,21 +325,32 @@ fn name(dir: &Path) -> String {
 }
 
 /// The numbers of the runs of `tier` that have a directory, in rising order.
-pub fn numbers(run_dir: &Path, tier: &str) -> Vec<u64> {
-    let runs = all_runs(run_dir).into_iter();
+///
+/// # Errors
+/// When it cannot be told.
+pub fn numbers(run_dir: &Path, tier: &str) -> io::Result<Vec<u64>> {
+    let runs = all_runs(run_dir)?.into_iter();
     let mut found: Vec<u64> = runs.filter(|(name, _)| name == tier).map(|(_, number)| number).collect();
     found.sort_unstable();
-    found
+    Ok(found)
 }
 
 /// Every run that has a directory: the tier's name, which may hold any number of dashes, and the run's number.
-fn all_runs(run_dir: &Path) -> Vec<(String, u64)> {
-    let entries = fs::read_dir(runs_dir(run_dir)).into_iter().flatten().flatten();
+fn all_runs(run_dir: &Path) -> io::Result<Vec<(String, u64)>> {
+    let entries = match fs::read_dir(runs_dir(run_dir)) {
+        Ok(entries) => entries,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(why) => return Err(why),
+    };
     let run = |name: &str| {
         let (tier, number) = name.rsplit_once('-')?;
         Some((tier.to_owned(), number.parse().ok()?))
     };
-    entries.filter_map(|entry| run(entry.file_name().to_str()?)).collect()
+    let mut found = Vec::new();
+    for entry in entries {
+        found.extend(entry?.file_name().to_str().and_then(run));
+    }
+    Ok(found)
 }
 
 /// Removes what was made for a run that did not begin: where this host lacks space, it is needed for the next one.
@@ -285,11 +361,11 @@ pub fn forget(dir: &Path) {
 /// Runs that may live, by the names of their directories and their nonces, those of `tier` before `number` left out: they
 /// have ended.
 pub fn living(run_dir: &Path, tier: &str, number: u64) -> Vec<(String, String)> {
-    let runs = all_runs(run_dir).into_iter().filter(|(of, old)| of != tier || *old >= number);
+    let runs = all_runs(run_dir).into_iter().flatten().filter(|(of, old)| of != tier || *old >= number);
     let living = runs.filter_map(|(of, number)| {
         let dir = run_path(run_dir, &of, number);
-        let intent = Intent::read(&dir)?;
-        let lives = intent.boot_id == clock::boot_id() && !has_ended(&dir, &intent);
+        let intent = Intent::of_this_boot(&dir).ok()??;
+        let lives = !has_ended(&dir, &intent);
         lives.then(|| (name(&dir), intent.nonce))
     });
     living.collect()
@@ -298,7 +374,8 @@ pub fn living(run_dir: &Path, tier: &str, number: u64) -> Vec<(String, String)> 
 /// Removes the directories of all but the newest ended runs, so that a crash loop cannot fill a tmpfs. Of those that are
 /// kept, what a killed shim could not remove itself: its socket, and the run's temporary files.
 pub fn tidy(run_dir: &Path, tier: &str, live: u64) {
-    let old: Vec<u64> = numbers(run_dir, tier).into_iter().filter(|n| *n < live).collect();
+    let numbers = numbers(run_dir, tier).unwrap_or_default();
+    let old: Vec<u64> = numbers.into_iter().filter(|n| *n < live).collect();
     for (age, number) in old.iter().rev().enumerate() {
         let dir = run_path(run_dir, tier, *number);
         if age >= KEPT {
@@ -328,12 +405,12 @@ mod tests {
             fs::write(run.join("log"), "").expect("a log");
         }
         tidy(dir.path(), "cpu", 11);
-        assert_eq!(numbers(dir.path(), "cpu"), [9, 10, 11]);
+        assert_eq!(numbers(dir.path(), "cpu").expect("they can be read"), [9, 10, 11]);
         let left = |number: u64| {
             [SOCKET, TMP, "log"].map(|name| run_path(dir.path(), "cpu", number).join(name).exists())
         };
         assert_eq!((left(10), left(11)), ([false, false, true], [true, true, true]));
-        assert_eq!(numbers(dir.path(), "cpu-2"), [1]);
+        assert_eq!(numbers(dir.path(), "cpu-2").expect("they can be read"), [1]);
     }
 
     #[test]
@@ -348,8 +425,30 @@ mod tests {
             began: 9,
         };
         intent.save(&run).expect("it can be written");
-        assert_eq!(Intent::read(&run), Some(intent));
+        assert_eq!(Intent::read(&run).expect("it can be read"), Some(intent));
         let mode = fs::metadata(&run).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    /// Seen to fail: the engine was started, and "every engine has ended" was said, as if nothing had been there.
+    #[tokio::test]
+    async fn what_cannot_be_looked_at_has_not_ended() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(numbers(dir.path(), "cpu").expect("nothing was ever there"), [0_u64; 0]);
+        let run = run_path(dir.path(), "cpu", 1);
+        fs::create_dir_all(&run).expect("a run");
+        assert_eq!(ended(dir.path(), "cpu", 2).await.expect("no intent, no process"), [0_u32; 0]);
+        fs::write(run.join(INTENT), "{").expect("an intent");
+        assert_eq!(ended(dir.path(), "cpu", 2).await.expect("it cannot be understood"), [0_u32; 0]);
+        fs::remove_file(run.join(INTENT)).expect("it is there");
+        // Nobody can read a file of it.
+        fs::create_dir(run.join(INTENT)).expect("in its place");
+        assert!(ended(dir.path(), "cpu", 2).await.is_err());
+        assert!(what_is_left(dir.path()).await.is_err());
+        let sealed = tempfile::tempdir().expect("a directory");
+        fs::write(runs_dir(sealed.path()), "").expect("in their place");
+        assert!(numbers(sealed.path(), "cpu").is_err());
+        assert!(ended(sealed.path(), "cpu", 2).await.is_err());
+        assert!(!last_look(sealed.path()).await);
     }
 }

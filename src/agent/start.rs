@@ -13,7 +13,6 @@ use super::oom::Kills;
 use super::past::Past;
 use super::picture::{Identity, Picture};
 use super::ports::Ports;
-use super::previous::Left;
 use super::probe::Probe;
 use super::recorder::Recorder;
 use super::seat::Seat;
@@ -62,8 +61,8 @@ pub const STATE_LINK: &str = "state";
 /// How long answers that are on their way out may still take once every engine has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Runs the agent until it is told to stop and every engine has ended; gives the runs of which something withstands its end.
-pub fn run(config: Config, environment: Environment) -> Result<Vec<Left>, StartError> {
+/// Runs the agent until it is told to stop and every engine has ended. False: something withstands its end, or nobody can tell.
+pub fn run(config: Config, environment: Environment) -> Result<bool, StartError> {
     signals::hold_back().map_err(failed("cannot hold signals back"))?;
     let secrets = secrets::known(&config);
     let redactor = Arc::new(Redactor::new(&secrets));
@@ -208,7 +207,7 @@ fn listen(at: &SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 impl Prepared {
-    fn run(self) -> Result<Vec<Left>, StartError> {
+    fn run(self) -> Result<bool, StartError> {
         // One thread, this one: shims are spawned from it, and it lives as long as the agent.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -224,7 +223,7 @@ impl Prepared {
         outcome
     }
 
-    async fn serve(self) -> Result<Vec<Left>, StartError> {
+    async fn serve(self) -> Result<bool, StartError> {
         let signals = Signals::listen().map_err(failed("cannot listen to signals"))?;
         let (source, scrapes) = scrape::queue();
         let table = Arc::new(ArcSwap::from_pointee(RouteTable { failover: true, ..RouteTable::default() }));
@@ -281,10 +280,10 @@ impl Prepared {
         let sockets = Sockets::open(&self.config.agent.run_dir, served, scrapes)?;
         agent.proxy.accept(self.listeners).map_err(failed("cannot serve clients"))?;
         start_watchdog(limit, &agent.notifier, &agent.heart, &agent.proxy)?;
+        end_unwanted_runs(&self.config).map_err(failed("cannot look at earlier runs"))?;
         tracing::info!(listen, config = %self.config.path.display(), "mainstay serves");
         agent.notifier.ready("starting the engines");
         agent.announce(started(&listen, self.lock.died.as_deref()));
-        end_unwanted_runs(&self.config);
         let proxy = agent.run(first).await;
         let _ = tokio::time::timeout(LAST_WORDS, proxy.idle()).await;
         let left_behind = stop_probe(gpus).await;
@@ -292,31 +291,15 @@ impl Prepared {
         clerk.settle();
         courier.into_iter().for_each(Courier::stop);
         sockets.close();
-        Ok(look_back(&self.config.agent.run_dir).await)
+        Ok(previous::last_look(&self.config.agent.run_dir).await)
     }
 }
 
 /// What earlier agents left of tiers that are not started now.
-fn end_unwanted_runs(config: &Config) {
+fn end_unwanted_runs(config: &Config) -> io::Result<()> {
     let local = |name: &str| config.tiers.iter().find(|tier| tier.name == name)?.local();
     let is_started = |name: &str| local(name).is_some_and(|local| local.start == StartMode::Always);
-    previous::end_unwanted(&config.agent.run_dir, |name| local(name).is_some(), is_started);
-}
-
-/// Is anything of any run left, now that there should be nothing? It is named, because nobody looks after it any more.
-async fn look_back(run_dir: &Path) -> Vec<Left> {
-    let left = previous::last_look(run_dir).await;
-    for Left { run, pids } in &left {
-        let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-        tracing::error!(
-            run,
-            "the agent ends, and this is left of a run although it was sent SIGKILL: pid {pids}"
-        );
-    }
-    if left.is_empty() {
-        tracing::info!("every engine has ended");
-    }
-    left
+    previous::end_unwanted(&config.agent.run_dir, |name| local(name).is_some(), is_started)
 }
 
 fn data_plane(
@@ -437,9 +420,11 @@ fn world(
     let names: Vec<String> = config.tiers.iter().map(|tier| tier.name.clone()).collect();
     let last_run = |tier: &crate::policy::TierId| {
         let name = &names[usize::from(tier.0)];
-        previous::numbers(&run_dir, name).last().copied().unwrap_or(0)
+        Ok(previous::numbers(&run_dir, name)?.last().copied().unwrap_or(0))
     };
-    let saved = Saved { last_runs: engines.iter().map(last_run).collect() };
+    // A number that is given twice would hide the run that had it first.
+    let last_runs: io::Result<_> = engines.iter().map(last_run).collect();
+    let saved = Saved { last_runs: last_runs.map_err(failed("cannot look at earlier runs"))? };
     let (host, first) = Host::resume(policy, &saved, now);
     let probe = Probe::new(*INSTANCE).map_err(|why| {
         StartError::Failed(format!(
@@ -455,7 +440,7 @@ fn world(
         cgroup: launch::delegated_cgroup(),
         gpus: None,
         kills: Rc::new(Faults::cgroup().map_or_else(Kills::of_own_cgroup, |dir| Kills::of(&dir))),
-        boot_id: clock::boot_id(),
+        boot_id: clock::boot_id().map_err(failed("cannot read the id of this boot"))?.to_owned(),
         secrets,
         engine_log: EngineLog::choose(config.agent.engine_log),
         home: launch::home(&config.agent),

@@ -24,9 +24,9 @@ pub fn main(file: &Path, run_dir: Option<&Path>) -> Exit {
         return Exit::Usage;
     }
     match agent::run(config, environment) {
-        Ok(left) if left.is_empty() => Exit::Done,
-        // The agent's log has named what is left.
-        Ok(_) => Exit::Failed,
+        Ok(true) => Exit::Done,
+        // The agent's log has told why.
+        Ok(false) => Exit::Failed,
         Err(why) => {
             complain(&why);
             match why {

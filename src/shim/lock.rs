@@ -3,8 +3,10 @@
 //! neither be stale nor be missed: who finds it free knows that no shim of this run lives, and none begins.
 use super::leftovers::Main;
 use super::protocol::LOCK;
-use super::tree::pids;
+use super::tree::{Process, all_pids};
+use crate::shortage;
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,7 +18,11 @@ pub(super) fn take(run_dir: &Path) -> io::Result<OwnedFd> {
     DirBuilder::new().recursive(true).mode(0o700).create(run_dir)?;
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = rustix::fs::open(run_dir.join(LOCK), flags, Mode::RUSR | Mode::WUSR)?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|why| match why {
+        // By its number it would be taken for a limit of processes.
+        Errno::WOULDBLOCK => io::Error::new(io::ErrorKind::ResourceBusy, "a shim of this run lives already"),
+        why => why.into(),
+    })?;
     Ok(file)
 }
 
@@ -25,28 +31,42 @@ pub(super) fn take(run_dir: &Path) -> io::Result<OwnedFd> {
 pub fn is_held(run_dir: &Path) -> Option<bool> {
     match rustix::fs::open(run_dir.join(LOCK), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         Ok(file) => Some(rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()),
-        Err(rustix::io::Errno::NOENT) => None,
+        Err(Errno::NOENT) => None,
         Err(_) => Some(true),
     }
 }
 
 /// Who has the lock of this run: its shim, and perhaps a child of it that is not an engine yet. Looks at the descriptors of
 /// every process, so call it where waiting does no harm.
-pub fn holders(run_dir: &Path) -> Vec<Main> {
+///
+/// # Errors
+/// When this process lacks descriptors or memory to look: then nobody knows who has it.
+pub fn holders(run_dir: &Path) -> io::Result<Vec<Main>> {
     let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    let Ok(lock) = fs::metadata(run_dir.join(LOCK)).map(identity) else { return Vec::new() };
+    let lock = match fs::metadata(run_dir.join(LOCK)).map(identity) {
+        Ok(lock) => lock,
+        Err(why) if shortage::of(&why).is_some() => return Err(why),
+        Err(_) => return Ok(Vec::new()),
+    };
     let is_lock = |link: &Path| {
         // Only a file of that name is asked what it is: on somebody else's file system that may hang.
         let target = fs::read_link(link).unwrap_or_default();
         target.file_name().is_some_and(|name| name == LOCK)
             && fs::metadata(link).map(identity).is_ok_and(|found| found == lock)
     };
-    let holds = |pid: &u32| {
-        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        open.map(|entry| entry.path()).any(|link| is_lock(&link))
+    let holds = |pid: u32| match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(open) => Ok(open.flatten().any(|entry| is_lock(&entry.path()))),
+        Err(why) if shortage::of(&why).is_some() => Err(why),
+        // It is gone, or another user's.
+        Err(_) => Ok(false),
     };
-    let others = pids().filter(|pid| *pid != std::process::id());
-    others.filter(holds).filter_map(Main::of).collect()
+    let mut found = Vec::new();
+    for pid in all_pids()?.filter(|pid| *pid != std::process::id()) {
+        if holds(pid)? {
+            found.extend(Process::find(pid)?.map(|it| Main { pid, started: it.started }));
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -70,7 +90,8 @@ mod tests {
         let inherited = lock.try_clone().unwrap();
         drop(lock);
         assert_eq!(is_held(&run), Some(true));
-        assert!(take(&run).is_err(), "nobody begins the same run twice");
+        let why = take(&run).expect_err("nobody begins the same run twice");
+        assert_eq!(shortage::of_a_start(&why), None, "this host lacks nothing");
         drop(inherited);
         assert!(is_soon(|| is_held(&run) == Some(false)));
         assert_eq!(is_held(&run), Some(false), "looking does not take it");
@@ -86,10 +107,10 @@ mod tests {
         };
         let mut children = [&run, &another].map(|run| sleeper(&take(run).unwrap()));
         let holder = Main::of(children[0].id()).unwrap();
-        assert!(is_soon(|| holders(&run) == [holder]));
+        assert!(is_soon(|| holders(&run).unwrap() == [holder]));
         for child in &mut children {
             child.kill().and_then(|()| child.wait()).unwrap();
         }
-        assert!(is_soon(|| holders(&run).is_empty()));
+        assert!(is_soon(|| holders(&run).unwrap().is_empty()));
     }
 }

@@ -44,7 +44,7 @@ fn spec(dir: &TempDir, knobs: &[&str]) -> Spec {
         tier: "primary".into(),
         run: 7,
         nonce: format!("nonce-{}", unique()),
-        boot_id: mainstay::clock::boot_id(),
+        boot_id: mainstay::clock::boot_id().unwrap().to_owned(),
         argv,
         env: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]),
         dir: None,

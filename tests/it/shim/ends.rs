@@ -21,7 +21,7 @@ async fn an_end_that_nobody_asked_for_is_recorded_as_it_was() {
             record.last_lines.iter().filter(|line| !line.starts_with("listening")).collect();
         assert_eq!(words, ["first", "last words"]);
         assert!(record.max_rss_bytes > 100_000 && record.started_ms <= record.ended_ms.unwrap());
-        assert_eq!(record.boot_id, mainstay::clock::boot_id());
+        assert_eq!(record.boot_id, mainstay::clock::boot_id().unwrap());
         assert!(!run.spec.run_dir.join("tmp").exists(), "its tmp is gone");
         run.send(ToShim::Release).await;
         run.shim_gone().await;
