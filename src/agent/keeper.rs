@@ -193,8 +193,10 @@ impl Keeper {
         let tidy = lookout.look(move || {
             previous::tidy(&run_dir, &tier, number);
             // Runs of another agent would not be known here.
-            if state.open().is_ok() {
-                tmpdir::tidy(&state_dir, &previous::living(&run_dir, &tier, number));
+            if state.open().is_ok()
+                && let Ok(living) = previous::living(&run_dir, &tier, number)
+            {
+                tmpdir::tidy(&state_dir, &living);
             }
         });
         let _ = tokio::time::timeout(TIDY_LIMIT, tidy).await;

@@ -360,15 +360,17 @@ pub fn forget(dir: &Path) {
 
 /// Runs that may live, by the names of their directories and their nonces, those of `tier` before `number` left out: they
 /// have ended.
-pub fn living(run_dir: &Path, tier: &str, number: u64) -> Vec<(String, String)> {
-    let runs = all_runs(run_dir).into_iter().flatten().filter(|(of, old)| of != tier || *old >= number);
-    let living = runs.filter_map(|(of, number)| {
+///
+/// # Errors
+/// When it cannot be told of any of them: it may live.
+pub fn living(run_dir: &Path, tier: &str, number: u64) -> io::Result<Vec<(String, String)>> {
+    let mut living = Vec::new();
+    for (of, number) in all_runs(run_dir)?.into_iter().filter(|(of, old)| of != tier || *old >= number) {
         let dir = run_path(run_dir, &of, number);
-        let intent = Intent::of_this_boot(&dir).ok()??;
-        let lives = !has_ended(&dir, &intent);
-        lives.then(|| (name(&dir), intent.nonce))
-    });
-    living.collect()
+        let intent = Intent::of_this_boot(&dir)?.filter(|intent| !has_ended(&dir, intent));
+        living.extend(intent.map(|intent| (name(&dir), intent.nonce)));
+    }
+    Ok(living)
 }
 
 /// Removes the directories of all but the newest ended runs, so that a crash loop cannot fill a tmpfs. Of those that are
@@ -444,6 +446,7 @@ mod tests {
         // Nobody can read a file of it.
         fs::create_dir(run.join(INTENT)).expect("in its place");
         assert!(ended(dir.path(), "cpu", 2).await.is_err());
+        assert!(living(dir.path(), "another", 1).is_err(), "its TMPDIR may be in use");
         assert!(what_is_left(dir.path()).await.is_err());
         let sealed = tempfile::tempdir().expect("a directory");
         fs::write(runs_dir(sealed.path()), "").expect("in their place");
