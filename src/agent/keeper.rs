@@ -106,12 +106,16 @@ enum Lost {
     Silent(Option<Main>),
 }
 
+/// An error with what was being done, as what became of the run.
+fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> EngineEvent {
+    move |why| unstarted::not_spawned(&why, format!("{doing}: {why}"))
+}
+
 impl Keeper {
     /// Keeps the run to its end.
     pub async fn keep(mut self) {
         if self.alone().await {
-            self.make_tmp().await;
-            match self.begin() {
+            match self.set_out().await {
                 Ok(spawned) => self.attend(&spawned).await,
                 Err(failed) => {
                     // Nothing lives that it would be needed for, and what this host lacks may be space.
@@ -123,20 +127,32 @@ impl Keeper {
         self.gone().await;
     }
 
-    /// Starts the shim, or says why there is none. Not without an intent on disk: an agent that comes after a crash would know
-    /// nothing of the run, and start another one beside it.
+    /// Makes what the run needs, in this order: a TMPDIR of which no intent tells is removed as an old one.
+    async fn set_out(&mut self) -> Result<Spawned, EngineEvent> {
+        self.write_intent()?;
+        self.make_tmp().await;
+        self.begin()
+    }
+
+    /// Not without an intent on disk: an agent that comes after a crash would know nothing of the run, and start another one
+    /// beside it.
+    fn write_intent(&mut self) -> Result<(), EngineEvent> {
+        if !self.is_intended {
+            // The space that old runs took has been freed since it was tried first.
+            let saved = self.intent.save(&self.spec.run_dir);
+            saved.map_err(failed("the run cannot be written down in the runtime directory"))?;
+            self.is_intended = true;
+        }
+        Ok(())
+    }
+
+    /// Starts the shim, or says why there is none.
     fn begin(&self) -> Result<Spawned, EngineEvent> {
         let port = self.spec.port.unwrap_or(0);
         let short = |shortage| unstarted::short(shortage, &format!("port {port} cannot be tried"));
         if !ports::is_free(port).map_err(short)? {
             // Whoever it is would be asked, and believed, in the engine's place.
             return Err(unstarted::port_in_use(format!("another program listens at port {port}")));
-        }
-        let failed = |doing| move |why: io::Error| unstarted::not_spawned(&why, format!("{doing}: {why}"));
-        if !self.is_intended {
-            // The space that old runs took has been freed since it was tried first.
-            let saved = self.intent.save(&self.spec.run_dir);
-            saved.map_err(failed("the run cannot be written down in the runtime directory"))?;
         }
         let spawned = shim::spawn(&self.spec, self.lifeline.read.as_fd());
         spawned.map_err(failed("the shim cannot be started"))
@@ -156,8 +172,7 @@ impl Keeper {
                     }
                     Err(why) => {
                         previous::forget(&self.spec.run_dir);
-                        let evidence = format!("earlier runs of this engine cannot be looked at: {why}");
-                        self.tell(unstarted::not_spawned(&why, evidence)).await;
+                        self.tell(failed("earlier runs of this engine cannot be looked at")(why)).await;
                         return false;
                     }
                 },
@@ -194,9 +209,9 @@ impl Keeper {
             previous::tidy(&run_dir, &tier, number);
             // Runs of another agent would not be known here.
             if state.open().is_ok()
-                && let Ok(living) = previous::living(&run_dir, &tier, number)
+                && let Err(why) = tmpdir::tidy(&state_dir, || previous::living(&run_dir, &tier, number))
             {
-                tmpdir::tidy(&state_dir, &living);
+                tracing::warn!(tier, %why, "TMPDIRs of earlier runs are not removed for now");
             }
         });
         let _ = tokio::time::timeout(TIDY_LIMIT, tidy).await;

@@ -38,14 +38,23 @@ pub fn make(place: &Path) -> io::Result<()> {
     proven
 }
 
-/// Removes what earlier runs left: everything but those of living runs, given as [`place`] takes them.
-pub fn tidy(state_dir: &Path, living: &[(String, String)]) {
+/// Removes what earlier runs left: everything but those of living runs, which `living` gives as [`place`] takes them. It is
+/// asked when it is known what is there: a run whose TMPDIR is among that had begun before, and one that begins now is safe.
+///
+/// # Errors
+/// When it cannot be told what is there, or what lives. Then nothing is removed.
+pub fn tidy(state_dir: &Path, living: impl FnOnce() -> io::Result<Vec<(String, String)>>) -> io::Result<()> {
+    let entries = match fs::read_dir(state_dir.join(PARENT)) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let there: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     let living: BTreeSet<PathBuf> =
-        living.iter().filter_map(|(run, nonce)| place(state_dir, run, nonce)).collect();
-    let entries = fs::read_dir(state_dir.join(PARENT)).into_iter().flatten().flatten();
-    for left in entries.map(|entry| entry.path()).filter(|path| !living.contains(path)) {
+        living()?.iter().filter_map(|(run, nonce)| place(state_dir, run, nonce)).collect();
+    for left in there.into_iter().filter(|path| !living.contains(path)) {
         let _ = fs::remove_dir_all(left);
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -82,7 +91,23 @@ mod tests {
             assert_eq!(fs::metadata(dir).expect("it is there").permissions().mode() & 0o777, 0o700);
         }
         let living = [("a-2".to_owned(), NONCE.to_owned()), ("b-7".to_owned(), "another".to_owned())];
-        tidy(state.path(), &living);
+        assert!(tidy(state.path(), || Err(io::Error::other("nobody knows"))).is_err());
+        assert_eq!(["a-1", "a-2", "b-7"].map(|run| of(run).exists()), [true; 3], "any of them may live");
+        tidy(state.path(), || Ok(living.to_vec())).expect("it can be told");
         assert_eq!(["a-1", "a-2", "b-7"].map(|run| of(run).exists()), [false, true, false]);
+    }
+
+    /// Seen to fail while it was asked first what lives.
+    #[test]
+    fn a_run_that_begins_meanwhile_keeps_it() {
+        let state = tempfile::tempdir().expect("a directory");
+        let of = |run: &str| place(state.path(), run, NONCE).expect("there is room");
+        make(&of("old-1")).expect("it can be written");
+        let living = || {
+            make(&of("new-1"))?;
+            Ok(Vec::new())
+        };
+        tidy(state.path(), living).expect("it can be told");
+        assert_eq!(["old-1", "new-1"].map(|run| of(run).exists()), [false, true]);
     }
 }
