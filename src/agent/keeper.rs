@@ -280,7 +280,7 @@ impl Keeper {
             connected = Link::connect(&self.spec.run_dir, SHIM_LISTENS) => {
                 connected.map_err(|_| Lost::Silent(shim.process))
             }
-            _ = shim::gone(shim.pidfd.as_fd()) => Err(Lost::Dead(shim.last_words())),
+            () = shim::gone(shim.pidfd.as_fd()) => Err(Lost::Dead(shim.last_words())),
         }
     }
 

@@ -3,6 +3,7 @@ use super::leftovers::Main;
 use super::protocol::{FromShim, LIFELINE_VAR, LOCK_VAR, Spec};
 use super::{lock, sys};
 use crate::privileges;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{MemfdFlags, SeekFrom};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
@@ -12,6 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The pipe by which shims know that somebody wants their engines to live. Nothing is ever written to it: when the last
 /// copy of `write` is closed, shims stop their engines by themselves.
@@ -22,6 +24,8 @@ pub struct Lifeline {
     pub write: OwnedFd,
 }
 
+/// Between two looks at a process that cannot be watched.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Most that is taken of a dead shim's standard error, in bytes.
 const WORDS_MAX: usize = 16 * 1024;
 
@@ -129,12 +133,24 @@ pub fn spawn_as(program: &Path, spec: &Spec, lifeline: BorrowedFd<'_>) -> io::Re
     }
 }
 
-/// Returns when the process of this pidfd is gone, and reaps it if it is a child of ours.
-pub async fn gone(pidfd: BorrowedFd<'_>) -> io::Result<()> {
-    sys::watch(pidfd)?.readable().await?.retain_ready();
+/// Returns when the process of this pidfd is gone, and reaps it if it is a child of ours. What this host lacks to watch it
+/// with says nothing about the process: it is looked at now and then meanwhile, which needs nothing.
+pub async fn gone(pidfd: BorrowedFd<'_>) {
+    while watched(pidfd).await.is_err() && !is_gone(pidfd) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     // An adopted shim is not our child, and a child may have been reaped by whoever reaps orphans: both are fine.
     let _ = rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+}
+
+async fn watched(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    sys::watch(pidfd)?.readable().await?.retain_ready();
     Ok(())
+}
+
+fn is_gone(pidfd: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
+    rustix::event::poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// The spec as a file that has no name, and no copy once the shim has read it.
@@ -169,6 +185,21 @@ mod tests {
         for (written, expected) in cases {
             assert_eq!(last_words(written.as_bytes()), expected, "{written}");
         }
+    }
+
+    /// Seen to fail: an error of the watch counted as the shim's death.
+    #[tokio::test]
+    async fn a_process_that_cannot_be_watched_is_not_gone_before_it_is() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pidfd = rustix::process::pidfd_open(raw_pid(child.id()).unwrap(), PidfdFlags::empty()).unwrap();
+        // The kernel refuses the same descriptor a second time.
+        let _first = sys::watch(pidfd.as_fd()).unwrap();
+        assert!(watched(pidfd.as_fd()).await.is_err(), "it cannot be watched");
+        let looked = tokio::time::timeout(LOOK_AGAIN / 2, gone(pidfd.as_fd())).await;
+        assert!(looked.is_err(), "it lives");
+        child.kill().unwrap();
+        gone(pidfd.as_fd()).await;
+        assert!(child.wait().is_err(), "it is reaped");
     }
 
     #[test]
