@@ -26,6 +26,12 @@ pub fn not_spawned(why: &io::Error, evidence: String) -> EngineEvent {
     }
 }
 
+/// Nobody said why, and the shim hung before there was an engine: in the disk or the other host that has the program, as a
+/// rule. That passes by itself, or somebody else mends it.
+pub fn hung(evidence: String) -> EngineEvent {
+    EngineEvent::SpawnFailed { cause: Cause::Unknown, nature: Nature::Environment, evidence }
+}
+
 fn blame(why: &io::Error) -> (Cause, Nature) {
     match why.kind() {
         // The program, or the directory that it is to run in, may be on a mount that is late.

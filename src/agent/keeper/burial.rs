@@ -55,7 +55,7 @@ impl Keeper {
             self.tell(EngineEvent::Ended(Remains::Nothing)).await;
         } else {
             previous::forget(&self.spec.run_dir);
-            self.tell(unstarted::not_spawned(&error(&lost), why)).await;
+            self.tell(not_begun(&lost, why)).await;
         }
     }
 }
@@ -75,41 +75,51 @@ fn why(shim: &Spawned, lost: &Lost) -> String {
     }
 }
 
-/// Why there is no engine, as an error of the system that stopped its shim.
-fn error(lost: &Lost) -> io::Error {
+/// Why there was never an engine.
+fn not_begun(lost: &Lost, why: String) -> EngineEvent {
     match lost {
-        Lost::Dead(LastWords::NotBegun { errno, .. }) => io::Error::from_raw_os_error(*errno),
-        Lost::Dead(LastWords::Text(words)) if NO_MEMORY.iter().any(|known| words.contains(known)) => {
+        Lost::Dead(words) => unstarted::not_spawned(&error(words), why),
+        Lost::Silent(_) => unstarted::hung(why),
+    }
+}
+
+/// As an error of the system that stopped the shim.
+fn error(words: &LastWords) -> io::Error {
+    match words {
+        LastWords::NotBegun { errno, .. } => io::Error::from_raw_os_error(*errno),
+        LastWords::Text(words) if NO_MEMORY.iter().any(|known| words.contains(known)) => {
             io::ErrorKind::OutOfMemory.into()
         }
-        Lost::Dead(LastWords::Text(_)) | Lost::Silent(_) => io::ErrorKind::Other.into(),
+        LastWords::Text(_) => io::ErrorKind::Other.into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shortage::{self, Shortage};
 
+    /// Seen to fail with a silent shim: a program on a mount that hung was held.
     #[test]
     fn what_a_shim_died_of_is_read_from_its_last_words() {
         let said = |text: &str| Lost::Dead(LastWords::Text(text.to_owned()));
-        let not_begun = Lost::Dead(LastWords::NotBegun { errno: 24, message: String::new() });
         let cases = [
-            (not_begun, Some(Shortage::Descriptors)),
-            (said("memory allocation of 65536 bytes failed"), Some(Shortage::Memory)),
+            (Lost::Dead(LastWords::NotBegun { errno: 24, message: String::new() }), Nature::Shortage),
+            (said("memory allocation of 65536 bytes failed"), Nature::Shortage),
             (
                 said(
                     "mainstay: error while loading shared libraries: libc.so.6: failed to map segment from shared object",
                 ),
-                Some(Shortage::Memory),
+                Nature::Shortage,
             ),
-            (said("thread 'main' panicked at src/shim/keeper.rs:1:1"), None),
-            (said(""), None),
-            (Lost::Silent(None), None),
+            (said("thread 'main' panicked at src/shim/keeper.rs:1:1"), Nature::Engine),
+            (said(""), Nature::Engine),
+            (Lost::Silent(None), Nature::Environment),
         ];
         for (lost, expected) in cases {
-            assert_eq!(shortage::of(&error(&lost)), expected);
+            let EngineEvent::SpawnFailed { nature, .. } = not_begun(&lost, String::new()) else {
+                panic!("it was never there");
+            };
+            assert_eq!(nature, expected);
         }
     }
 }
