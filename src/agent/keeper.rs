@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// How often a shim is asked whether it is there, and how many questions in a row it may leave without a word.
@@ -111,6 +111,22 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> EngineEvent {
     move |why| unstarted::not_spawned(&why, format!("{doing}: {why}"))
 }
 
+/// The end was asked for before the beginning, while disks were waited for. Other orders mean nothing yet.
+fn is_called_off(orders: &mut mpsc::Receiver<ToShim>) -> bool {
+    loop {
+        match orders.try_recv() {
+            Ok(ToShim::Term { .. } | ToShim::Kill) | Err(TryRecvError::Disconnected) => return true,
+            Ok(ToShim::KillWorkers { .. } | ToShim::Release | ToShim::Ping | ToShim::Unknown) => {}
+            Err(TryRecvError::Empty) => return false,
+        }
+    }
+}
+
+fn called_off() -> EngineEvent {
+    let evidence = "it was stopped before it was started".to_owned();
+    EngineEvent::SpawnFailed { cause: Cause::Asked, nature: Nature::Engine, evidence }
+}
+
 impl Keeper {
     /// Keeps the run to its end.
     pub async fn keep(mut self) {
@@ -131,6 +147,9 @@ impl Keeper {
     async fn set_out(&mut self) -> Result<Spawned, EngineEvent> {
         self.write_intent()?;
         self.make_tmp().await;
+        if is_called_off(&mut self.orders) {
+            return Err(called_off());
+        }
         self.begin()
     }
 
@@ -180,9 +199,7 @@ impl Keeper {
                     // What is wedged is looked at, and killed, again and again anyway.
                     Some(ToShim::Term { .. } | ToShim::Kill) if is_wedged => continue,
                     Some(ToShim::Term { .. } | ToShim::Kill) | None => {
-                        let evidence = "it was stopped before it was started".to_owned();
-                        let (cause, nature) = (Cause::Asked, Nature::Engine);
-                        self.tell(EngineEvent::SpawnFailed { cause, nature, evidence }).await;
+                        self.tell(called_off()).await;
                         return false;
                     }
                     Some(ToShim::KillWorkers { .. } | ToShim::Release | ToShim::Ping | ToShim::Unknown) => {
@@ -435,5 +452,27 @@ impl Keeper {
 
     async fn tell(&self, event: EngineEvent) {
         self.sender.event(Event::Engine(self.run, event)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_was_stopped_before_it_began_does_not_begin() {
+        let stop = [ToShim::Kill, ToShim::Term { grace_ms: 1_000 }];
+        for stop in stop {
+            let (order, mut orders) = mpsc::channel(4);
+            assert!(!is_called_off(&mut orders), "nobody has said a word");
+            order.try_send(ToShim::KillWorkers { names: vec![] }).expect("there is room");
+            assert!(!is_called_off(&mut orders), "it has no workers, and is wanted");
+            order.try_send(ToShim::KillWorkers { names: vec![] }).expect("there is room");
+            order.try_send(stop).expect("there is room");
+            assert!(is_called_off(&mut orders));
+        }
+        let (order, mut orders) = mpsc::channel(1);
+        drop(order);
+        assert!(is_called_off(&mut orders), "nobody could stop it later");
     }
 }
