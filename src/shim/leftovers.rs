@@ -10,14 +10,20 @@ use super::protocol::SHM_FILES;
 use super::shm;
 use super::sweep::carries;
 use super::tree::{Process, all_pids, descendants, pids};
-use crate::lookout;
+use crate::lookout::Lookout;
 use crate::policy::Moment;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const PAUSE: Duration = Duration::from_millis(50);
+/// A look that looks into no further process for this long, or twice as long, hangs.
+const COMES_ON: Duration = Duration::from_millis(500);
 /// Of /proc/PID/stat: USER_HZ is 100 wherever we run.
 const TICK_NS: u64 = 10_000_000;
 
@@ -70,6 +76,75 @@ pub struct Orphans {
     pub tree: Vec<Main>,
 }
 
+/// [`carries`], which may hang.
+type Carries = fn(u32, &str) -> io::Result<bool>;
+
+/// One look at everybody, as far as it has come: it may hang at one process, and what it found before still stands.
+#[derive(Debug, Default)]
+struct Look {
+    /// Processes that it has looked into.
+    steps: AtomicUsize,
+    found: Mutex<Vec<Process>>,
+}
+
+impl Look {
+    fn step(&self) {
+        self.steps.fetch_add(1, SeqCst);
+    }
+
+    fn steps(&self) -> usize {
+        self.steps.load(SeqCst)
+    }
+
+    fn add(&self, more: impl IntoIterator<Item = Process>) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.extend(more);
+        tidy(&mut found);
+    }
+
+    fn found(&self) -> Vec<Process> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// In order of pid, and each once.
+fn tidy(found: &mut Vec<Process>) {
+    found.sort_unstable_by_key(|process| (process.pid, process.started));
+    found.dedup_by_key(|process| (process.pid, process.started));
+}
+
+/// What the looks at one run have brought so far.
+#[derive(Default)]
+struct Last {
+    /// By the last look that came back, and by those after it that hung.
+    seen: Vec<Process>,
+    /// The one that is under way.
+    look: Arc<Look>,
+    /// The last one could not see, for want of descriptors or memory.
+    is_blind: bool,
+}
+
+/// A look for a run is inside this process, and may hang there. No other look for the same run follows it.
+struct Inside((String, u32, u64));
+
+static INSIDE: Mutex<BTreeSet<(String, u32, u64)>> = Mutex::new(BTreeSet::new());
+
+impl Inside {
+    /// `None` when another look is there.
+    fn enter(nonce: &str, process: &Process) -> Option<Self> {
+        let place = (nonce.to_owned(), process.pid, process.started);
+        let mut inside = INSIDE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not made before it is known to be wanted: its drop takes the lock.
+        inside.insert(place.clone()).then(|| Self(place))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        INSIDE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
 /// This process and everything alive below it.
 pub fn tree(root: Main) -> Vec<Main> {
     let below = descendants(root.pid, &[]).into_iter().map(|it| Main { pid: it.pid, started: it.started });
@@ -83,65 +158,96 @@ impl Orphans {
     /// # Errors
     /// When this process lacks descriptors or memory to look: then nobody knows what is there.
     pub fn survivors(&self) -> io::Result<Vec<u32>> {
-        Ok(self.look()?.into_iter().map(|process| process.pid).collect())
+        let look = Look::default();
+        self.look(&look, carries)?;
+        Ok(look.found().into_iter().map(|process| process.pid).collect())
     }
 
     /// KILLs them until none is left or the deadline has passed; gives what is left. Somebody else must reap them. While
     /// nothing can be seen, for want of descriptors or memory, the deadline waits too.
     pub async fn end(&self, deadline: Duration) -> Vec<u32> {
-        let mut last = Vec::new();
-        let mut is_blind = false;
+        self.end_by(deadline, carries).await
+    }
+
+    async fn end_by(&self, deadline: Duration, carries: Carries) -> Vec<u32> {
+        let mut last = Last::default();
         loop {
-            let killing = self.kill_all(&mut last, &mut is_blind);
+            let killing = self.kill_all(&mut last, carries);
             if tokio::time::timeout(deadline, killing).await.is_ok() {
                 return Vec::new();
-            } else if !is_blind {
+            } else if !last.is_blind {
                 break;
             }
         }
-        // A look that did not come back says nothing; what the one before it saw, and what can be said without looking
-        // into any process, still stands.
-        last.extend(self.known().unwrap_or_default());
+        // A look that did not come back has seen something, perhaps; what the one before it saw, and what can be said without
+        // looking into any process, still stands.
+        let mut left = last.seen;
+        left.extend(last.look.found());
+        left.extend(self.known().unwrap_or_default());
         let mut left: Vec<u32> =
-            last.iter().filter(|process| process.is_still_there()).map(|it| it.pid).collect();
+            left.iter().filter(|process| process.is_still_there()).map(|it| it.pid).collect();
         left.sort_unstable();
         left.dedup();
         left
     }
 
-    /// Returns when none is left. `last` is what was last seen, as far as the last look could see anything.
-    async fn kill_all(&self, last: &mut Vec<Process>, is_blind: &mut bool) {
-        let lookout = lookout::on(&format!("survivors of {}", self.nonce));
+    /// Returns when none is left.
+    async fn kill_all(&self, last: &mut Last, carries: Carries) {
         loop {
-            let orphans = self.clone();
-            *is_blind = false;
-            let looked = lookout.look(move || orphans.look()).await;
-            *is_blind = matches!(looked, Some(Err(_)));
-            if let Some(Ok(found)) = looked {
-                *last = found;
-                if last.is_empty() {
-                    return;
+            last.look = Arc::default();
+            last.is_blind = false;
+            match self.follow(&last.look, carries).await {
+                Some(Ok(is_whole)) => {
+                    last.seen = last.look.found();
+                    if is_whole && last.seen.is_empty() {
+                        return;
+                    }
+                }
+                Some(Err(_)) => last.is_blind = true,
+                // The next look leaves out where this one hangs.
+                None => {
+                    last.seen.extend(last.look.found());
+                    tidy(&mut last.seen);
                 }
             }
-            last.iter().for_each(Process::kill);
+            last.seen.iter().for_each(Process::kill);
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// What is alive of the run.
-    fn look(&self) -> io::Result<Vec<Process>> {
-        let mut found = self.known()?;
-        for process in self.younger()? {
-            if carries(process.pid, &self.nonce)? {
-                found.push(process);
+    /// Lets a look be taken, on a thread of its own. `None` when it does not come on any more.
+    async fn follow(&self, look: &Arc<Look>, carries: Carries) -> Option<io::Result<bool>> {
+        let (orphans, taken) = (self.clone(), Arc::clone(look));
+        let lookout = Lookout::default();
+        let mut looking = pin!(lookout.look(move || orphans.look(&taken, carries)));
+        let mut before = None;
+        loop {
+            match tokio::time::timeout(COMES_ON, &mut looking).await {
+                Ok(looked) => return looked,
+                Err(_) if before == Some(look.steps()) => return None,
+                Err(_) => before = Some(look.steps()),
             }
         }
-        let below: Vec<Process> = found.iter().flat_map(|root| descendants(root.pid, &[])).collect();
-        found.extend(below);
-        found.sort_unstable_by_key(|process| process.pid);
-        found.dedup_by_key(|process| process.pid);
-        found.retain(Process::is_still_there);
-        Ok(found)
+    }
+
+    /// Finds what is alive of the run. False: there are processes at which other looks hang, and of which nothing is known.
+    fn look(&self, look: &Look, carries: Carries) -> io::Result<bool> {
+        let mut is_whole = true;
+        look.add(self.known()?);
+        for process in self.younger()? {
+            let Some(_inside) = Inside::enter(&self.nonce, &process) else {
+                is_whole = false;
+                continue;
+            };
+            if carries(process.pid, &self.nonce)? {
+                look.add([process]);
+            }
+            look.step();
+        }
+        let below: Vec<Process> = look.found().iter().flat_map(|root| descendants(root.pid, &[])).collect();
+        look.add(below);
+        look.found.lock().unwrap_or_else(PoisonError::into_inner).retain(Process::is_still_there);
+        Ok(is_whole)
     }
 
     /// What can be told without a look into any process: of the tree, and of the main process's session.
@@ -192,8 +298,10 @@ pub fn remove_shm(run_dir: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shim::protocol::RUN_VAR;
     use std::os::unix::process::CommandExt;
     use std::process::{Child, Command};
+    use std::sync::atomic::AtomicU32;
 
     /// The leader of a session of its own.
     fn leader() -> Child {
@@ -234,6 +342,41 @@ mod tests {
             "it is older than the run"
         );
         child.kill().and_then(|()| child.wait()).expect("it is our child");
+    }
+
+    /// The process that hangs whoever looks into it.
+    static HANGS: AtomicU32 = AtomicU32::new(0);
+
+    fn carries_or_hangs(pid: u32, nonce: &str) -> io::Result<bool> {
+        while HANGS.load(SeqCst) == pid {
+            std::thread::park();
+        }
+        carries(pid, nonce)
+    }
+
+    /// Seen to fail: what lay behind the process that hung was never seen, and the run counted as ended.
+    #[tokio::test]
+    async fn what_hangs_hides_nobody_else() {
+        let nonce = "behind-one-that-hangs";
+        let mut sleep = Command::new("sleep");
+        let mut hangs = sleep.arg("60").spawn().expect("it starts");
+        HANGS.store(hangs.id(), SeqCst);
+        // Its pid is the larger one, as a rule, and so it is looked into later.
+        let mut ours = sleep.env(RUN_VAR, nonce).spawn().expect("it starts");
+        let since = Main::of(hangs.id()).expect("it lives").began();
+        let orphans = Orphans { nonce: nonce.to_owned(), main: None, since, until: None, tree: vec![] };
+        let killed = async {
+            while ours.try_wait().expect("it is our child").is_none() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            left = orphans.end_by(Duration::from_secs(60), carries_or_hangs) => {
+                panic!("nobody knows what the one that hangs is, and left is {left:?}")
+            }
+            () = killed => {}
+        }
+        hangs.kill().and_then(|()| hangs.wait()).expect("it is our child");
     }
 
     #[test]
