@@ -40,6 +40,16 @@ pub fn of(why: &io::Error) -> Option<Shortage> {
     }
 }
 
+/// What a look found, `None` where it is not there or not for us to see. An error where this host lacks what the look takes:
+/// then nobody knows what is there.
+pub fn seen<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Ok(found) => Ok(Some(found)),
+        Err(why) if of(&why).is_some() => Err(why),
+        Err(_) => Ok(None),
+    }
+}
+
 /// The same of a call that makes a process or a thread: only there EAGAIN is a limit, and not a wish for patience.
 pub fn of_a_start(why: &io::Error) -> Option<Shortage> {
     of(why).or_else(|| (why.kind() == ErrorKind::WouldBlock).then_some(Shortage::Processes))

@@ -354,7 +354,7 @@ impl Keeper {
             FromShim::Hello(hello) => {
                 (seen.pid, seen.pongs) = (hello.pid, hello.pongs);
                 if let Some(pid) = hello.pid {
-                    seen.main = Main::of(pid);
+                    seen.main = Main::of(pid).ok().flatten();
                     self.note_main(seen.main);
                     let news = RunNews::Spawned { shim_pid: hello.shim_pid, pid };
                     self.sender.fact(News::Run(self.run, news)).await;

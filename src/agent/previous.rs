@@ -168,7 +168,7 @@ async fn end(dir: &Path) -> io::Result<Vec<u32>> {
             "a shim does not answer; killing its run"
         );
     }
-    let left = orphans(intent, silent).end(KILL_LIMIT).await;
+    let left = orphans(intent, silent).await.end(KILL_LIMIT).await;
     if left.is_empty() {
         clear_up(dir.to_owned(), None).await;
     }
@@ -216,7 +216,7 @@ async fn what_is_left(run_dir: &Path) -> io::Result<Vec<Left>> {
         if holders.is_empty() && has_ended(&dir, &intent) {
             continue;
         }
-        let pids = orphans(intent, holders).end(LAST_KILL_LIMIT).await;
+        let pids = orphans(intent, holders).await.end(LAST_KILL_LIMIT).await;
         if !pids.is_empty() {
             found.push(Left { run: name(&dir), pids });
         }
@@ -272,8 +272,8 @@ async fn holders(dir: &Path) -> io::Result<Vec<Main>> {
     let lookout = lookout::on(&format!("shim of {}", dir.display()));
     let dir = dir.to_owned();
     let look = move || {
-        let holders = lock::holders(&dir)?;
-        Ok(holders.into_iter().flat_map(leftovers::tree).collect())
+        let trees: io::Result<Vec<_>> = lock::holders(&dir)?.into_iter().map(leftovers::tree).collect();
+        trees.map(|trees| trees.concat())
     };
     // Another process's descriptors are looked at, which may hang with it.
     let looked = tokio::time::timeout(SHIM_ANSWERS, lookout.look(look)).await;
@@ -287,10 +287,10 @@ fn has_ended(dir: &Path, intent: &Intent) -> bool {
 }
 
 /// Of a run whose shim is gone, or is to go with all that is in `tree`.
-fn orphans(Intent { nonce, main, began, .. }: Intent, tree: Vec<Main>) -> Orphans {
+async fn orphans(Intent { nonce, main, began, .. }: Intent, tree: Vec<Main>) -> Orphans {
     let began = Moment::from_nanos(began);
     // What an earlier agent started began before this one.
-    let own = Main::of(std::process::id()).map(Main::began);
+    let own = leftovers::until_seen(|| Main::of(std::process::id())).await.map(Main::began);
     Orphans { nonce, main, since: began, until: own.filter(|own| began < *own), tree }
 }
 
@@ -298,11 +298,21 @@ fn orphans(Intent { nonce, main, began, .. }: Intent, tree: Vec<Main>) -> Orphan
 /// which are hundreds of MiB of vLLM's.
 pub async fn clear_up(dir: PathBuf, cgroup: Option<PathBuf>) {
     let lookout = lookout::on(&format!("what is left of {}", dir.display()));
-    let clearing = lookout.look(move || {
-        cgroup.into_iter().for_each(|cgroup| drop(fs::remove_dir(cgroup)));
-        leftovers::remove_shm(&dir)
-    });
-    if let Ok(Some(removed)) = tokio::time::timeout(CLEAR_UP_LIMIT, clearing).await
+    let clearing = async {
+        loop {
+            let (dir, cgroup) = (dir.clone(), cgroup.clone());
+            let clear = move || {
+                cgroup.into_iter().for_each(|cgroup| drop(fs::remove_dir(cgroup)));
+                leftovers::remove_shm(&dir)
+            };
+            match lookout.look(clear).await {
+                Some(Err(_)) => tokio::time::sleep(LOOK_AGAIN).await,
+                Some(Ok(removed)) => return removed,
+                None => return Vec::new(),
+            }
+        }
+    };
+    if let Ok(removed) = tokio::time::timeout(CLEAR_UP_LIMIT, clearing).await
         && !removed.is_empty()
     {
         tracing::info!(files = removed.join(" "), "removed from /dev/shm what a run had left");

@@ -1,5 +1,6 @@
 //! The cgroup of one run, where there can be one (cgroup v2, and somebody delegated it to us). It holds the engine only,
 //! and makes two things sure that a walk over processes only makes likely: killing all at once, and knowing all.
+use crate::shortage;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -32,19 +33,19 @@ impl RunCgroup {
         Ok(Joiner(self.procs.try_clone()?))
     }
 
-    /// KILL to every member at once. Kernels before 5.14 cannot: then the walk has to do.
-    pub fn kill(&self) {
+    /// KILL to every member at once. Kernels before 5.14 cannot: then the walk has to do. An error when there was none, for
+    /// want of a descriptor.
+    pub fn kill(&self) -> io::Result<()> {
         // Without truncate(2): the file is the kernel's.
-        let _ = OpenOptions::new()
-            .write(true)
-            .open(self.path.join("cgroup.kill"))
-            .and_then(|mut file| file.write_all(b"1"));
+        let kill = OpenOptions::new().write(true).open(self.path.join("cgroup.kill"));
+        shortage::seen(kill.and_then(|mut file| file.write_all(b"1"))).map(drop)
     }
 
-    /// The pids of its members, zombies left out as the kernel does.
-    pub fn members(&self) -> Vec<u32> {
-        let text = std::fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+    /// The pids of its members, zombies left out as the kernel does. An error when it could not be looked at.
+    pub fn members(&self) -> io::Result<Vec<u32>> {
+        let read = std::fs::read_to_string(self.path.join("cgroup.procs"));
+        let text = shortage::seen(read)?.unwrap_or_default();
+        Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
     /// Removes it once it is empty.

@@ -5,7 +5,7 @@ mod ending;
 use super::cgroup::RunCgroup;
 use super::clients::Clients;
 use super::engine::{self, StartError};
-use super::life::{Life, Stop};
+use super::life::{Life, Stop, Swept};
 use super::onset::Onset;
 use super::protocol::{
     Asked, Exited, FromShim, Hello, LIFELINE_VAR, LOCK_VAR, LOG, ONSET, PROTO, Spec, ToShim,
@@ -91,6 +91,8 @@ struct Keeper {
     sweep: Option<Sweep>,
     /// Children of ours that hung in their last look.
     hung: Vec<u32>,
+    /// This host lacks what a look at the run takes, and that was said.
+    is_blind: bool,
     leaving: bool,
 }
 
@@ -158,7 +160,7 @@ impl Keeper {
         let mut keeper = Self {
             spec,
             started_ms,
-            shim_started: tree::Process::read(std::process::id()).map_or(0, |me| me.started),
+            shim_started: tree::Process::find(std::process::id()).ok().flatten().map_or(0, |me| me.started),
             life,
             signals,
             lifeline: Some(lifeline),
@@ -175,6 +177,7 @@ impl Keeper {
             listeners: Vec::new(),
             sweep: None,
             hung: Vec::new(),
+            is_blind: false,
             leaving: false,
         };
         if let Err(StartError { message, .. }) = &keeper.engine {
@@ -368,6 +371,11 @@ impl Keeper {
             self.hung.push(sweep.pid);
         }
         let answer = sweep.answer();
+        if over && !answer.whole && answer.found == Swept::default() {
+            // It died, or could not look: the next one may see what this one did not.
+            return self.cannot_look(&answer.trouble.as_deref().unwrap_or("the last look was cut short"));
+        }
+        self.is_blind = false;
         if !answer.whole {
             // What is below us was looked at without its help; for the rest there is no better knowledge to be had.
             self.sink.note("the last look at all processes did not come to an end");

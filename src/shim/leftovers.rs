@@ -9,9 +9,10 @@
 use super::protocol::SHM_FILES;
 use super::shm;
 use super::sweep::carries;
-use super::tree::{Process, all_pids, descendants, pids};
+use super::tree::{Process, descendants, pids};
 use crate::lookout::Lookout;
 use crate::policy::Moment;
+use crate::shortage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
@@ -24,6 +25,8 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_millis(50);
 /// A look that looks into no further process for this long, or twice as long, hangs.
 const COMES_ON: Duration = Duration::from_millis(500);
+/// Between two looks while this host lacks what a look takes.
+const SHORT: Duration = Duration::from_millis(500);
 /// Of /proc/PID/stat: USER_HZ is 100 wherever we run.
 const TICK_NS: u64 = 10_000_000;
 
@@ -37,8 +40,11 @@ pub struct Main {
 
 impl Main {
     /// `None` when there is no such process.
-    pub fn of(pid: u32) -> Option<Self> {
-        Process::read(pid).map(|process| Self { pid, started: process.started })
+    ///
+    /// # Errors
+    /// When this process lacks descriptors or memory to look.
+    pub fn of(pid: u32) -> io::Result<Option<Self>> {
+        Ok(Process::find(pid)?.map(|process| Self { pid, started: process.started }))
     }
 
     /// What keeps it from running, where something does.
@@ -146,9 +152,22 @@ impl Drop for Inside {
 }
 
 /// This process and everything alive below it.
-pub fn tree(root: Main) -> Vec<Main> {
-    let below = descendants(root.pid, &[]).into_iter().map(|it| Main { pid: it.pid, started: it.started });
-    std::iter::once(root).chain(below).collect()
+///
+/// # Errors
+/// When this process lacks descriptors or memory to look.
+pub fn tree(root: Main) -> io::Result<Vec<Main>> {
+    let below = descendants(root.pid, &[])?.into_iter().map(|it| Main { pid: it.pid, started: it.started });
+    Ok(std::iter::once(root).chain(below).collect())
+}
+
+/// Looks again and again until there is what a look takes.
+pub async fn until_seen<T>(mut look: impl FnMut() -> io::Result<T>) -> T {
+    loop {
+        match look() {
+            Ok(seen) => return seen,
+            Err(_) => tokio::time::sleep(SHORT).await,
+        }
+    }
 }
 
 impl Orphans {
@@ -184,8 +203,8 @@ impl Orphans {
         let mut left = last.seen;
         left.extend(last.look.found());
         left.extend(self.known().unwrap_or_default());
-        let mut left: Vec<u32> =
-            left.iter().filter(|process| process.is_still_there()).map(|it| it.pid).collect();
+        let may_be_there = |process: &&Process| process.is_still_there().unwrap_or(true);
+        let mut left: Vec<u32> = left.iter().filter(may_be_there).map(|it| it.pid).collect();
         left.sort_unstable();
         left.dedup();
         left
@@ -210,7 +229,9 @@ impl Orphans {
                     tidy(&mut last.seen);
                 }
             }
-            last.seen.iter().for_each(Process::kill);
+            for process in &last.seen {
+                last.is_blind |= process.kill().is_err();
+            }
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -244,9 +265,16 @@ impl Orphans {
             }
             look.step();
         }
-        let below: Vec<Process> = look.found().iter().flat_map(|root| descendants(root.pid, &[])).collect();
-        look.add(below);
-        look.found.lock().unwrap_or_else(PoisonError::into_inner).retain(Process::is_still_there);
+        for root in look.found() {
+            look.add(descendants(root.pid, &[])?);
+        }
+        let mut alive = Vec::new();
+        for process in look.found() {
+            if process.is_still_there()? {
+                alive.push(process);
+            }
+        }
+        *look.found.lock().unwrap_or_else(PoisonError::into_inner) = alive;
         Ok(is_whole)
     }
 
@@ -275,7 +303,7 @@ impl Orphans {
         // A tick is begun before it is counted.
         let since = ticks(self.since).saturating_sub(1);
         let mut found = Vec::new();
-        for pid in all_pids()?.filter(|pid| *pid != std::process::id()) {
+        for pid in pids()?.into_iter().filter(|pid| *pid != std::process::id()) {
             found.extend(Process::find(pid)?.filter(|process| process.alive && process.started >= since));
         }
         Ok(found)
@@ -288,11 +316,15 @@ fn ticks(at: Moment) -> u64 {
 
 /// Removes what the run in this directory left in /dev/shm and nobody has in hand any more, as far as its shim had written
 /// down which files those are; their names. Looks into processes: see [`Orphans::survivors`].
-pub fn remove_shm(run_dir: &Path) -> Vec<String> {
-    let Ok(known) = std::fs::read_to_string(run_dir.join(SHM_FILES)) else { return Vec::new() };
-    let removed = shm::remove_known(&known, &pids().collect::<Vec<_>>());
+///
+/// # Errors
+/// When this process lacks descriptors or memory to look: then nothing is removed.
+pub fn remove_shm(run_dir: &Path) -> io::Result<Vec<String>> {
+    let read = std::fs::read_to_string(run_dir.join(SHM_FILES));
+    let Some(known) = shortage::seen(read)? else { return Ok(Vec::new()) };
+    let removed = shm::remove_known(&known, &pids()?)?;
     let _ = std::fs::remove_file(run_dir.join(SHM_FILES));
-    removed
+    Ok(removed)
 }
 
 #[cfg(test)]
@@ -328,7 +360,7 @@ mod tests {
     #[test]
     fn a_pid_that_was_given_out_anew_is_somebody_elses() {
         let mut child = leader();
-        let main = Main::of(child.id()).expect("it lives");
+        let main = Main::of(child.id()).unwrap().expect("it lives");
         assert_eq!(orphans(main).survivors().unwrap(), [main.pid]);
         let another = Main { started: main.started - 1, ..main };
         assert_eq!(orphans(another).survivors().unwrap(), [0_u32; 0], "its pid was another's before");
@@ -363,7 +395,7 @@ mod tests {
         HANGS.store(hangs.id(), SeqCst);
         // Its pid is the larger one, as a rule, and so it is looked into later.
         let mut ours = sleep.env(RUN_VAR, nonce).spawn().expect("it starts");
-        let since = Main::of(hangs.id()).expect("it lives").began();
+        let since = Main::of(hangs.id()).unwrap().expect("it lives").began();
         let orphans = Orphans { nonce: nonce.to_owned(), main: None, since, until: None, tree: vec![] };
         let killed = async {
             while ours.try_wait().expect("it is our child").is_none() {
@@ -382,9 +414,9 @@ mod tests {
     #[test]
     fn what_was_below_a_shim_is_of_the_run_without_any_mark() {
         let mut child = leader();
-        let main = Main::of(child.id()).expect("it lives");
-        let me = Main::of(std::process::id()).expect("I live");
-        assert!(tree(me).contains(&main));
+        let main = Main::of(child.id()).unwrap().expect("it lives");
+        let me = Main::of(std::process::id()).unwrap().expect("I live");
+        assert!(tree(me).unwrap().contains(&main));
         let unmarked = |main| Orphans { main: None, tree: vec![main], ..orphans(main) };
         assert_eq!(unmarked(main).survivors().unwrap(), [main.pid]);
         let another = Main { started: main.started - 1, ..main };

@@ -5,11 +5,12 @@
 //!    │ main exits        │ main exits                    │ nobody left         │ survivors found
 //!    ▼                   ▼                               ▼                     │
 //! Settling (the rest gets a moment to clean up) ──▶ Verifying (one last look) ─┤
-//!                                                        │ nothing             │
+//!                                                        │ nothing             │ (or could not look)
 //!                                                        ▼                     │
 //!                                                       Over ──released, abandoned, or a minute later──▶ gone
 //! ```
-//! From the first KILL on a deadline runs; when it passes, what is left is reported, and the trying goes on.
+//! From the first KILL on a deadline runs; when it passes, what is left is reported, and the trying goes on. While this host
+//! lacks what a look or a KILL takes, nothing counts as ended, and the deadline waits.
 use super::protocol::Asked;
 use crate::policy::{Moment, SETTLE};
 use std::time::Duration;
@@ -182,7 +183,20 @@ impl Life {
         }
     }
 
-    /// The last look is over, whether it could see all or not.
+    /// This host lacks what a look, the last look or a KILL takes (descriptors, memory, processes): nobody knows what is left,
+    /// and what is left was perhaps sent nothing. It is tried again after a pause.
+    pub fn cannot_look(&mut self, now: Moment) {
+        match self.phase {
+            Phase::Verifying { pause } => {
+                self.phase = Phase::Killing { look_at: now + pause, pause: next_pause(pause) };
+                self.kill_since = Some(now);
+            }
+            Phase::Killing { .. } => self.kill_since = Some(now),
+            Phase::Running | Phase::Terminating { .. } | Phase::Settling { .. } | Phase::Over { .. } => {}
+        }
+    }
+
+    /// The last look is over, whether it could see all or hung.
     pub fn swept(&mut self, now: Moment, found: Swept) -> Vec<Step> {
         let Phase::Verifying { pause } = self.phase else { return vec![] };
         if found.alive.is_empty() && found.holding.is_empty() {

@@ -1,21 +1,23 @@
 //! Which TCP sockets listen on a run's port, and who has them. A socket is closed with its last descriptor, so one
 //! outlives its engine only in the hands of a process that the engine gave it to.
+use crate::shortage;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 
-/// Inodes of the sockets that listen on `port` in our network namespace, on any address.
-pub(super) fn on_port(port: u16) -> Vec<u64> {
+/// Inodes of the sockets that listen on `port` in our network namespace, on any address. An error when that could not be
+/// looked at, for want of descriptors or memory.
+pub(super) fn on_port(port: u16) -> io::Result<Vec<u64>> {
     let mut inodes = Vec::new();
     for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        let Ok(file) = File::open(table) else { continue };
+        let Some(file) = shortage::seen(File::open(table))? else { continue };
         let mut lines = BufReader::new(file);
         let mut line = String::new();
-        while lines.read_line(&mut line).is_ok_and(|len| len > 0) {
+        while shortage::seen(lines.read_line(&mut line))?.is_some_and(|len| len > 0) {
             inodes.extend(listener(&line, port));
             line.clear();
         }
     }
-    inodes
+    Ok(inodes)
 }
 
 /// The inode, when this line of /proc/net/tcp is a socket that listens on `port`.
@@ -27,13 +29,19 @@ fn listener(line: &str, port: u16) -> Option<u64> {
     if ours { fields.get(9)?.parse().ok() } else { None }
 }
 
-/// Those of `inodes` that the process has open.
-pub(super) fn held_by(pid: u32, inodes: &[u64]) -> Vec<u64> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
-    let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-    let sockets = links
-        .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok());
-    sockets.filter(|inode| inodes.contains(inode)).collect()
+/// Those of `inodes` that the process has open. An error as for [`on_port`].
+pub(super) fn held_by(pid: u32, inodes: &[u64]) -> io::Result<Vec<u64>> {
+    let mut held = Vec::new();
+    for entry in shortage::seen(std::fs::read_dir(format!("/proc/{pid}/fd")))?.into_iter().flatten() {
+        let link = shortage::seen(entry.and_then(|entry| std::fs::read_link(entry.path())))?;
+        held.extend(link.and_then(|link| socket(link.to_str()?)).filter(|inode| inodes.contains(inode)));
+    }
+    Ok(held)
+}
+
+/// The inode that the link of a socket's descriptor names.
+fn socket(link: &str) -> Option<u64> {
+    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 #[cfg(test)]
@@ -58,9 +66,9 @@ mod tests {
     #[test]
     fn a_listener_of_ours_is_found_on_its_port_and_in_our_hands() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let inodes = on_port(socket.local_addr().unwrap().port());
+        let inodes = on_port(socket.local_addr().unwrap().port()).unwrap();
         assert_eq!(inodes.len(), 1);
-        assert_eq!(held_by(std::process::id(), &inodes), inodes);
-        assert!(held_by(std::process::id(), &[inodes[0] + 1_000_000]).is_empty());
+        assert_eq!(held_by(std::process::id(), &inodes).unwrap(), inodes);
+        assert!(held_by(std::process::id(), &[inodes[0] + 1_000_000]).unwrap().is_empty());
     }
 }

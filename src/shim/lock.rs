@@ -3,7 +3,7 @@
 //! neither be stale nor be missed: who finds it free knows that no shim of this run lives, and none begins.
 use super::leftovers::Main;
 use super::protocol::LOCK;
-use super::tree::{Process, all_pids};
+use super::tree::pids;
 use crate::shortage;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -40,33 +40,26 @@ pub fn is_held(run_dir: &Path) -> Option<bool> {
 /// every process, so call it where waiting does no harm.
 ///
 /// # Errors
-/// When this process lacks descriptors or memory to look: then nobody knows who has it.
+/// When this process lacks descriptors or memory to look.
 pub fn holders(run_dir: &Path) -> io::Result<Vec<Main>> {
     let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    let lock = match fs::metadata(run_dir.join(LOCK)).map(identity) {
-        Ok(lock) => lock,
-        Err(why) if shortage::of(&why).is_some() => return Err(why),
-        Err(_) => return Ok(Vec::new()),
-    };
-    let is_lock = |link: &Path| {
+    let looked = shortage::seen(fs::metadata(run_dir.join(LOCK)).map(identity))?;
+    let Some(lock) = looked else { return Ok(Vec::new()) };
+    let is_lock = |link: &Path| -> io::Result<bool> {
         // Only a file of that name is asked what it is: on somebody else's file system that may hang.
-        let target = fs::read_link(link).unwrap_or_default();
-        target.file_name().is_some_and(|name| name == LOCK)
-            && fs::metadata(link).map(identity).is_ok_and(|found| found == lock)
+        let target = fs::read_link(link)?;
+        Ok(target.file_name().is_some_and(|name| name == LOCK) && fs::metadata(link).map(identity)? == lock)
     };
-    let holds = |pid: u32| match fs::read_dir(format!("/proc/{pid}/fd")) {
-        Ok(open) => Ok(open.flatten().any(|entry| is_lock(&entry.path()))),
-        Err(why) if shortage::of(&why).is_some() => Err(why),
-        // It is gone, or another user's.
-        Err(_) => Ok(false),
-    };
-    let mut found = Vec::new();
-    for pid in all_pids()?.filter(|pid| *pid != std::process::id()) {
-        if holds(pid)? {
-            found.extend(Process::find(pid)?.map(|it| Main { pid, started: it.started }));
+    let mut holders = Vec::new();
+    for pid in pids()?.into_iter().filter(|pid| *pid != std::process::id()) {
+        for entry in shortage::seen(fs::read_dir(format!("/proc/{pid}/fd")))?.into_iter().flatten() {
+            if shortage::seen(entry.and_then(|entry| is_lock(&entry.path())))? == Some(true) {
+                holders.extend(Main::of(pid)?);
+                break;
+            }
         }
     }
-    Ok(found)
+    Ok(holders)
 }
 
 #[cfg(test)]
@@ -106,7 +99,7 @@ mod tests {
             sleep.arg("60").stdin(lock.try_clone().unwrap()).spawn().unwrap()
         };
         let mut children = [&run, &another].map(|run| sleeper(&take(run).unwrap()));
-        let holder = Main::of(children[0].id()).unwrap();
+        let holder = Main::of(children[0].id()).unwrap().unwrap();
         assert!(is_soon(|| holders(&run).unwrap() == [holder]));
         for child in &mut children {
             child.kill().and_then(|()| child.wait()).unwrap();

@@ -3,6 +3,7 @@
 //! engines' libraries give, was *seen in the hands of a process of this run*, and is in nobody's hands any more.
 //!
 //! Looking into hands means reading /proc/PID/maps, which may hang with the process looked at: it is done in a child.
+use crate::shortage;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
@@ -47,7 +48,9 @@ impl Shm {
     /// There are files that may be the run's and were not there when this was last asked. Forgets those that are gone: an
     /// engine may make and remove some with every request.
     pub fn is_worth_a_look(&mut self) -> bool {
-        let mut strange: BTreeSet<FileId> = self.candidates().into_iter().map(|(_, file)| file).collect();
+        // What cannot be looked at now is not gone.
+        let Ok(candidates) = self.candidates() else { return false };
+        let mut strange: BTreeSet<FileId> = candidates.into_iter().map(|(_, file)| file).collect();
         self.ours.retain(|file| strange.contains(file));
         strange.retain(|file| !self.ours.contains(file));
         let news = !strange.is_subset(&self.strange);
@@ -57,14 +60,18 @@ impl Shm {
 
     /// There are files that may be the run's and were not seen in its hands yet.
     pub fn is_worth_a_last_look(&self) -> bool {
-        self.candidates().iter().any(|(_, file)| !self.ours.contains(file))
+        let candidates = self.candidates().unwrap_or_default();
+        candidates.iter().any(|(_, file)| !self.ours.contains(file))
     }
 
     /// In a child: writes down which of the candidates these processes have in their hands.
     pub fn look(&self, pids: &[u32], answer: &mut dyn Write) -> io::Result<()> {
-        let candidates: BTreeSet<FileId> = self.candidates().into_iter().map(|(_, file)| file).collect();
-        let held = pids.iter().flat_map(|pid| in_hand(*pid)).filter(|file| candidates.contains(file));
-        for (device, inode) in held.collect::<BTreeSet<FileId>>() {
+        let candidates: BTreeSet<FileId> = self.candidates()?.into_iter().map(|(_, file)| file).collect();
+        let mut held = BTreeSet::new();
+        for pid in pids {
+            held.extend(in_hand(*pid)?.into_iter().filter(|file| candidates.contains(file)));
+        }
+        for (device, inode) in held {
             writeln!(answer, "{device} {inode}")?;
         }
         Ok(())
@@ -86,27 +93,28 @@ impl Shm {
         Ok(())
     }
 
-    /// In a child: removes what the run left, given every process that lives now; says the names.
-    pub fn remove_left(&self, pids: &[u32]) -> Vec<String> {
-        let mut files = self.candidates();
+    /// In a child: removes what the run left, given every process that lives now; says the names. An error when it could
+    /// not be looked at, for want of descriptors or memory: then nothing is removed.
+    pub fn remove_left(&self, pids: &[u32]) -> io::Result<Vec<String>> {
+        let mut files = self.candidates()?;
         files.retain(|(_, file)| self.ours.contains(file));
         remove_unused(files, pids)
     }
 
     /// Files of ours with a known name that came since.
-    fn candidates(&self) -> Vec<(String, FileId)> {
-        let Some(before) = &self.before else { return vec![] };
-        let mut files = named_files();
+    fn candidates(&self) -> io::Result<Vec<(String, FileId)>> {
+        let Some(before) = &self.before else { return Ok(vec![]) };
+        let mut files = named_files()?;
         files.retain(|(_, (_, inode))| before.binary_search(inode).is_err());
-        files
+        Ok(files)
     }
 }
 
 /// For an agent whose shim was killed: removes those of the files that the shim had written down ([`Shm::learn`]) which
-/// nobody has in hand; says the names.
-pub(super) fn remove_known(known: &str, pids: &[u32]) -> Vec<String> {
+/// nobody has in hand; says the names. An error as for [`Shm::remove_left`].
+pub(super) fn remove_known(known: &str, pids: &[u32]) -> io::Result<Vec<String>> {
     let known: BTreeSet<FileId> = read_files(known).collect();
-    let mut files = named_files();
+    let mut files = named_files()?;
     files.retain(|(_, file)| known.contains(file));
     remove_unused(files, pids)
 }
@@ -119,9 +127,9 @@ fn read_files(lines: &str) -> impl Iterator<Item = FileId> {
 }
 
 /// Files of our user's whose names are such as engines' libraries give.
-fn named_files() -> Vec<(String, FileId)> {
+fn named_files() -> io::Result<Vec<(String, FileId)>> {
     let uid = rustix::process::geteuid().as_raw();
-    let entries = fs::read_dir(SHM).into_iter().flatten().take(FILES_MAX);
+    let entries = shortage::seen(fs::read_dir(SHM))?.into_iter().flatten().take(FILES_MAX);
     let named = entries.filter_map(|entry| {
         let entry = entry.ok()?;
         let name = entry.file_name().into_string().ok()?;
@@ -131,36 +139,40 @@ fn named_files() -> Vec<(String, FileId)> {
         let meta = entry.metadata().ok()?;
         (meta.is_file() && meta.uid() == uid).then_some((name, (meta.dev(), meta.ino())))
     });
-    named.collect()
+    Ok(named.collect())
 }
 
 /// Nothing that one of these processes has in hand is removed.
-fn remove_unused(mut files: Vec<(String, FileId)>, pids: &[u32]) -> Vec<String> {
+fn remove_unused(mut files: Vec<(String, FileId)>, pids: &[u32]) -> io::Result<Vec<String>> {
     for pid in pids {
         if files.is_empty() {
             break;
         }
-        let used = in_hand(*pid);
+        let used = in_hand(*pid)?;
         files.retain(|(_, file)| !used.contains(file));
     }
     let removed = files.into_iter().map(|(name, _)| name);
-    removed.filter(|name| fs::remove_file(Path::new(SHM).join(name)).is_ok()).collect()
+    Ok(removed.filter(|name| fs::remove_file(Path::new(SHM).join(name)).is_ok()).collect())
 }
 
 /// Everything in /dev/shm that the process has open, and every file at all that it has mapped.
-fn in_hand(pid: u32) -> Vec<FileId> {
-    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+fn in_hand(pid: u32) -> io::Result<Vec<FileId>> {
+    let maps = shortage::seen(fs::read(format!("/proc/{pid}/maps")))?.unwrap_or_default();
     let mapped = maps.split(|b| *b == b'\n').filter_map(|line| mapped(&String::from_utf8_lossy(line)));
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
-    let open = entries.filter_map(|entry| {
-        let path = entry.ok()?.path();
-        // Only there is it sure that stat(2) does not wait for a network.
-        if !fs::read_link(&path).ok()?.starts_with(SHM) {
-            return None;
-        }
-        fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
-    });
-    mapped.chain(open).collect()
+    let mut found: Vec<FileId> = mapped.collect();
+    for entry in shortage::seen(fs::read_dir(format!("/proc/{pid}/fd")))?.into_iter().flatten() {
+        found.extend(shortage::seen(entry.and_then(|entry| open_in_shm(&entry.path())))?.flatten());
+    }
+    Ok(found)
+}
+
+/// The file in /dev/shm that this link of a descriptor leads to.
+fn open_in_shm(link: &Path) -> io::Result<Option<FileId>> {
+    // Only there is it sure that stat(2) does not wait for a network.
+    if !fs::read_link(link)?.starts_with(SHM) {
+        return Ok(None);
+    }
+    fs::metadata(link).map(|meta| Some((meta.dev(), meta.ino())))
 }
 
 /// Device and inode of one line of /proc/PID/maps; `None` for memory without a file.

@@ -116,19 +116,24 @@ pub fn spawn_as(program: &Path, spec: &Spec, lifeline: BorrowedFd<'_>) -> io::Re
     unsafe {
         command.pre_exec(become_shim);
     }
-    // The pidfd's place: a shim that runs already and cannot be watched would have to be killed.
+    // The pidfd's place, and before that of a look at it: a shim that runs already and cannot be watched would have to be
+    // killed.
     let place = lifeline.try_clone_to_owned()?;
     let mut child = command.spawn()?;
     drop(place);
     let pid = child.id();
-    match rustix::process::pidfd_open(raw_pid(pid)?, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok(Spawned { pid, process: Main::of(pid), pidfd, words }),
+    let seen = Main::of(pid).and_then(|process| {
+        let pidfd = rustix::process::pidfd_open(raw_pid(pid)?, PidfdFlags::empty())?;
+        Ok((process, pidfd))
+    });
+    match seen {
+        Ok((process, pidfd)) => Ok(Spawned { pid, process, pidfd, words }),
         Err(why) => {
             // An error means that there is no shim, so there must be none: it may have started its engine already, which
             // then gets TERM from its death signal, and the lifeline's end from us.
             let _ = child.kill();
             let _ = child.wait();
-            Err(why.into())
+            Err(why)
         }
     }
 }

@@ -49,15 +49,19 @@ pub(super) struct Answer {
     pub found: Swept,
     /// Names of the files removed from /dev/shm.
     pub removed: Vec<String>,
-    /// False: the child hung or died, and nothing of this is known.
+    /// False: the child hung or died, or could not look, and what else there is nobody knows.
     pub whole: bool,
+    /// Why it could not look.
+    pub trouble: Option<String>,
 }
 
 impl Sweep {
     pub fn start(now: Moment, sought: &Sought<'_>) -> io::Result<Self> {
         let (pid, pipe) = sys::apart(|answer| {
             // A pipe that breaks means that the shim is gone: then nobody needs the answer.
-            let _ = look(sought, answer);
+            if let Err(why) = look(sought, answer) {
+                let _ = writeln!(answer, "trouble {why}");
+            }
         })?;
         rustix::io::ioctl_fionbio(&pipe, true)?;
         Ok(Self { pid, pipe, answer: Vec::new(), deadline: now + TIME_MAX })
@@ -83,12 +87,13 @@ impl Sweep {
     }
 
     pub fn answer(&self) -> Answer {
-        let mut answer = Answer { found: Swept::default(), removed: Vec::new(), whole: false };
+        let mut answer = Answer { found: Swept::default(), removed: Vec::new(), whole: false, trouble: None };
         for line in String::from_utf8_lossy(&self.answer).lines() {
             match line.split_once(' ') {
                 Some(("alive", found)) => answer.found.alive.extend(read_found(found)),
                 Some(("holds", pid)) => answer.found.holding.extend(pid.parse::<u32>()),
                 Some(("removed", name)) => answer.removed.push(name.to_owned()),
+                Some(("trouble", why)) => answer.trouble = Some(why.to_owned()),
                 _ => answer.whole |= line == "done",
             }
         }
@@ -101,28 +106,32 @@ fn read_found(text: &str) -> Option<Found> {
     Some((pid.parse().ok()?, started.parse().ok()?))
 }
 
-/// What the child does.
+/// What the child does. An error when it lacks descriptors or memory to look.
 fn look(sought: &Sought<'_>, answer: &mut dyn Write) -> io::Result<()> {
-    let others: Vec<u32> = tree::pids().filter(|pid| *pid != std::process::id()).collect();
+    let mut others = tree::pids()?;
+    others.retain(|pid| *pid != std::process::id());
     let mut clean = true;
-    for process in others.iter().filter_map(|pid| tree::Process::read(*pid)) {
+    for pid in &others {
+        let Some(process) = tree::Process::find(*pid)? else { continue };
         // What is older than the run cannot carry its nonce, and need not be looked into.
-        if process.started >= sought.since && carries(process.pid, sought.nonce).unwrap_or(false) {
+        if process.started >= sought.since && carries(*pid, sought.nonce)? {
             clean = false;
-            writeln!(answer, "alive {} {}", process.pid, process.started)?;
+            writeln!(answer, "alive {pid} {}", process.started)?;
         }
     }
-    let mut listening = sought.port.map(listeners::on_port).unwrap_or_default();
+    let mut listening = sought.port.map(listeners::on_port).transpose()?.unwrap_or_default();
     listening.retain(|inode| sought.listeners.contains(inode));
     if !listening.is_empty() {
-        for pid in others.iter().filter(|pid| !listeners::held_by(**pid, &listening).is_empty()) {
-            clean = false;
-            writeln!(answer, "holds {pid}")?;
+        for pid in &others {
+            if !listeners::held_by(*pid, &listening)?.is_empty() {
+                clean = false;
+                writeln!(answer, "holds {pid}")?;
+            }
         }
     }
     // Nothing is deleted while somebody may still use it.
     if clean {
-        for name in sought.shm.remove_left(&others) {
+        for name in sought.shm.remove_left(&others)? {
             writeln!(answer, "removed {name}")?;
         }
         let _ = fs::remove_dir_all(&sought.tmp);
@@ -133,11 +142,8 @@ fn look(sought: &Sought<'_>, answer: &mut dyn Write) -> io::Result<()> {
 /// The process lives and has the nonce in its environment. An error when it could not be looked at, for want of descriptors
 /// or memory.
 pub(super) fn carries(pid: u32, nonce: &str) -> io::Result<bool> {
-    let environ = match fs::read(format!("/proc/{pid}/environ")) {
-        Err(why) if shortage::of(&why).is_some() => return Err(why),
-        // It is gone, or it is another user's, whom none of ours ever becomes.
-        read => read.unwrap_or_default(),
-    };
+    // Where nothing is seen it is gone, or another user's, whom none of ours ever becomes.
+    let environ = shortage::seen(fs::read(format!("/proc/{pid}/environ")))?.unwrap_or_default();
     let mark = format!("{RUN_VAR}={nonce}");
     Ok(environ.split(|b| *b == 0).any(|var| var == mark.as_bytes()))
 }
@@ -155,6 +161,7 @@ mod tests {
             (answer.found.alive, answer.found.holding, answer.removed, answer.whole)
         };
         assert_eq!(answer(""), (vec![], vec![], vec![], false));
+        assert_eq!(answer("trouble Too many open files (os error 24)\n"), (vec![], vec![], vec![], false));
         let text = "alive 7 70\nholds 9\nremoved psm_a b\nrubbish\ndone\n";
         assert_eq!(answer(text), (vec![(7, 70)], vec![9], vec!["psm_a b".to_owned()], true));
     }

@@ -22,19 +22,12 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// `None` when there is no such process (any more).
-    pub fn read(pid: u32) -> Option<Self> {
-        Self::find(pid).ok().flatten()
-    }
-
-    /// [`Process::read`] for who must know when it could not be looked at, for want of descriptors or memory.
+    /// `None` when there is no such process (any more). An error when it could not be looked at, for want of descriptors or
+    /// memory.
     pub fn find(pid: u32) -> io::Result<Option<Self>> {
         let mut bytes = [0; 1024];
-        match File::open(format!("/proc/{pid}/stat")).and_then(|mut stat| stat.read(&mut bytes)) {
-            Ok(len) => Ok(Self::parse(pid, &bytes[..len])),
-            Err(why) if shortage::of(&why).is_some() => Err(why),
-            Err(_) => Ok(None),
-        }
+        let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut stat| stat.read(&mut bytes));
+        Ok(shortage::seen(read)?.and_then(|len| Self::parse(pid, &bytes[..len])))
     }
 
     fn parse(pid: u32, stat: &[u8]) -> Option<Self> {
@@ -59,39 +52,44 @@ impl Process {
     }
 
     /// This very process lives, and not just one that got its pid since.
-    pub fn is_still_there(&self) -> bool {
-        Self::read(self.pid).is_some_and(|now| now.alive && now.started == self.started)
+    pub fn is_still_there(&self) -> io::Result<bool> {
+        Ok(Self::find(self.pid)?.is_some_and(|now| now.alive && now.started == self.started))
     }
 
-    /// Sends KILL to this very process, and to none that got its pid since.
-    pub fn kill(&self) {
-        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return };
-        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-        if Self::read(self.pid).is_some_and(|now| now.started == self.started) {
+    /// Sends KILL to this very process, and to none that got its pid since. An error when it was sent none, for want of a
+    /// descriptor.
+    pub fn kill(&self) -> io::Result<()> {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from);
+        let Some(pidfd) = shortage::seen(pidfd)? else { return Ok(()) };
+        if Self::find(self.pid)?.is_some_and(|now| now.started == self.started) {
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
         }
+        Ok(())
     }
 }
 
-/// Every pid in /proc, without order.
-pub(super) fn pids() -> impl Iterator<Item = u32> {
-    all_pids().into_iter().flatten()
-}
-
-pub(super) fn all_pids() -> io::Result<impl Iterator<Item = u32>> {
-    let entries = std::fs::read_dir("/proc")?;
-    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
+/// Every pid in /proc, without order. All or an error.
+pub(super) fn pids() -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(pids)
 }
 
 /// Everything alive below `root`, `root` itself left out, in order of pid. `except` and what is below it is left out.
-pub(super) fn descendants(root: u32, except: &[u32]) -> Vec<Process> {
+pub(super) fn descendants(root: u32, except: &[u32]) -> io::Result<Vec<Process>> {
     // Pairs of numbers first, whole entries only for what is ours: a host may have ten thousand processes.
-    let pairs: Vec<(u32, u32)> = pids().filter_map(|pid| Some((pid, Process::read(pid)?.parent))).collect();
-    below(root, except, &pairs)
-        .into_iter()
-        .filter_map(Process::read)
-        .filter(|process| process.alive)
-        .collect()
+    let mut pairs = Vec::new();
+    for pid in pids()? {
+        pairs.extend(Process::find(pid)?.map(|process| (pid, process.parent)));
+    }
+    let mut found = Vec::new();
+    for pid in below(root, except, &pairs) {
+        found.extend(Process::find(pid)?.filter(|process| process.alive));
+    }
+    Ok(found)
 }
 
 fn below(root: u32, except: &[u32], pairs: &[(u32, u32)]) -> Vec<u32> {
@@ -152,7 +150,7 @@ mod tests {
 
     #[test]
     fn this_process_is_read_as_it_is() {
-        let me = Process::read(std::process::id()).unwrap();
+        let me = Process::find(std::process::id()).unwrap().unwrap();
         assert!(me.alive && me.started > 0);
         assert_eq!(Some(me.parent as i32), rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()));
     }

@@ -12,7 +12,8 @@ use mainstay::shim::{
     Asked, ExitRecord, Exited, FromShim, LOG, Lifeline, Link, PROTO, Spawned, Spec, ToShim,
 };
 use mainstay::shim::{gone, ring, spawn_as};
-use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::{getrlimit, kill_process, pidfd_send_signal, prlimit};
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -129,6 +130,25 @@ impl Run {
     /// Whoever lives and carries the run's nonce.
     fn carriers(&self) -> Vec<u32> {
         process::with_environ(&format!("MAINSTAY_RUN={}", self.spec.nonce))
+    }
+
+    /// The shim gets no descriptor beside those that it has.
+    fn allow_no_more_descriptors(&self) {
+        let open: Vec<u32> = process::descriptors(self.shim.pid).into_iter().map(|(fd, _)| fd).collect();
+        let free = (0..).find(|fd| !open.contains(fd)).expect("there is one");
+        self.limit_descriptors(u64::from(free));
+    }
+
+    fn allow_descriptors(&self) {
+        self.limit_descriptors(1024);
+    }
+
+    fn limit_descriptors(&self, most: u64) {
+        let pid = Pid::from_raw(self.shim.pid as i32);
+        // The shim has inherited it from us.
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let current = Some(maximum.map_or(most, |maximum| most.min(maximum)));
+        prlimit(pid, Resource::Nofile, Rlimit { current, maximum }).expect("a limit of our own child");
     }
 
     async fn shim_gone(&self) {

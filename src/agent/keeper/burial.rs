@@ -21,7 +21,8 @@ impl Keeper {
     pub(super) async fn bury(&self, shim: &Spawned, seen: &Seen, lost: Lost) {
         let tree = match &lost {
             Lost::Dead(_) => Vec::new(),
-            Lost::Silent(process) => process.map(leftovers::tree).unwrap_or_default(),
+            Lost::Silent(None) => Vec::new(),
+            Lost::Silent(Some(shim)) => leftovers::until_seen(|| leftovers::tree(*shim)).await,
         };
         let why = why(shim, &lost);
         tracing::error!(

@@ -3,13 +3,15 @@ use super::{Keeper, kill_process};
 use crate::clock;
 use crate::policy::Moment;
 use crate::shim::cgroup::RunCgroup;
-use crate::shim::life::{Found, Step, Swept};
+use crate::shim::life::{Found, Step};
 use crate::shim::protocol::{Asked, Exited, FromShim, SHM_FILES};
 use crate::shim::record::{ExitRecord, LAST_LINES_MAX};
 use crate::shim::sweep::{Sought, Sweep};
 use crate::shim::{listeners, sys, tree};
 use rustix::process::Signal;
 use std::collections::VecDeque;
+use std::fmt::Display;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -33,18 +35,18 @@ impl Keeper {
             Step::KillTree => {
                 self.note_listeners();
                 self.take_last_census();
-                if let Some(cgroup) = &self.cgroup {
-                    cgroup.kill();
-                }
-                let left = self.left();
-                self.kill_each(&left);
-                return self.life.looked(clock::now(), left);
+                let left = self.kill_tree();
+                return self.have_looked(left);
             }
             Step::Look => {
                 let left = self.left();
-                return self.life.looked(clock::now(), left);
+                return self.have_looked(left);
             }
-            Step::KillThese(found) => found.into_iter().for_each(kill_found),
+            Step::KillThese(found) => {
+                if let Err(why) = found.into_iter().try_for_each(kill_found) {
+                    self.cannot_look(&why);
+                }
+            }
             Step::Sweep => return self.start_sweep(),
             Step::SayEnded(left) => self.say_ended(left),
             Step::Leave => self.leaving = true,
@@ -67,51 +69,94 @@ impl Keeper {
                 self.sweep = Some(sweep);
                 vec![]
             }
-            Err(e) => {
-                self.sink.note(&format!("cannot take a last look at all processes: {e}"));
-                self.life.swept(now, Swept::default())
+            Err(why) => {
+                self.cannot_look(&why);
+                vec![]
             }
         }
     }
 
+    fn have_looked(&mut self, left: io::Result<Vec<u32>>) -> Vec<Step> {
+        match left {
+            Ok(left) => self.life.looked(clock::now(), left),
+            Err(why) => {
+                self.cannot_look(&why);
+                vec![]
+            }
+        }
+    }
+
+    /// For want of descriptors, memory or processes. Said once, however often it is tried.
+    pub(super) fn cannot_look(&mut self, why: &dyn Display) {
+        if !self.is_blind {
+            self.is_blind = true;
+            self.sink
+                .note(&format!("cannot see what is left of this run, and look again until it can: {why}"));
+            self.sink.flush();
+        }
+        self.life.cannot_look(clock::now());
+    }
+
+    /// KILL to everything of the run below the shim; who that was.
+    fn kill_tree(&self) -> io::Result<Vec<u32>> {
+        // This one needs no look, and so nothing that this host may lack.
+        if let Some(pid) = self.unreaped() {
+            kill_process(pid, Signal::KILL);
+        }
+        self.cgroup.as_ref().map_or(Ok(()), RunCgroup::kill)?;
+        let left = self.left()?;
+        let kill = |pid: &u32| tree::Process::find(*pid)?.map_or(Ok(()), |process| process.kill());
+        // Each of them, whatever becomes of another's.
+        left.iter().map(kill).fold(Ok(()), io::Result::and)?;
+        Ok(left)
+    }
+
+    /// The main process while it is not reaped: until then its pid is its own.
+    fn unreaped(&self) -> Option<u32> {
+        self.engine.as_ref().ok().copied().filter(|_| self.reaped.is_none())
+    }
+
     /// Everything alive below the shim.
-    fn below(&self) -> Vec<tree::Process> {
+    fn below(&self) -> io::Result<Vec<tree::Process>> {
         let mut except = self.hung.clone();
         except.extend(self.sweep.as_ref().map(|sweep| sweep.pid));
         tree::descendants(std::process::id(), &except)
     }
 
     /// Who is left of the run, the main process included while it is not reaped.
-    fn left(&self) -> Vec<u32> {
-        let mut left: Vec<u32> = self.below().iter().map(|process| process.pid).collect();
-        left.extend(self.cgroup.iter().flat_map(RunCgroup::members));
-        left.extend(self.engine.as_ref().ok().filter(|_| self.reaped.is_none()));
+    fn left(&self) -> io::Result<Vec<u32>> {
+        let mut left: Vec<u32> = self.below()?.iter().map(|process| process.pid).collect();
+        left.extend(self.cgroup.as_ref().map(RunCgroup::members).transpose()?.unwrap_or_default());
+        left.extend(self.unreaped());
         left.sort_unstable();
         left.dedup();
-        left
-    }
-
-    fn kill_each(&self, pids: &[u32]) {
-        pids.iter().copied().filter_map(tree::Process::read).for_each(|process| process.kill());
+        Ok(left)
     }
 
     pub(super) fn kill_workers(&mut self, names: &[String]) {
         let Ok(main) = self.engine else { return };
-        for worker in tree::descendants(main, &[]).iter().filter(|process| names.contains(&process.comm)) {
-            self.sink.note(&format!("KILL to worker {} ({})", worker.pid, worker.comm));
-            worker.kill();
+        let killed = tree::descendants(main, &[]).and_then(|below| {
+            for worker in below.iter().filter(|process| names.contains(&process.comm)) {
+                self.sink.note(&format!("KILL to worker {} ({})", worker.pid, worker.comm));
+                worker.kill()?;
+            }
+            Ok(())
+        });
+        if let Err(why) = killed {
+            self.sink.note(&format!("cannot see or kill the workers: {why}"));
         }
         self.sink.flush();
     }
 
     /// Remembers which listeners are the engine's, while somebody of it is there to be asked.
     fn note_listeners(&mut self) {
-        let listening = self.spec.port.map(listeners::on_port).unwrap_or_default();
+        // What cannot be looked at now is asked again with the next step of the end.
+        let listening = self.spec.port.and_then(|port| listeners::on_port(port).ok()).unwrap_or_default();
         if listening.is_empty() {
             return;
         }
-        for process in self.below() {
-            self.listeners.extend(listeners::held_by(process.pid, &listening));
+        for process in self.below().unwrap_or_default() {
+            self.listeners.extend(listeners::held_by(process.pid, &listening).unwrap_or_default());
         }
         self.listeners.sort_unstable();
         self.listeners.dedup();
@@ -120,7 +165,8 @@ impl Keeper {
     /// Learns which new files in /dev/shm are the run's. Waits for a moment, in which the engine's output waits too.
     pub(super) fn take_census(&mut self) {
         const LIMIT: Duration = Duration::from_millis(500);
-        let pids: Vec<u32> = self.below().iter().map(|process| process.pid).collect();
+        // Where these cannot be seen, no child could look into them.
+        let pids: Vec<u32> = self.below().unwrap_or_default().iter().map(|process| process.pid).collect();
         let shm = &self.shm;
         let looked = sys::apart_within(LIMIT, |answer| {
             let _ = shm.look(&pids, answer);
@@ -212,10 +258,9 @@ impl Keeper {
 }
 
 /// The look may be some seconds old, and these are no children of ours.
-fn kill_found((pid, started): Found) {
-    if let Some(process) = tree::Process::read(pid).filter(|process| process.started == started) {
-        process.kill();
-    }
+fn kill_found((pid, started): Found) -> io::Result<()> {
+    let found = tree::Process::find(pid)?.filter(|process| process.started == started);
+    found.map_or(Ok(()), |process| process.kill())
 }
 
 fn exited(raw: i32, asked: Option<Asked>) -> Exited {

@@ -16,6 +16,7 @@ enum On {
     Reaped,
     Looked(&'static [u32]),
     Swept(&'static [Found], &'static [u32]),
+    Blind,
     Released,
     Tick,
 }
@@ -33,6 +34,10 @@ fn check(script: &[(f64, On, &[Step])]) -> Life {
             On::Looked(left) => life.looked(now, left.to_vec()),
             On::Swept(alive, holding) => {
                 life.swept(now, Swept { alive: alive.to_vec(), holding: holding.to_vec() })
+            }
+            On::Blind => {
+                life.cannot_look(now);
+                vec![]
             }
             On::Released => life.released(),
             On::Tick => life.tick(now),
@@ -140,6 +145,28 @@ fn the_last_look_may_send_it_back_to_killing() {
         (10.2, On::Looked(&[]), &[Step::Sweep]),
         (10.2, On::Swept(&[], &[66]), &[Step::SayEnded(vec![66])]),
     ]);
+}
+
+#[test]
+fn nothing_has_ended_or_withstood_a_kill_while_it_cannot_be_looked_at() {
+    let life = check(&[
+        (0.0, On::MainExited, &[Step::Look]),
+        (0.0, On::Blind, &[]),
+        (0.1, On::Tick, &[Step::Look]),
+        (0.1, On::Looked(&[]), &[Step::Sweep]),
+        (0.1, On::Blind, &[]),
+        (0.2, On::Tick, &[Step::KillTree]),
+        (0.2, On::Blind, &[]),
+        (20.0, On::Tick, &[Step::KillTree]),
+        (20.0, On::Blind, &[]),
+        (20.0, On::Released, &[]),
+        (29.9, On::Tick, &[Step::KillTree]),
+        (29.9, On::Looked(&[7]), &[]),
+        (30.0, On::Looked(&[7]), &[Step::SayEnded(vec![7])]),
+        (31.0, On::Looked(&[]), &[Step::Sweep]),
+        (31.0, On::Blind, &[]),
+    ]);
+    assert!(life.deadline().is_some_and(|again| again <= at(32.0)), "{life:?}");
 }
 
 #[test]

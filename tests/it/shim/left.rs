@@ -69,6 +69,28 @@ async fn a_process_of_the_run_is_found_wherever_it_hangs_in_the_tree() {
     assert!(process::is_alive(anothers.0.id()));
 }
 
+/// This host lacks descriptors for the shim; only a look into all processes can find one of the run. Seen to fail: nothing
+/// was killed at all; and with a last look that counts when it could not be taken, the run ended while that one lived.
+#[tokio::test]
+async fn nothing_counts_as_ended_while_it_cannot_be_looked_at() {
+    let mut run = Run::of(&["double_fork=true"]).await;
+    run.listening().await;
+    let mut command = Command::new(fake_engine());
+    command.env("FAKE_ROLE", "lingerer").stdout(Stdio::null()).stderr(Stdio::null());
+    let ours = Kept(command.env("MAINSTAY_RUN", &run.spec.nonce).spawn().unwrap());
+    until("it carries the nonce", || run.carriers().contains(&ours.0.id()).then_some(()));
+    run.allow_no_more_descriptors();
+    run.send(ToShim::Kill).await;
+    assert_eq!(run.exited().await.signal, Some(9), "that takes no descriptor");
+    let said = || run.log().iter().any(|line| line.contains("look again until it can: Too many open files"));
+    until("it says what it lacks", || said().then_some(()));
+    assert!(process::is_alive(ours.0.id()));
+    run.allow_descriptors();
+    assert_eq!(run.ended().await, NOTHING);
+    assert!(!process::is_alive(ours.0.id()));
+    assert_eq!(run.carriers(), NOTHING);
+}
+
 /// A child that goes with its test.
 struct Kept(Child);
 
@@ -142,7 +164,7 @@ async fn what_a_dead_shim_left_is_found_and_ended() {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let mut run = Run::of(&["double_fork=true", r#"workers=["painted-over"]"#]).await;
     let (main, _) = run.listening().await;
-    let ours = orphans(&run.spec.nonce, Main::of(main));
+    let ours = orphans(&run.spec.nonce, Main::of(main).unwrap());
     let all = until("main, worker and lingerer are there", || {
         Some(ours.survivors().unwrap()).filter(|found| found.len() == 3)
     });
@@ -164,7 +186,7 @@ async fn what_withstands_kill_is_told_by_its_pid() {
     let mut run = Run::of(&[]).await;
     let (main, _) = run.listening().await;
     let hold = Hold::on(main);
-    let left = orphans(&run.spec.nonce, Main::of(main));
+    let left = orphans(&run.spec.nonce, Main::of(main).unwrap());
     pidfd_send_signal(&run.shim.pidfd, Signal::KILL).unwrap();
     assert_eq!(left.end(Duration::from_secs(2)).await, [main]);
     hold.let_go();

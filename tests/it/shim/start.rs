@@ -163,14 +163,14 @@ async fn a_shim_is_known_to_live_from_its_birth_to_its_end_and_its_engine_is_no_
     let shim = spawn_as(&slow, &spec, lifeline.read.as_fd()).unwrap();
     until("it has stopped", || process::status(shim.pid, "State").starts_with('T').then_some(()));
     assert_eq!(lock::is_held(&spec.run_dir), Some(true));
-    assert_eq!(lock::holders(&spec.run_dir), [Main::of(shim.pid).unwrap()]);
+    assert_eq!(lock::holders(&spec.run_dir).unwrap(), [Main::of(shim.pid).unwrap().unwrap()]);
     assert!(!spec.run_dir.join(SOCKET).exists(), "it is known before it listens");
 
     signal(shim.pid, Signal::CONT);
     let link = Link::connect(&spec.run_dir, PATIENCE).await.unwrap();
     let mut run = Run { _dir: dir, spec, shim, lifeline: Some(lifeline), link };
     let (engine, _) = run.listening().await;
-    assert_eq!(lock::holders(&run.spec.run_dir), [Main::of(run.shim.pid).unwrap()]);
+    assert_eq!(lock::holders(&run.spec.run_dir).unwrap(), [Main::of(run.shim.pid).unwrap().unwrap()]);
     pidfd_send_signal(&run.shim.pidfd, Signal::KILL).unwrap();
     until("its end is seen", || (lock::is_held(&run.spec.run_dir) == Some(false)).then_some(()));
     assert!(process::is_alive(engine), "and the engine's is not");
