@@ -1,14 +1,19 @@
 //! The far ends of the shim's socket. None of them can make the shim wait: what a client does not read is kept up to a
 //! bound, and past it the client is dropped and may connect again, to be told everything that still holds.
 use super::protocol::{FromShim, MESSAGE_MAX, SOCKET, ToShim};
+use crate::policy::Moment;
+use rustix::event::PollFlags;
 use rustix::fs::Mode;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// One agent, one that takes over from it, and somebody who looks.
 const CLIENTS_MAX: usize = 4;
+/// A listener stays ready while there is no descriptor for who waits there: so long it is not looked at then.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Most that is kept for a client that does not read, in bytes.
 const UNSENT_MAX: usize = 64 * 1024;
 
@@ -26,6 +31,8 @@ pub(super) struct Clients {
     listener: UnixListener,
     clients: Vec<Client>,
     path: PathBuf,
+    /// When to accept again.
+    paused_until: Option<Moment>,
 }
 
 impl Drop for Clients {
@@ -46,18 +53,39 @@ impl Clients {
         rustix::process::umask(umask);
         let listener = listener?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, clients: Vec::new(), path })
+        Ok(Self { listener, clients: Vec::new(), path, paused_until: None })
     }
 
-    /// What to poll, and whether for writing too: the listener first, then each client.
-    pub fn poll_list(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
-        let clients = self.clients.iter().map(|client| (client.stream.as_fd(), !client.unsent.is_empty()));
-        std::iter::once((self.listener.as_fd(), false)).chain(clients)
+    /// What to poll, and for what: the listener first, then each client.
+    pub fn poll_list(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let listens = if self.paused_until.is_none() { PollFlags::IN } else { PollFlags::empty() };
+        let clients = self.clients.iter().map(|client| {
+            let writes = if client.unsent.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            (client.stream.as_fd(), PollFlags::IN | writes)
+        });
+        std::iter::once((self.listener.as_fd(), listens)).chain(clients)
+    }
+
+    pub fn deadline(&self) -> Option<Moment> {
+        self.paused_until
+    }
+
+    /// The moment that [`Clients::deadline`] named may have come.
+    pub fn tick(&mut self, now: Moment) {
+        self.paused_until = self.paused_until.filter(|until| now < *until);
     }
 
     /// Accepts whoever waits, and tells them the state so far.
-    pub fn accept(&mut self, state: &[FromShim]) {
-        while let Ok((stream, _)) = self.listener.accept() {
+    pub fn accept(&mut self, now: Moment, state: &[FromShim]) {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(why) if why.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    self.paused_until = Some(now + PAUSE);
+                    break;
+                }
+            };
             if self.clients.len() >= CLIENTS_MAX || stream.set_nonblocking(true).is_err() {
                 continue;
             }
@@ -148,7 +176,7 @@ mod tests {
         let (dir, mut clients) = listen();
         let sleeper = UnixStream::connect(dir.path().join(SOCKET)).unwrap();
         let mut reader = UnixStream::connect(dir.path().join(SOCKET)).unwrap();
-        clients.accept(&[]);
+        clients.accept(Moment::default(), &[]);
         let message = FromShim::StartFailed { errno: 0, message: "x".repeat(10_000) };
         let mut heard = vec![0; 20_000];
         let mut rounds = 0;
@@ -172,7 +200,7 @@ mod tests {
         let (dir, mut clients) = listen();
         let streams: Vec<UnixStream> =
             (0..9).map(|_| UnixStream::connect(dir.path().join(SOCKET)).unwrap()).collect();
-        clients.accept(&[]);
+        clients.accept(Moment::default(), &[]);
         assert_eq!(clients.clients.len(), CLIENTS_MAX);
         drop(streams);
         clients.turn();

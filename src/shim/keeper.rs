@@ -204,7 +204,7 @@ impl Keeper {
             }
             if ready.connecting {
                 let state = self.state();
-                self.clients.accept(&state);
+                self.clients.accept(now, &state);
             }
             if ready.clients {
                 for asked in self.clients.turn() {
@@ -218,6 +218,7 @@ impl Keeper {
                 self.clients.send(&activity);
             }
             self.sink.tick(now);
+            self.clients.tick(now);
             if let Some((at, pause)) = self.next_census.filter(|(at, _)| now >= *at) {
                 self.next_census = Some((at + pause, (pause * 2).min(CENSUS_MAX)));
                 if self.shm.is_worth_a_look() {
@@ -246,8 +247,8 @@ impl Keeper {
             .map(|(which, fd)| (add(fd, PollFlags::IN), which))
             .collect();
         let first_client = pipes.len() + 1 + usize::from(lifeline.is_some()) + usize::from(sweep.is_some());
-        for (fd, writes) in self.clients.poll_list() {
-            add(fd, if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN });
+        for (fd, flags) in self.clients.poll_list() {
+            add(fd, flags);
         }
 
         // An error is EINTR or a lack of memory: with nothing ready the turn only looks at its deadlines.
@@ -272,6 +273,7 @@ impl Keeper {
             self.sink.deadline(),
             self.sweep.as_ref().map(|sweep| sweep.deadline),
             self.next_census.map(|(at, _)| at),
+            self.clients.deadline(),
         ];
         let wait = deadlines.into_iter().flatten().min()?.since(clock::now());
         Some(Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) })

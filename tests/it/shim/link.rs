@@ -36,6 +36,28 @@ async fn a_client_that_comes_late_is_told_everything_that_still_holds() {
     assert!(late.recv().await.is_err(), "the end of the connection");
 }
 
+/// Seen to fail: the listener stayed ready, and the shim asked it without a pause.
+#[tokio::test]
+async fn a_client_for_whom_there_is_no_descriptor_waits_and_the_shim_sleeps() {
+    let mut run = Run::of(&[]).await;
+    run.listening().await;
+    run.allow_no_more_descriptors();
+    let mut late = Link::connect(&run.spec.run_dir, PATIENCE).await.unwrap();
+    let sleeps = || process::status(run.shim.pid, "State").starts_with('S');
+    until("the shim sleeps most of the time", || {
+        let looks = (0..100).filter(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            sleeps()
+        });
+        (looks.count() > 80).then_some(())
+    });
+    run.allow_descriptors();
+    let hello = tokio::time::timeout(PATIENCE, late.recv()).await.expect("it is served").unwrap();
+    assert!(matches!(hello, FromShim::Hello(_)), "{hello:?}");
+    run.send(TERM).await;
+    assert_eq!(run.ended().await, NOTHING);
+}
+
 #[tokio::test]
 async fn what_a_later_version_says_is_ignored_and_what_is_no_client_is_dropped() {
     let mut run = Run::of(&[]).await;
