@@ -85,9 +85,20 @@ struct Seen {
     /// The engine's main process.
     pid: Option<u32>,
     main: Option<Main>,
+    /// How far it has come that an agent after this one knows `main`.
+    noted: Noted,
     watch: Watch,
     /// Where the kernel's word about memory stood when the run began.
     memory: Option<Since>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Noted {
+    #[default]
+    No,
+    /// It failed, and that was said; it is tried again.
+    Failed,
+    Yes,
 }
 
 /// How a conversation with the shim came to its end.
@@ -331,6 +342,7 @@ impl Keeper {
                     }
                 }
                 _ = pings.tick() => {
+                    self.note_main(seen);
                     let limit = if is_heard { PINGS_MISSED_MAX } else { FIRST_PINGS_MISSED_MAX };
                     if missed >= limit && (seen.pongs || !is_heard) {
                         return Parting::Silent;
@@ -354,8 +366,7 @@ impl Keeper {
             FromShim::Hello(hello) => {
                 (seen.pid, seen.pongs) = (hello.pid, hello.pongs);
                 if let Some(pid) = hello.pid {
-                    seen.main = Main::of(pid).ok().flatten();
-                    self.note_main(seen.main);
+                    self.note_main(seen);
                     let news = RunNews::Spawned { shim_pid: hello.shim_pid, pid };
                     self.sender.fact(News::Run(self.run, news)).await;
                 }
@@ -385,10 +396,25 @@ impl Keeper {
         false
     }
 
-    /// Writes down which process leads the run's session, for an agent that may find what is left of it.
-    fn note_main(&self, main: Option<Main>) {
-        if let Err(why) = (Intent { main, ..self.intent.clone() }).save(&self.spec.run_dir) {
-            tracing::warn!(tier = self.spec.tier, run = self.run.number, %why, "the run's directory cannot be written");
+    /// Finds out which process leads the run's session, and writes it down for an agent that may find what is left of it.
+    /// What this host lacks for that now it may have later: then it is tried again.
+    fn note_main(&self, seen: &mut Seen) {
+        // Once it has exited its pid may be another's.
+        let Some(pid) = seen.pid.filter(|_| seen.noted != Noted::Yes && !seen.exited) else { return };
+        let found = if seen.main.is_some() { Ok(seen.main) } else { Main::of(pid) };
+        let noted = found.and_then(|main| {
+            seen.main = main;
+            (Intent { main, ..self.intent.clone() }).save(&self.spec.run_dir)
+        });
+        match noted {
+            Ok(()) => seen.noted = Noted::Yes,
+            Err(why) => {
+                if seen.noted == Noted::No {
+                    let (tier, run) = (&self.spec.tier, self.run.number);
+                    tracing::warn!(tier, run, %why, "the engine's process cannot be written down; it is tried again");
+                }
+                seen.noted = Noted::Failed;
+            }
         }
     }
 
