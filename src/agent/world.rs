@@ -12,6 +12,7 @@ use super::seat::Seat;
 use super::state_dir::StateDir;
 use crate::clock;
 use crate::config::{self, Config, Environment, Refusal, Secret};
+use crate::descriptors;
 use crate::kinds;
 use crate::lookout;
 use crate::policy::{
@@ -320,19 +321,21 @@ impl World {
         let (config, environment, sender) =
             (Arc::clone(&self.config), self.environment.clone(), self.sender.clone());
         tokio::task::spawn_local(async move {
-            let read = move || match config::read(&config.path, &environment) {
-                Ok(new) if config.says_the_same(&new) => FileVerdict::Unchanged,
-                Ok(new) if !new.pending.is_empty() => {
-                    FileVerdict::Wrong(new.pending.iter().map(ToString::to_string).collect())
-                }
-                Ok(_) => FileVerdict::Good,
-                Err(Refusal::Unreadable(why)) => FileVerdict::Wrong(vec![why]),
-                Err(Refusal::Wrong(problems)) => {
-                    FileVerdict::Wrong(problems.iter().map(ToString::to_string).collect())
-                }
+            let read = move || {
+                let verdict = judged(config::read(&config.path, &environment), &config);
+                // A file that could not be opened for want of a descriptor may be as right as ever.
+                let is_wrong = matches!(verdict, FileVerdict::Wrong(_));
+                descriptors::used_up().filter(|_| is_wrong).map_or(Ok(verdict), Err)
             };
             match lookout::on("the configuration file").look(read).await {
-                Some(verdict) => sender.fact(News::FileChecked(verdict)).await,
+                Some(Ok(verdict)) => sender.fact(News::FileChecked(verdict)).await,
+                Some(Err(shortage)) => {
+                    let why = shortage.words(descriptors::limit());
+                    tracing::warn!(
+                        why,
+                        "the configuration could not be checked; send the signal again later"
+                    );
+                }
                 None => tracing::warn!("the configuration file is still being read, since an earlier signal"),
             }
         });
@@ -355,6 +358,20 @@ impl World {
                 tracing::error!(%file, "the configuration is wrong; nothing was changed");
                 Some(problems.join("\n"))
             }
+        }
+    }
+}
+
+fn judged(read: Result<Config, Refusal>, running: &Config) -> FileVerdict {
+    match read {
+        Ok(new) if running.says_the_same(&new) => FileVerdict::Unchanged,
+        Ok(new) if !new.pending.is_empty() => {
+            FileVerdict::Wrong(new.pending.iter().map(ToString::to_string).collect())
+        }
+        Ok(_) => FileVerdict::Good,
+        Err(Refusal::Unreadable(why)) => FileVerdict::Wrong(vec![why]),
+        Err(Refusal::Wrong(problems)) => {
+            FileVerdict::Wrong(problems.iter().map(ToString::to_string).collect())
         }
     }
 }

@@ -57,6 +57,24 @@ fn a_start_without_a_descriptor_waits_for_one_and_is_no_strike() {
     rig.until_state("best", ProcessState::Stopped);
 }
 
+/// Seen to fail: "the configuration is wrong".
+#[test]
+fn a_configuration_for_which_there_is_no_descriptor_is_not_called_wrong() {
+    let rig = Rig::start(&[tier("only", "", QUICK)]);
+    rig.until_serving("only");
+    allow(&rig, 3);
+    rig.signal(Signal::SIGHUP);
+    let said = |words: &str| rig.log().contains(words);
+    until("it was looked at", || {
+        (said("the configuration could not be checked") || said("is wrong")).then_some(())
+    });
+    assert!(!said("the configuration is wrong"), "{}", rig.log());
+    assert!(said("no free file descriptor for mainstay: its limit is 3"), "{}", rig.log());
+    allow(&rig, 1024);
+    rig.signal(Signal::SIGHUP);
+    until("it was checked", || said("the configuration has not changed").then_some(()));
+}
+
 #[test]
 fn two_hundred_failovers_with_too_few_descriptors_restart_and_hold_nobody() {
     const FAILOVERS: usize = 200;
