@@ -35,9 +35,19 @@ pub fn of(why: &io::Error) -> Option<Shortage> {
         (Some(ENOBUFS), _) | (_, ErrorKind::OutOfMemory) => Some(Shortage::Memory),
         (_, ErrorKind::StorageFull) => Some(Shortage::DiskSpace),
         (_, ErrorKind::QuotaExceeded) => Some(Shortage::DiskQuota),
-        (_, ErrorKind::AddrNotAvailable) => Some(Shortage::Ports),
         _ => None,
     }
+}
+
+/// The same of a connect(2). With IPv6 turned off there is no address to connect to an IPv6 one from, however many ports
+/// are free: then that one is only out of reach.
+pub fn of_a_connect(why: &io::Error, is_ipv4: bool) -> Option<Shortage> {
+    of(why).or_else(|| (is_ipv4 && lacks_a_source(why)).then_some(Shortage::Ports))
+}
+
+/// There is no local port, or no local address, to connect from.
+pub fn lacks_a_source(why: &io::Error) -> bool {
+    why.kind() == ErrorKind::AddrNotAvailable
 }
 
 /// What a look found, `None` where it is not there or not for us to see. An error where this host lacks what the look takes:
@@ -104,7 +114,6 @@ mod tests {
             (Errno::ENOBUFS, Shortage::Memory),
             (Errno::ENOSPC, Shortage::DiskSpace),
             (Errno::EDQUOT, Shortage::DiskQuota),
-            (Errno::EADDRNOTAVAIL, Shortage::Ports),
         ];
         for (errno, shortage) in ours {
             let why = io::Error::from(errno);
@@ -116,6 +125,7 @@ mod tests {
             Errno::EHOSTUNREACH,
             Errno::ENETUNREACH,
             Errno::EADDRINUSE,
+            Errno::EADDRNOTAVAIL,
             Errno::ENOENT,
             Errno::EACCES,
             Errno::EPERM,
@@ -127,6 +137,18 @@ mod tests {
             assert_eq!((of(&why), of_a_start(&why)), (None, None), "{errno}");
         }
         assert_eq!(of(&io::Error::other("no number")), None);
+    }
+
+    #[test]
+    fn only_an_address_of_ipv4_is_always_in_reach_of_a_free_port() {
+        let (nowhere, full) = (io::Error::from(Errno::EADDRNOTAVAIL), io::Error::from(Errno::EMFILE));
+        assert_eq!(of_a_connect(&nowhere, true), Some(Shortage::Ports));
+        assert_eq!(of_a_connect(&nowhere, false), None);
+        assert_eq!(
+            [true, false].map(|is_ipv4| of_a_connect(&full, is_ipv4)),
+            [Some(Shortage::Descriptors); 2]
+        );
+        assert_eq!(of_a_connect(&io::Error::from(Errno::ECONNREFUSED), true), None);
     }
 
     #[test]

@@ -332,7 +332,11 @@ impl Probe {
         if let Some(body) = &what.body {
             request = request.json(body);
         }
-        request.send().await.map_err(|e| silence(&e))
+        match request.send().await {
+            Ok(answer) => Ok(answer),
+            Err(why) if lacks_a_port(&why).await => Err(Silence::Shortage(Shortage::Ports)),
+            Err(why) => Err(silence(&why)),
+        }
     }
 }
 
@@ -357,21 +361,32 @@ fn cpu_figure(at: &Target) -> Result<Option<u64>, Shortage> {
     Ok(ticks.map(|ticks| ticks | STAND_IN))
 }
 
+/// The connection was not made for want of a local port. Where there is no address but IPv6's it may be that which is turned
+/// off (see [`shortage::of_a_connect`]).
+async fn lacks_a_port(why: &reqwest::Error) -> bool {
+    let Some(url) = why.url().filter(|_| io_errors(why).any(shortage::lacks_a_source)) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let found = tokio::net::lookup_host((host, url.port_or_known_default().unwrap_or_default())).await;
+    found.is_ok_and(|mut addresses| addresses.any(|address| address.is_ipv4()))
+}
+
+/// What the system said, from the outside to the inside.
+fn io_errors(why: &reqwest::Error) -> impl Iterator<Item = &std::io::Error> {
+    let sources = std::iter::successors(std::error::Error::source(why), |inner| inner.source());
+    sources.filter_map(|inner| inner.downcast_ref())
+}
+
 fn silence(why: &reqwest::Error) -> Silence {
     if why.is_timeout() {
         return Silence::TimedOut;
     }
-    let mut source = std::error::Error::source(why);
-    while let Some(inner) = source {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            if io.kind() == std::io::ErrorKind::ConnectionRefused {
-                return Silence::Refused;
-            }
-            if let Some(shortage) = shortage::of(io) {
-                return Silence::Shortage(shortage);
-            }
+    for io in io_errors(why) {
+        if io.kind() == std::io::ErrorKind::ConnectionRefused {
+            return Silence::Refused;
         }
-        source = inner.source();
+        if let Some(shortage) = shortage::of(io) {
+            return Silence::Shortage(shortage);
+        }
     }
     // A resolver that finds no descriptor says only that it does not know the name.
     let shortage = if why.is_connect() { descriptors::used_up() } else { None };

@@ -164,7 +164,7 @@ async fn connect(to: &Upstream) -> Result<TcpStream, Lost> {
                 return Ok(stream);
             }
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => failed = Some(Lost::Refused),
-            Err(e) if shortage::of(&e).is_some() => {
+            Err(e) if shortage::of_a_connect(&e, address.is_ipv4()).is_some() => {
                 // What another of its addresses said about the tier itself counts more.
                 failed.get_or_insert(Lost::Shortage(e.to_string()));
             }
