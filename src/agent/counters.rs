@@ -39,6 +39,7 @@ impl Counters {
             Notice::Return { from, to } => *self.returns.entry((*from, *to)).or_default() += 1,
             Notice::AllDown { .. } => self.outages += 1,
             Notice::Engine { .. }
+            | Notice::Waiting { .. }
             | Notice::CpuFallback { .. }
             | Notice::LastResort { .. }
             | Notice::Worker { .. }

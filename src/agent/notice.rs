@@ -56,6 +56,14 @@ pub fn event(notice: &Notice, names: Names<'_>) -> Event {
             text: format!("its worker is killed, the engine starts another: {why}"),
             ..Event::default()
         },
+        Notice::Waiting { run, cause, why } => Event {
+            kind: "waiting".to_owned(),
+            tier: Some(names.of_run(*run)),
+            run: Some(run.number),
+            cause: Some(cause.name().to_owned()),
+            text: format!("{why}; it is started again every minute or sooner until it is ready"),
+            ..Event::default()
+        },
         Notice::Health { tier: of, from, to, cause, why } => Event {
             kind: "health".to_owned(),
             tier: tier(of),
@@ -158,7 +166,8 @@ pub fn log(event: &Event) {
     }
     match event.kind.as_str() {
         "all-down" => line!(error),
-        "failover" | "state" | "backoff" | "held" | "wedged" | "worker" | "cpu-fallback" | "last-resort" => {
+        "failover" | "state" | "backoff" | "held" | "wedged" | "waiting" | "worker" | "cpu-fallback"
+        | "last-resort" => {
             line!(warn)
         }
         "mail" if to.as_deref() != Some("sent") => line!(warn),

@@ -310,6 +310,10 @@ impl OpenRecord {
                 }
                 EngineState::Stopped | EngineState::Ready | EngineState::Stopping => {}
             },
+            Notice::Waiting { .. } => {
+                record.action =
+                    Some("it is started again every minute or sooner until it is ready".to_owned());
+            }
             // Others' failovers are only lines of the timeline.
             Notice::Failover { from, to, .. } if names.tier(*from) == record.tier || self.moved => {
                 self.moved = true;

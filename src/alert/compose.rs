@@ -84,7 +84,7 @@ fn alert(record: &Record) -> Page {
         "failover" => {
             format!("{tier} failed, and {} answers in its place.", record.to.as_deref().unwrap_or_default())
         }
-        "held" => format!("mainstay has given up on {tier} for now."),
+        "held" => format!("mainstay does not count on {tier} for now, and goes on trying."),
         "gpu" => format!("{tier} was to use a GPU and runs on the CPU. It answers, but slowly."),
         "all-down" => "No tier answers. Clients get 503 with Retry-After until one does.".to_owned(),
         _ => format!("{tier} failed."),

@@ -45,6 +45,13 @@ pub enum Notice {
         run: RunId,
         ending: Ending,
     },
+    /// For ten minutes every start has failed for something that passes by itself, or for a limit of this host: not counted
+    /// on for now, and started again every minute or sooner. Told once until one was ready.
+    Waiting {
+        run: RunId,
+        cause: Cause,
+        why: String,
+    },
     Health {
         tier: TierId,
         from: Health,

@@ -55,7 +55,7 @@ impl Chain {
         self.serving
     }
 
-    /// `hopeless`: every engine was tried, and none is starting.
+    /// `hopeless`: every engine was tried in vain, and is not counted on for now.
     pub(super) fn serve(&mut self, to: Option<TierId>, tiers: &[Tier], hopeless: bool, turn: &mut Turn) {
         let from = self.serving;
         self.serving = to;

@@ -194,6 +194,15 @@ impl Engine {
         }
     }
 
+    /// Is it not counted on for now, whatever it does? It is tried again all the same.
+    pub(super) fn is_given_up(&self) -> bool {
+        match self.life {
+            Life::Held { .. } | Life::Wedged(_) => true,
+            Life::Starting(_) | Life::Stopping(_) | Life::Backoff { .. } => self.strikes.waits_in_vain(),
+            Life::Stopped | Life::Ready(_) => false,
+        }
+    }
+
     fn state_name(&self) -> &'static str {
         match self.life {
             Life::Stopped => "stopped",
@@ -361,6 +370,7 @@ impl Engine {
 
     /// The agent did not run for so long. That time counts neither against a start nor for a stop.
     pub(super) fn overslept(&mut self, late: Duration) {
+        self.strikes.overslept(late);
         match &mut self.life {
             Life::Starting(starting) => starting.overslept(late),
             Life::Stopping(stopping) => stopping.overslept(late),
@@ -434,6 +444,9 @@ impl Engine {
     fn turn_into(&mut self, life: Life, why: String, turn: &mut Turn) {
         let from = self.state();
         self.pause_is_over(&life, turn.now);
+        if matches!(life, Life::Stopped) {
+            self.strikes.rest();
+        }
         self.life = life;
         self.version += 1;
         let to = self.state();

@@ -385,18 +385,10 @@ impl Host {
 
     /// Every engine was tried in vain, or every remote tier checked: at a first start, too, that is something to be told.
     fn is_hopeless(&self) -> bool {
-        let given_up = |engine: &Engine| match engine.state() {
-            EngineState::Held | EngineState::Wedged => true,
-            EngineState::Stopped
-            | EngineState::Starting
-            | EngineState::Ready
-            | EngineState::Stopping
-            | EngineState::Backoff => false,
-        };
-        let resting = |engine: &Engine| engine.state() == EngineState::Stopped || given_up(engine);
+        let resting = |engine: &Engine| engine.state() == EngineState::Stopped || engine.is_given_up();
         let mut remotes = self.tiers.iter().filter(|tier| tier.place() == Place::Remote).peekable();
         let in_vain = remotes.peek().is_some() && remotes.all(Tier::is_checked_in_vain);
-        (in_vain || self.engines.iter().any(given_up)) && self.engines.iter().all(resting)
+        (in_vain || self.engines.iter().any(Engine::is_given_up)) && self.engines.iter().all(resting)
     }
 
     /// Until when open answers of remote tiers are waited for at the latest; `None` when there is nothing to wait for.

@@ -7,7 +7,7 @@
 //!     held                  at `hold_after` strikes, or 3 runs in a row that never were ready, or 2 of the configuration;
 //!                           tried again after `hold_retry`, × 2 up to 2 h, for ever
 //! Environment, Shortage     no strike, never held: 1 s, × 2 up to a minute; for the environment up to 10 s for as long as
-//!                           the host or the agent is young
+//!                           the host or the agent is young; after 10 minutes of it operators are told, and it goes on
 //! forgiven                  by a stable run, or an operator
 //! ```
 use super::chance::Chance;
@@ -58,12 +58,31 @@ pub(super) struct Strikes {
     of_configuration: u32,
     /// How far the pauses after failures that are no strikes have grown.
     pauses: u32,
+    waiting: Option<Waiting>,
     holds: u32,
+}
+
+/// Starts fail in a row, and none of them is a strike.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    /// When the first of them failed.
+    since: Moment,
+    /// It has gone on for so long that operators count on it no more.
+    in_vain: bool,
 }
 
 impl Strikes {
     pub(super) fn new(restart: Restart, born: Moment) -> Self {
-        Self { restart, born, count: 0, never_ready: 0, of_configuration: 0, pauses: 0, holds: 0 }
+        Self {
+            restart,
+            born,
+            count: 0,
+            never_ready: 0,
+            of_configuration: 0,
+            pauses: 0,
+            waiting: None,
+            holds: 0,
+        }
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -76,15 +95,41 @@ impl Strikes {
 
     /// A run became ready. That forgives nothing yet, but it was not a start in vain.
     pub(super) fn became_ready(&mut self) {
-        (self.never_ready, self.pauses) = (0, 0);
+        (self.never_ready, self.pauses, self.waiting) = (0, 0, None);
+    }
+
+    /// No start is wanted any more.
+    pub(super) fn rest(&mut self) {
+        self.waiting = None;
+    }
+
+    /// The agent did not run for so long: nothing was tried meanwhile.
+    pub(super) fn overslept(&mut self, late: Duration) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.since = waiting.since + late;
+        }
+    }
+
+    /// Has it been waited for so long that it is given up on for now? It is tried again all the same.
+    pub(super) fn waits_in_vain(&self) -> bool {
+        self.waiting.is_some_and(|waiting| waiting.in_vain)
+    }
+
+    /// A start has failed. If that makes the waiting one in vain: how long it has lasted. Told once.
+    pub(super) fn give_up_waiting(&mut self, now: Moment) -> Option<Duration> {
+        let waiting = self.waiting.as_mut().filter(|waiting| !waiting.in_vain)?;
+        let lasted = now.since(waiting.since);
+        waiting.in_vain = lasted >= YOUTH;
+        waiting.in_vain.then_some(lasted)
     }
 
     pub(super) fn judge(&mut self, failure: Failure, now: Moment, chance: &mut Chance) -> Next {
         match failure.nature {
-            Nature::Shortage => Next::Start(self.pause(PAUSE_MAX, chance)),
+            Nature::Shortage => Next::Start(self.pause(PAUSE_MAX, now, chance)),
             Nature::Environment if !failure.was_ready => {
                 let is_young = now.since(self.born) < YOUTH;
-                Next::Start(self.pause(if is_young { PAUSE_MAX_IN_YOUTH } else { PAUSE_MAX }, chance))
+                let longest = if is_young { PAUSE_MAX_IN_YOUTH } else { PAUSE_MAX };
+                Next::Start(self.pause(longest, now, chance))
             }
             Nature::Engine | Nature::Configuration | Nature::Environment => self.strike(failure, chance),
         }
@@ -92,6 +137,7 @@ impl Strikes {
 
     fn strike(&mut self, failure: Failure, chance: &mut Chance) -> Next {
         self.count = self.count.saturating_add(1);
+        self.waiting = None;
         if !failure.was_ready {
             self.never_ready = self.never_ready.saturating_add(1);
         }
@@ -111,7 +157,8 @@ impl Strikes {
     }
 
     /// Of what passes by itself, whatever the operator wrote for crashes.
-    fn pause(&mut self, longest: Duration, chance: &mut Chance) -> Duration {
+    fn pause(&mut self, longest: Duration, now: Moment, chance: &mut Chance) -> Duration {
+        self.waiting.get_or_insert(Waiting { since: now, in_vain: false });
         let around = doubled(PAUSE_MIN, self.pauses);
         if around < longest {
             self.pauses += 1;
@@ -261,6 +308,38 @@ mod tests {
         strikes.became_ready();
         check(&mut strikes, &[later], &[Start(S)]);
         assert_eq!(strikes.count(), 2, "and what passes by itself is none");
+    }
+
+    /// Fails every minute from `from` to `to`, in minutes; when that is told as in vain.
+    fn told(strikes: &mut Strikes, failure: Failure, from: u64, to: u64) -> Vec<u64> {
+        let at = |minute: u64| BORN + 60 * S * minute as u32;
+        let fail = |minute: &u64| {
+            strikes.judge(failure, at(*minute), &mut Chance::new(3));
+            strikes.give_up_waiting(at(*minute)).is_some()
+        };
+        (from..=to).filter(fail).collect()
+    }
+
+    #[test]
+    fn ten_minutes_of_waiting_are_told_once() {
+        const NEVER: [u64; 0] = [];
+        for nature in [Nature::Environment, Nature::Shortage] {
+            let mut strikes = new(5);
+            assert_eq!(told(&mut strikes, in_vain(nature), 3, 12), NEVER);
+            assert!(!strikes.waits_in_vain());
+            assert_eq!(told(&mut strikes, in_vain(nature), 13, 200), [13]);
+            assert!(strikes.waits_in_vain());
+            strikes.became_ready();
+            assert!(!strikes.waits_in_vain());
+            assert_eq!(told(&mut strikes, in_vain(nature), 300, 400), [310]);
+            strikes.rest();
+            assert_eq!(told(&mut strikes, in_vain(nature), 500, 509), NEVER, "nothing was wanted in between");
+            strikes.overslept(60 * S);
+            assert_eq!(told(&mut strikes, in_vain(nature), 510, 520), [511], "nor tried");
+            strikes.judge(in_vain(Nature::Engine), BORN + 521 * 60 * S, &mut Chance::new(3));
+            assert!(!strikes.waits_in_vain(), "a strike is no waiting");
+            assert_eq!(told(&mut strikes, in_vain(nature), 522, 531), NEVER);
+        }
     }
 
     #[test]

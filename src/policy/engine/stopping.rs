@@ -427,8 +427,13 @@ impl Engine {
             Next::Start(delay) => {
                 exit.action = format!("restart in {}", spell(delay));
                 let why = format!("{}: {how}", exit.action);
+                let (run, cause) = (exit.run, exit.cause());
                 self.last_exit = Some(exit);
                 self.turn_into(Life::Backoff { until: turn.now + delay }, why, turn);
+                if let Some(lasted) = self.strikes.give_up_waiting(turn.now) {
+                    let why = format!("every start for {} failed, the last one: {how}", spell(lasted));
+                    turn.tell(Notice::Waiting { run, cause, why });
+                }
             }
             Next::Hold(wait) => {
                 exit.action = format!("held; next try in {}", spell(wait));

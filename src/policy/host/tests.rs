@@ -1,6 +1,7 @@
 //! Whole hosts in short stories: what the agent is told to do, and what everybody else can see.
 mod absence;
 mod last_resort;
+mod waiting;
 
 use super::*;
 use crate::policy::{

@@ -51,6 +51,8 @@ pub(super) struct Letters {
     next: Moment,
     waiting: Vec<IncidentId>,
     more: u64,
+    /// The last alert. It is written a moment later, and tells what the incident has come to by then.
+    last: Option<(Moment, IncidentId)>,
 }
 
 impl Letters {
@@ -61,7 +63,7 @@ impl Letters {
         now: Moment,
     ) -> Self {
         let next = last_alert.map_or(now, |ago| now + settings.at_most_every.saturating_sub(ago));
-        Self { settings, next, waiting, more: 0 }
+        Self { settings, next, waiting, more: 0, last: None }
     }
 
     pub(super) fn wants(&self, gravity: Gravity) -> bool {
@@ -74,8 +76,12 @@ impl Letters {
 
     /// An incident has come to something: the mail about it, unless it has to wait for the digest.
     pub(super) fn alert(&mut self, now: Moment, id: IncidentId, gravity: Gravity) -> Option<Letter> {
+        if self.last == Some((now, id)) {
+            return None;
+        }
         if now >= self.next && self.waiting.is_empty() {
             self.next = now + self.settings.at_most_every;
+            self.last = Some((now, id));
             return Some(Letter::Alert { id, gravity });
         }
         if self.waiting.len() < DIGEST_MAX {

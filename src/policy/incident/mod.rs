@@ -30,7 +30,7 @@ pub enum Gravity {
     Gpu,
     /// Serving moved down from the tier.
     Failover,
-    /// Its engine was given up on for now, or cannot be killed.
+    /// Its engine was given up on for now (held, or waited for in vain), or cannot be killed.
     Held,
     /// No tier can answer, or the only one that is open fails its clients' requests.
     AllDown,
@@ -127,6 +127,11 @@ impl Incidents {
                     | EngineState::Stopping
                     | EngineState::Backoff => {}
                 }
+                self.note(|open| open.tier == tier, &mut entries);
+            }
+            Notice::Waiting { run, .. } => {
+                let Some(tier) = self.engines.get(usize::from(run.engine.0)).copied() else { return entries };
+                self.worsen(now, tier, Gravity::Held, &mut entries);
                 self.note(|open| open.tier == tier, &mut entries);
             }
             Notice::Exit { run, ending, .. } => {

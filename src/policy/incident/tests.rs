@@ -108,6 +108,35 @@ fn a_tier_that_fails_unnoticed_is_recorded_and_not_mailed_until_it_is_held() {
     assert_eq!(machine.settle(at(99), &host([true, true])).len(), 2);
 }
 
+fn waiting(tier: TierId) -> Notice {
+    let run = RunId { engine: EngineId(tier.0), number: 90 };
+    Notice::Waiting { run, cause: Cause::DriverMissing, why: String::new() }
+}
+
+/// Every tier waits from the first start on, and fails again every minute.
+#[test]
+fn what_is_waited_for_in_vain_is_one_incident_and_one_mail_until_it_is_ready() {
+    let mut machine = incidents();
+    let mut posts = Vec::new();
+    let mut take = |entries: Vec<Entry>| {
+        posts.extend(entries.into_iter().filter(|entry| matches!(entry, Entry::Post(_))));
+    };
+    for minute in 0..60 {
+        let now = at(60 * minute);
+        take(machine.hear(now, &exit(T0, Cause::DriverMissing)));
+        if minute == 10 {
+            take(machine.hear(now, &waiting(T0)));
+            let nobody = Notice::AllDown { from: None, cause: None, why: String::new() };
+            take(machine.hear(now, &nobody));
+        }
+        take(machine.settle(now, &host([false, false])));
+    }
+    assert_eq!(machine.open().len(), 1);
+    take(machine.settle(at(3_600), &host([true, false])));
+    assert_eq!(posts, [alert(1, Gravity::Held), Entry::Post(Letter::Return { id: id(1) })]);
+    assert_eq!(machine.open(), []);
+}
+
 #[test]
 fn an_outage_ends_when_anybody_answers_again_who_is_no_weaker() {
     let mut machine = incidents();

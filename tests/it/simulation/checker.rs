@@ -337,6 +337,10 @@ impl Checker {
                 self.count("CPU fallbacks");
                 self.devices.told(*run)
             }
+            Notice::Waiting { .. } => {
+                self.count("waiting in vain");
+                Ok(())
+            }
             Notice::LastResort { .. }
             | Notice::Worker { .. }
             | Notice::Serving { .. }

@@ -24,6 +24,8 @@ pub struct Scribe {
     owed: BTreeSet<IncidentId>,
     last_id: u64,
     last_alert: Option<Moment>,
+    /// The last mail about one incident: it tells of everything that the incident comes to in the same instant.
+    alerted: Option<(Moment, IncidentId)>,
     entries: u64,
     pub happened: BTreeMap<&'static str, u64>,
 }
@@ -49,6 +51,7 @@ impl Scribe {
             owed: BTreeSet::new(),
             last_id: 0,
             last_alert: None,
+            alerted: None,
             entries: 0,
             happened: BTreeMap::new(),
         }
@@ -95,7 +98,10 @@ impl Scribe {
             Notice::Failover { cause, .. } | Notice::AllDown { cause, .. } => {
                 cause.is_none_or(|cause| cause.name() != "asked")
             }
-            Notice::CpuFallback { .. } | Notice::LastResort { .. } | Notice::Worker { .. } => true,
+            Notice::CpuFallback { .. }
+            | Notice::LastResort { .. }
+            | Notice::Waiting { .. }
+            | Notice::Worker { .. } => true,
             Notice::Engine { .. }
             | Notice::Health { .. }
             | Notice::Serving { .. }
@@ -123,7 +129,9 @@ impl Scribe {
                 }
                 Entry::Worsen { id, gravity } => {
                     ensure(gravity > Gravity::Failure && self.open.contains_key(&id), || format!("{id:?}"))?;
-                    self.owed.insert(id);
+                    if self.alerted != Some((now, id)) {
+                        self.owed.insert(id);
+                    }
                 }
                 Entry::Close { id } => {
                     self.count("incidents over");
@@ -143,7 +151,7 @@ impl Scribe {
             Letter::Alert { id, .. } => {
                 self.count("alerts");
                 ensure(!early, || format!("{id:?} was mailed too soon"))?;
-                self.last_alert = Some(now);
+                (self.last_alert, self.alerted) = (Some(now), Some((now, id)));
                 self.owed.remove(&id);
                 self.mailed.insert(id);
             }

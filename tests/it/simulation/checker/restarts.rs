@@ -1,7 +1,8 @@
 //! When an engine is started again. A strike is followed at once the first time, then after 1 s, twice as long each time, up to a
 //! minute, give or take a quarter. After five strikes, three runs in a row that never were ready, or two that the configuration
 //! is to blame for, it is held: a quarter of an hour, twice as long each time, up to two hours. A stable run, or an operator,
-//! forgives. What the environment or a shortage of this host did is no strike, and never held.
+//! forgives. What the environment or a shortage of this host did is no strike, and never held; after ten minutes of it that is
+//! told, once.
 use super::{Step, Verdict, engine_of, engines, ensure};
 use crate::simulation::world::Truth;
 use mainstay::policy::{
@@ -40,6 +41,8 @@ struct Count {
     ready: Option<Moment>,
     /// When its strikes are forgiven, at the earliest and at the latest: a start took no longer for time asleep.
     stable_at: Option<[Moment; 2]>,
+    /// Since when starts have failed in a row without a strike, and whether that was told.
+    waiting: Option<(Moment, bool)>,
     /// How the live run ended, as it was told.
     ending: Option<Ending>,
 }
@@ -54,10 +57,24 @@ enum Next {
 impl Count {
     fn forgive(&mut self) {
         (self.strikes, self.never_ready, self.of_configuration, self.holds) = (0, 0, 0, 0);
+        self.waiting = None;
+    }
+
+    /// Another start has failed without a strike. Time asleep counts for nothing, so what must be told then is not known.
+    fn waits(&mut self, told: bool, now: Moment, slept: Moment) -> Verdict {
+        let (since, before) = self.waiting.unwrap_or((now, false));
+        self.waiting = Some((since, told || before));
+        let long = now.since(since) >= YOUTH;
+        ensure(!told || (long && !before), || {
+            format!("told as in vain after {:?}, told before: {before}", now.since(since))
+        })?;
+        let due = now.since(since.max(slept)) >= YOUTH + S;
+        ensure(told || before || !due, || format!("{:?} of waiting were not told", now.since(since)))
     }
 
     fn strike(&mut self, nature: Nature, first: Duration) -> Next {
         self.strikes += 1;
+        self.waiting = None;
         self.never_ready += u32::from(self.ready.is_none());
         self.of_configuration += u32::from(nature == Nature::Configuration);
         let held = self.strikes >= STRIKES
@@ -105,14 +122,14 @@ impl Restarts {
                         (count.began, count.ready, count.stable_at, count.ending) = (now, None, None, None);
                     }
                     EngineState::Ready => {
-                        count.never_ready = 0;
+                        (count.never_ready, count.waiting) = (0, None);
                         count.ready = Some(now);
                         let latest = now + STABLE.max(now.since(count.began) * 2);
                         let slept = step.world.unfair_at >= count.began;
                         count.stable_at = Some([if slept { now + STABLE } else { latest }, latest]);
                     }
-                    EngineState::Stopped
-                    | EngineState::Stopping
+                    EngineState::Stopped => count.waiting = None,
+                    EngineState::Stopping
                     | EngineState::Backoff
                     | EngineState::Held
                     | EngineState::Wedged => {}
@@ -159,9 +176,26 @@ impl Restarts {
         let settings = &step.world.settings.engines[usize::from(over.engine.0)];
         let is_young = self.born.is_some_and(|born| step.world.now.since(born) < YOUTH);
         let count = self.engines.entry(over.engine).or_default();
+        let told =
+            |action: &Action| matches!(action, Action::Tell(Notice::Waiting { run, .. }) if *run == over);
+        let told = step.actions.iter().any(told);
         let Some(ending) = count.ending.take() else {
             return Err(format!("{over} is over, and its exit was not told"));
         };
+        let waits = match ending.nature {
+            _ if ending.cause == Cause::Asked => false,
+            Nature::Shortage => true,
+            Nature::Environment => count.ready.is_none(),
+            Nature::Engine | Nature::Configuration => false,
+        };
+        let rests = step.actions.iter().any(|action| {
+            matches!(action, Action::Tell(Notice::Engine { run, to: EngineState::Stopped, .. }) if *run == over)
+        });
+        if waits && !rests {
+            count.waits(told, step.world.now, step.world.unfair_at)?;
+        } else {
+            ensure(!told, || format!("{over} does not wait, and it is told: {ending:?}"))?;
+        }
         let next = match ending.nature {
             _ if ending.cause == Cause::Asked => Next::Start([Duration::ZERO, Duration::ZERO]),
             Nature::Shortage => Next::Start([S, PAUSE_MAX]),

@@ -91,6 +91,7 @@ impl Starts {
                 ensure(asked, || format!("nobody asked for the end of {run}"))?;
             }
             Notice::Engine { .. }
+            | Notice::Waiting { .. }
             | Notice::Exit { .. }
             | Notice::Health { .. }
             | Notice::CpuFallback { .. }
