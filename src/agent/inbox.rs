@@ -28,6 +28,8 @@ pub enum News {
     Mail(alert::Outcome),
     /// A remote tier's key that was missing is there.
     Key(TierId, Secret),
+    /// A secret of an engine that was missing is there.
+    Secret(Secret),
     /// SIGHUP: check the configuration file.
     CheckFile,
     /// What came of that.
@@ -92,6 +94,12 @@ impl Sender {
         self.fact(News::Key(tier, key)).await;
     }
 
+    /// The same for a secret of an engine.
+    pub async fn secret(&self, secret: &Secret) {
+        self.redactor.learn(secret.expose());
+        self.fact(News::Secret(secret.clone())).await;
+    }
+
     /// For those who must not wait; false when there is no place.
     pub fn offer(&self, news: News) -> bool {
         self.queue.try_send(news).is_ok()
@@ -124,6 +132,7 @@ fn texts(news: &mut News) -> Vec<&mut String> {
         | News::Order(_)
         | News::Report(Report::Refused { .. })
         | News::Key(..)
+        | News::Secret(_)
         | News::CheckFile
         | News::FileChecked(FileVerdict::Unchanged | FileVerdict::Good) => vec![],
     }

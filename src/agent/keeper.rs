@@ -8,6 +8,7 @@ use super::diagnosis::{self, Circumstances};
 use super::echo::Echo;
 use super::gpus::Seen as SeenGpus;
 use super::inbox::{News, RunNews, Sender};
+use super::late_env;
 use super::oom::{Kills, Since};
 use super::ports;
 use super::previous::{self, Intent};
@@ -15,12 +16,14 @@ use super::state_dir::StateDir;
 use super::tmpdir;
 use super::unstarted;
 use super::watch::Watch;
+use crate::config::MissingKey;
 use crate::kinds::Kind;
 use crate::lookout;
 use crate::policy::{Cause, Ending, EngineEvent, Event, Nature, Remains, RunId};
 use crate::shim::leftovers::Main;
 use crate::shim::{self, Exited, FromShim, LastWords, Lifeline, Link, Spawned, Spec, ToShim};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -53,6 +56,8 @@ pub struct Keeper {
     pub run: RunId,
     pub kind: Kind,
     pub spec: Spec,
+    /// Variables that are still to be read from their files.
+    pub late_env: BTreeMap<String, MissingKey>,
     /// What is written down of the run before it begins, and whether that is done.
     pub intent: Intent,
     pub is_intended: bool,
@@ -158,6 +163,7 @@ impl Keeper {
     async fn set_out(&mut self) -> Result<Spawned, EngineEvent> {
         self.write_intent()?;
         self.make_tmp().await;
+        self.take_late_env().await?;
         if is_called_off(&mut self.orders) {
             return Err(called_off());
         }
@@ -172,6 +178,16 @@ impl Keeper {
             let saved = self.intent.save(&self.spec.run_dir);
             saved.map_err(failed("the run cannot be written down in the runtime directory"))?;
             self.is_intended = true;
+        }
+        Ok(())
+    }
+
+    /// Reads the variables that were not there when the agent started; nobody may see them from now on.
+    async fn take_late_env(&mut self) -> Result<(), EngineEvent> {
+        for (name, value) in late_env::read(&self.late_env, &self.spec.tier).await? {
+            self.sender.secret(&value).await;
+            self.spec.secrets.push(value.expose().to_owned());
+            self.spec.env.insert(name, value.expose().to_owned());
         }
         Ok(())
     }

@@ -1,23 +1,35 @@
 //! `[alert.mail]` as the couriers need it, and what they tell as events.
 use super::inbox::{News, Sender};
 use crate::alert::{
-    Courier, Ground, Letterhead, Login, MailTally, Outbox, Outcome, Pace, Patience, Redact, Relay, Security,
-    Tell,
+    Courier, Ground, Letterhead, Login, MailTally, Outbox, Outcome, Pace, Password, Patience, Relay,
+    Security, Tell,
 };
 use crate::clock;
 use crate::config;
 use crate::control::feed::Event;
 use crate::control::wire;
+use crate::redact::Redactor;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The relay to talk to. `host` is what this machine calls itself.
-pub fn relay(mail: &config::Mail, host: &str) -> Relay {
+/// The relay to talk to. `host` is what this machine calls itself; `redactor` is to know a password that comes later.
+pub fn relay(mail: &config::Mail, host: &str, redactor: &Arc<Redactor>) -> Relay {
     let config::Relay { security, host: relay_host, port } = &mail.relay;
+    let password = |key: &config::Key| match key {
+        config::Key::Known(password) => Password::Known(password.expose().to_owned()),
+        config::Key::Missing(missing) => {
+            let (missing, redactor) = (missing.clone(), Arc::clone(redactor));
+            Password::Late(Arc::new(move || {
+                let password = missing.look()?.expose().to_owned();
+                redactor.learn(&password);
+                Ok(password)
+            }))
+        }
+    };
     let login = |login: &config::Login| Login {
         username: login.username.clone(),
-        password: login.password.expose().to_owned(),
+        password: password(&login.password),
     };
     Relay {
         security: match security {
@@ -47,7 +59,7 @@ pub fn start(
     state_dir: &Path,
     ground: Ground,
     host: &str,
-    redact: Redact,
+    redactor: &Arc<Redactor>,
     inbox: Sender,
 ) -> io::Result<(Outbox, Courier)> {
     let tell: Tell = Arc::new(move |outcome: &Outcome| {
@@ -56,8 +68,11 @@ pub fn start(
             tracing::warn!("{outcome}");
         }
     });
+    let known = Arc::clone(redactor);
+    let redact = Arc::new(move |text: &str| known.text(text).into_owned());
     let outbox = Outbox::at(state_dir, ground, letterhead(mail, host), redact, tell);
-    let courier = Courier::start(relay(mail, host), outbox.clone(), Patience::default(), Pace::default())?;
+    let courier =
+        Courier::start(relay(mail, host, redactor), outbox.clone(), Patience::default(), Pace::default())?;
     Ok((outbox, courier))
 }
 

@@ -30,6 +30,7 @@ mod faults;
 mod gpus;
 mod inbox;
 mod keeper;
+mod late_env;
 mod late_key;
 mod launch;
 mod lock;

@@ -63,6 +63,7 @@ impl World {
         let keeper = Keeper {
             run,
             kind: tier.kind,
+            late_env: local.late_env.clone(),
             spec: launch::spec(&tier, local, &self.home, start),
             intent,
             is_intended,

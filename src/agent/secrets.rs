@@ -11,7 +11,7 @@ pub fn known(config: &Config) -> Vec<String> {
     let mut known: Vec<String> = named.map(|(_, value)| value.clone()).collect();
     known.extend(config.tiers.iter().flat_map(of_tier));
     let login = config.mail.as_ref().and_then(|mail| mail.login.as_ref());
-    known.extend(login.map(|login| login.password.expose().to_owned()));
+    known.extend(login.and_then(|login| Some(login.password.known()?.expose().to_owned())));
     known.sort_unstable();
     known.dedup();
     known

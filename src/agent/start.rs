@@ -68,7 +68,7 @@ pub fn run(config: Config, environment: Environment) -> Result<bool, StartError>
     let redactor = Arc::new(Redactor::new(&secrets));
     log::start(level(config.agent.log), format(config.agent.log_format), Arc::clone(&redactor));
     for problem in &config.pending {
-        tracing::warn!("{problem}; the tier is down until then");
+        tracing::warn!("{problem}; what needs it waits for it, everything else goes on");
     }
     let outcome = prepare(config, environment, Hidden { secrets, redactor }).and_then(Prepared::run);
     log::settle();
@@ -375,11 +375,8 @@ fn post_office(
     inbox: Sender,
 ) -> Result<Option<(Outbox, Courier)>, StartError> {
     let Some(settings) = &config.mail else { return Ok(None) };
-    let redactor = Arc::clone(redactor);
-    let redact = move |text: &str| redactor.text(text).into_owned();
     let host = recorder::host_name();
-    let started =
-        mail::start(settings, &config.agent.state_dir, ground(state), &host, Arc::new(redact), inbox);
+    let started = mail::start(settings, &config.agent.state_dir, ground(state), &host, redactor, inbox);
     started.map(Some).map_err(failed("cannot start the courier's thread"))
 }
 

@@ -153,6 +153,7 @@ impl Agent {
                 self.announce(mail::event(&outcome));
             }
             News::Key(tier, key) => self.world.take_key(tier, key),
+            News::Secret(secret) => self.world.take_secret(&secret),
             News::CheckFile => self.world.check_file(),
             News::FileChecked(verdict) => {
                 let text = verdict.sentence();

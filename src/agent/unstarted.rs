@@ -9,6 +9,11 @@ pub fn port_in_use(evidence: String) -> EngineEvent {
     EngineEvent::SpawnFailed { cause: Cause::PortInUse, nature: Nature::Environment, evidence }
 }
 
+/// A key that the engine is to be given is not there, or not good: its file may be on a mount that is late.
+pub fn no_secret(evidence: String) -> EngineEvent {
+    EngineEvent::SpawnFailed { cause: Cause::AuthGated, nature: Nature::Environment, evidence }
+}
+
 /// This host has nothing left to do it with: the next try may well find some.
 pub fn short(shortage: Shortage, doing: &str) -> EngineEvent {
     let evidence = format!("{doing}: {}", shortage.words(descriptors::limit()));

@@ -34,7 +34,7 @@ pub use outbox::{Outbox, Redact};
 pub use outcome::{Outcome, Tell, Ticket};
 pub use post::{Post, PostKind};
 pub use record::{Felt, Line, Mail, Process, Record, Scene, Standing};
-pub use relay::{Login, Patience, Relay, Security};
+pub use relay::{Login, Password, Patience, Relay, Security};
 pub use said::Said;
 pub use schedule::Pace;
 pub use starts::{STARTS_MAX, Start, Starts};

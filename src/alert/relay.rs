@@ -4,6 +4,7 @@
 //! at all. Certificates are read for each conversation and forgotten after it: conversations are rare, and an idle agent
 //! shall not carry them.
 use super::trouble::{Stage, Trouble};
+use crate::lookout;
 use lettre::Address;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -18,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -55,7 +57,33 @@ pub enum Security {
 #[derive(Clone)]
 pub struct Login {
     pub username: String,
-    pub password: String,
+    pub password: Password,
+}
+
+#[derive(Clone)]
+pub enum Password {
+    Known(String),
+    /// It is not there yet: looked for before each conversation. An error says what is wrong with it. May hang.
+    Late(Look),
+}
+
+pub type Look = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+impl Login {
+    /// The password, as it is now.
+    async fn password(&self, limit: Duration) -> Result<String, Trouble> {
+        let look = match &self.password {
+            Password::Known(password) => return Ok(password.clone()),
+            Password::Late(look) => Arc::clone(look),
+        };
+        let lookout = lookout::on("the password for mail");
+        let look = lookout.look(move || look());
+        let found = match tokio::time::timeout(limit, look).await {
+            Ok(Some(found)) => found,
+            Ok(None) | Err(_) => Err("its file cannot be read in time".to_owned()),
+        };
+        found.map_err(|why| Trouble::broken(Stage::Password, why))
+    }
 }
 
 impl fmt::Debug for Login {
@@ -141,6 +169,10 @@ pub(super) struct Session {
 impl Session {
     /// Connects, encrypts and logs in, as far as the relay's settings say.
     pub(super) async fn open(relay: &Relay, patience: Patience) -> Result<Self, Trouble> {
+        let login = match &relay.login {
+            Some(login) => Some((login, login.password(patience.command).await?)),
+            None => None,
+        };
         let may_be_plain = !relay.needs_tls() && !relay.verifies();
         let mut session = match Self::encrypted(relay, patience).await {
             // A relay whose TLS is broken or of another age still takes mail, and nothing better was asked for.
@@ -149,8 +181,8 @@ impl Session {
             }
             session => session?,
         };
-        if let Some(login) = &relay.login {
-            session.log_in(login).await?;
+        if let Some((login, password)) = login {
+            session.log_in(&login.username, &password).await?;
         }
         Ok(session)
     }
@@ -191,8 +223,8 @@ impl Session {
         Ok(Self { connection, patience, encrypted: false })
     }
 
-    async fn log_in(&mut self, login: &Login) -> Result<(), Trouble> {
-        let credentials = Credentials::new(login.username.clone(), login.password.clone());
+    async fn log_in(&mut self, username: &str, password: &str) -> Result<(), Trouble> {
+        let credentials = Credentials::new(username.to_owned(), password.to_owned());
         let known = [Mechanism::Plain, Mechanism::Login];
         if self.connection.server_info().get_auth_mechanism(&known).is_none() {
             let why = "the relay offers no login of a kind that mainstay knows (PLAIN, LOGIN)";
@@ -200,7 +232,7 @@ impl Session {
         }
         let answered = self.connection.auth(&known, &credentials);
         let done = within(self.patience.command, Stage::Login, answered).await;
-        done.map(|_| ()).map_err(|trouble| trouble.without(&login.password))
+        done.map(|_| ()).map_err(|trouble| trouble.without(password))
     }
 
     /// Up to the relay's word that it takes the text; returns for whom it does not. Leaving off here leaves nothing.

@@ -11,6 +11,8 @@ const WORDS_MAX: usize = 300;
 /// The steps of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Its file is not there, or not good: nobody was asked.
+    Password,
     Connect,
     Greeting,
     /// Our own ones, before any handshake.
@@ -117,6 +119,9 @@ impl Trouble {
                 "let the relay offer STARTTLS, or use smtps:// where it speaks TLS from the first byte; \
                  without `username`, smtp:// sends in clear"
             }
+            Stage::Password => {
+                "see to the file or credential of `password`; it is read again before each try"
+            }
             Stage::Login => "check `username` and the file or credential of `password`",
             Stage::Sender => {
                 "let the relay accept this host and the address in `from`, or give `username` and `password`"
@@ -133,6 +138,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let step = match self.stage {
             Stage::Sender | Stage::Receiver if self.verdict == Verdict::Broken => "the relay broke off",
+            Stage::Password => "there is no password for the relay",
             Stage::Connect => "cannot connect to the relay",
             Stage::Greeting => "the relay does not greet",
             Stage::Certificates => "the certificates cannot be read",

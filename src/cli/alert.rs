@@ -5,7 +5,9 @@ use crate::agent::mail::{letterhead, relay};
 use crate::alert::{Patience, Relay, Security, Stage, Trial, Trouble, send_test};
 use crate::config::{self, Environment, Mail, Refusal};
 use crate::control::client::Client;
+use crate::redact::Redactor;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where the unit's configuration is.
 const SYSTEM: &str = "/etc/mainstay/mainstay.toml";
@@ -35,7 +37,7 @@ pub fn test(file: Option<&Path>, client: &Client) -> Exit {
     };
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
-    let relay = relay(&mail, host);
+    let relay = relay(&mail, host, &Arc::new(Redactor::of_forms()));
     if let Err(exit) = show(format!("relay       {}\n", described(&relay))) {
         return exit;
     }

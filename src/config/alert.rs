@@ -1,7 +1,7 @@
 //! `[alert.mail]`: whom to mail, through which relay, and about what.
 use super::address;
 pub use super::address::{Relay, Security};
-use super::secret::{self, Secret};
+use super::secret::{self, Key};
 use super::section::Section;
 use super::value::{Given, Wrong, absolute_path, duration, one_of, text, words};
 use crate::policy::incident::{Gravity, LetterSettings};
@@ -35,7 +35,7 @@ pub struct Mail {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
     pub username: String,
-    pub password: Secret,
+    pub password: Key,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +114,9 @@ fn login(section: &mut Section<'_>) -> Option<Login> {
     let environment = section.context.environment;
     let username = section.read("username", words);
     let password = section.read("password", |given| secret::password(given, environment));
+    if let Some(missing) = password.as_ref().and_then(Key::missing) {
+        section.report_pending("password", &missing.lack.what, &missing.lack.remedy);
+    }
     match (section.has("username"), section.has("password")) {
         (true, false) if section.is_whole() => {
             let remedy = "write `password` too, as { credential = \"…\" }, or remove `username`";

@@ -1,6 +1,6 @@
 //! The keys of a tier whose engine we own.
 use super::limits::{self, WAIT};
-use super::secret::{self, Secret};
+use super::secret::{self, Key, MissingKey, Secret};
 use super::section::Section;
 use super::value::{Given, Wrong, absolute_path, clipped, duration, one_of, text, whole};
 use crate::kinds::{self, Kind};
@@ -21,6 +21,8 @@ pub struct Local {
     pub args: Vec<String>,
     /// Added to the agent's own environment.
     pub env: BTreeMap<String, Secret>,
+    /// Variables whose file or credential was not there, or not good, when this was read: read at each start.
+    pub late_env: BTreeMap<String, MissingKey>,
     /// Working directory; the agent's own when `None`.
     pub dir: Option<PathBuf>,
     /// Index or UUID of each GPU. `Some` of none is the CPU; `None` lets the engine see all.
@@ -63,10 +65,12 @@ pub(super) fn read(section: &mut Section<'_>, kind: Kind) -> Local {
         [("always", StartMode::Always), ("on-demand", StartMode::OnDemand), ("manual", StartMode::Manual)];
     let pulls = [("never", Pull::Never), ("missing", Pull::Missing)];
     let pull = section.read("pull", one_of(&pulls)).unwrap_or(Pull::Missing);
+    let (env, late_env) = env(section, kind);
     Local {
         command: command(section, kind),
         args: section.list("args", r#"["--max-model-len", "8192"]"#, argument(kind)).unwrap_or_default(),
-        env: env(section, kind),
+        env,
+        late_env,
         dir: section.read("dir", absolute_path),
         gpus: gpus(section),
         port: section.read("port", whole(0..=u16::MAX)).filter(|port| *port > 0),
@@ -116,10 +120,11 @@ fn argument(kind: Kind) -> impl Fn(&Given<'_>) -> Result<String, Wrong> {
     }
 }
 
-fn env(section: &mut Section<'_>, kind: Kind) -> BTreeMap<String, Secret> {
+/// Those that are there, and those that are not there yet.
+fn env(section: &mut Section<'_>, kind: Kind) -> (BTreeMap<String, Secret>, BTreeMap<String, MissingKey>) {
     let environment = section.context.environment;
     let table = section.table("env", "`env`");
-    let mut variables = BTreeMap::new();
+    let (mut variables, mut late) = (BTreeMap::new(), BTreeMap::new());
     for (name, at, value) in table.entries() {
         let reserved = name == "MAINSTAY_RUN" || (kind == Kind::Ollama && name == "OLLAMA_HOST");
         if name.is_empty() || name.contains(['=', '\0']) {
@@ -131,12 +136,17 @@ fn env(section: &mut Section<'_>, kind: Kind) -> BTreeMap<String, Secret> {
         } else {
             let given = Given::new(name, at, value);
             match secret::plain_or_kept(&given, environment) {
-                Ok(secret) => drop(variables.insert(name.to_owned(), secret)),
+                Ok(Key::Known(secret)) => drop(variables.insert(name.to_owned(), secret)),
+                Ok(Key::Missing(missing)) => {
+                    let what = format!("`{name}` {}", missing.lack.what);
+                    section.context.problems.add_pending(at, what, &missing.lack.remedy);
+                    late.insert(name.to_owned(), missing);
+                }
                 Err(wrong) => section.report(&given, wrong),
             }
         }
     }
-    variables
+    (variables, late)
 }
 
 fn gpus(section: &mut Section<'_>) -> Option<Vec<String>> {

@@ -65,7 +65,8 @@ pub struct Config {
     pub mail: Option<Mail>,
     /// Best first; never empty.
     pub tiers: Vec<Tier>,
-    /// Keys of single tiers that are not there, or not good: those tiers wait for them. `mainstay check` refuses them.
+    /// Keys of single tiers, and the password for mail, that are not there, or not good: what needs one waits for it.
+    /// `mainstay check` refuses them.
     pub pending: Vec<Problem>,
 }
 

@@ -49,13 +49,13 @@ impl fmt::Debug for Secret {
 }
 
 /// The value of a variable: as it stands, or from a file or credential.
-pub(super) fn plain_or_kept(given: &Given<'_>, environment: &Environment) -> Result<Secret, Wrong> {
+pub(super) fn plain_or_kept(given: &Given<'_>, environment: &Environment) -> Result<Key, Wrong> {
     match given.value {
         DeValue::String(text) if text.contains('\0') => {
             Err(given.wrong_unshown("holds a NUL byte", "remove the NUL"))
         }
-        DeValue::String(text) => Ok(Secret::new(text.clone().into_owned())),
-        DeValue::Table(source) => kept(given, source, environment),
+        DeValue::String(text) => Ok(Key::Known(Secret::new(text.clone().into_owned()))),
+        DeValue::Table(source) => kept(given, source, Form::Text, environment),
         _ => {
             Err(given.of_wrong_type(&format!("write a string in quotes, or {}", &SOURCES["write ".len()..])))
         }
@@ -63,8 +63,13 @@ pub(super) fn plain_or_kept(given: &Given<'_>, environment: &Environment) -> Res
 }
 
 /// Only from a file or credential, never in the configuration itself.
-pub(super) fn password(given: &Given<'_>, environment: &Environment) -> Result<Secret, Wrong> {
-    kept(given, table(given)?, environment)
+pub(super) fn password(given: &Given<'_>, environment: &Environment) -> Result<Key, Wrong> {
+    kept(given, table(given)?, Form::Text, environment)
+}
+
+/// The same for what goes into an HTTP header.
+pub(super) fn api_key(given: &Given<'_>, environment: &Environment) -> Result<Key, Wrong> {
+    kept(given, table(given)?, Form::Header, environment)
 }
 
 fn table<'a>(given: &Given<'a>) -> Result<&'a DeTable<'a>, Wrong> {
@@ -78,11 +83,11 @@ fn table<'a>(given: &Given<'a>) -> Result<&'a DeTable<'a>, Wrong> {
     }
 }
 
-/// A key that goes into an HTTP header; kept as a [`password`] is.
+/// A key, a password or the value of a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
     Known(Secret),
-    /// Its file cannot be used as it is now.
+    /// Its file cannot be used as it is now: it may be on a mount that is late.
     Missing(MissingKey),
 }
 
@@ -105,15 +110,26 @@ impl Key {
 /// Where a key will be, and why it is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingKey {
+    /// What the configuration calls it.
+    name: String,
     source: Source,
+    form: Form,
     pub(super) lack: Lack,
 }
 
 impl MissingKey {
     /// Looks again; in one line what is wrong, and what would be right. May hang with the file's file system.
     pub fn look(&self) -> Result<Secret, String> {
-        self.source.key().map_err(|Lack { what, remedy }| format!("`api_key` {what}; {remedy}"))
+        let found = self.source.read_as(self.form);
+        found.map_err(|Lack { what, remedy }| format!("`{}` {what}; {remedy}", self.name))
     }
+}
+
+/// What a secret must be fit for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Text,
+    Header,
 }
 
 /// What keeps a secret from being used, and what would be right.
@@ -127,23 +143,19 @@ impl Lack {
     fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: remedy.into() }
     }
-
-    fn of(self, given: &Given<'_>) -> Wrong {
-        given.wrong_unshown(self.what, self.remedy)
-    }
 }
 
-/// A key that is not there, or not good, is missing for now: its file may be on a mount that is late.
-pub(super) fn api_key(given: &Given<'_>, environment: &Environment) -> Result<Key, Wrong> {
-    let source = Source::named(given, table(given)?, environment)?;
-    Ok(match source.key() {
+fn kept(
+    given: &Given<'_>,
+    source: &DeTable<'_>,
+    form: Form,
+    environment: &Environment,
+) -> Result<Key, Wrong> {
+    let source = Source::named(given, source, environment)?;
+    Ok(match source.read_as(form) {
         Ok(secret) => Key::Known(secret),
-        Err(lack) => Key::Missing(MissingKey { source, lack }),
+        Err(lack) => Key::Missing(MissingKey { name: given.key.to_owned(), source, form, lack }),
     })
-}
-
-fn kept(given: &Given<'_>, source: &DeTable<'_>, environment: &Environment) -> Result<Secret, Wrong> {
-    Source::named(given, source, environment)?.read().map_err(|lack| lack.of(given))
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,9 +198,9 @@ impl Source {
         }
     }
 
-    fn key(&self) -> Result<Secret, Lack> {
+    fn read_as(&self, form: Form) -> Result<Secret, Lack> {
         let secret = self.read()?;
-        if !secret.text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if form == Form::Header && !secret.text.bytes().all(|byte| byte.is_ascii_graphic()) {
             let what = "holds spaces or characters that no HTTP header can carry";
             return Err(Lack::new(what, "keep just the key in there, on one line"));
         }

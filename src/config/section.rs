@@ -164,7 +164,7 @@ impl<'a> Section<'a> {
         self.context.problems.add(at, what, remedy);
     }
 
-    /// What `key` names may come later: its tier waits for it.
+    /// What `key` names may come later: what needs it waits.
     pub(super) fn report_pending(&mut self, key: &'static str, what: &str, remedy: &str) {
         let at = self.take(key).map_or(self.at, |given| given.at);
         self.context.problems.add_pending(at, format!("`{key}` {what}"), remedy);

@@ -22,7 +22,7 @@ impl Wrong {
 /// A value as it stands in the file.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a> {
-    key: &'a str,
+    pub(super) key: &'a str,
     /// Offset of the key; of the value for an element of a list.
     pub(super) key_at: usize,
     /// Offset of the value.

@@ -253,12 +253,39 @@ fn a_password_needs_tls_and_is_never_told() {
         }
         if line.starts_with("EHLO") { Say("250-fake\r\n250 AUTH PLAIN LOGIN") } else { Usual }
     });
-    let login = Some(Login { username: "me".to_owned(), password: "hunter2".to_owned() });
+    let login = Some(Login { username: "me".to_owned(), password: Password::Known("hunter2".to_owned()) });
     let settings = Relay { login, ..relay.settings() };
     assert!(!format!("{settings:?}").contains("hunter2"));
     let courier = Courier::start(settings, outbox.clone(), patience(), quick()).expect("a thread");
     let heard = until(&told, |outcome| matches!(outcome, Outcome::Unreachable { .. }));
     assert!(heard[0].to_string().contains("a password does not go out without TLS"), "{heard:?}");
     assert_eq!((relay.tiers(), logins.try_iter().count()), (Vec::<String>::new(), 0));
+    courier.stop();
+}
+
+#[test]
+fn a_password_that_is_not_there_is_looked_for_before_each_try() {
+    let dir = folder();
+    let (outbox, told) = outbox(dir.path());
+    put(&outbox, 1);
+    let relay = FakeRelay::start(|_, _| Usual);
+    let file = dir.path().join("password");
+    let look = move || {
+        let read = std::fs::read_to_string(&file);
+        read.map_err(|why| {
+            format!("`password` needs the file {}, which cannot be read ({why})", file.display())
+        })
+    };
+    let login = Some(Login { username: "me".to_owned(), password: Password::Late(Arc::new(look)) });
+    let settings = Relay { login, ..relay.settings() };
+    let courier = Courier::start(settings, outbox.clone(), patience(), quick()).expect("a thread");
+    let heard = until(&told, |outcome| matches!(outcome, Outcome::Unreachable { .. }));
+    let why = heard[0].to_string();
+    assert!(why.contains("there is no password for the relay: `password` needs the file "), "{why}");
+    std::fs::write(dir.path().join("password"), "hunter2").expect("a file");
+    let with_password =
+        |outcome: &Outcome| outcome.to_string().contains("a password does not go out without TLS");
+    until(&told, with_password);
+    assert_eq!(outbox.numbers().expect("a directory").len(), 1, "it waits");
     courier.stop();
 }

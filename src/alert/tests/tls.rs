@@ -84,7 +84,8 @@ fn secured(
 
 fn send(login: bool, ca: bool) -> (Trial, Vec<String>) {
     let (heard, commands) = channel();
-    let login = login.then(|| Login { username: "me".to_owned(), password: "hunter2".to_owned() });
+    let login =
+        login.then(|| Login { username: "me".to_owned(), password: Password::Known("hunter2".to_owned()) });
     let settings = Relay {
         security: Security::Offered,
         host: "127.0.0.1".to_owned(),

@@ -149,7 +149,22 @@ fn a_login_is_whole_and_its_password_is_kept_elsewhere() {
     let config = parse("", &text("username = 'me'\n"), &environment).expect("it is right");
     assert!(!format!("{config:?}").contains("s3cret"), "a secret was printed");
     let login = config.mail.and_then(|mail| mail.login).expect("a login");
-    assert_eq!((login.username.as_str(), login.password.expose()), ("me", "s3cret, with spaces"));
+    assert_eq!(
+        (login.username.as_str(), login.password.known().map(Secret::expose)),
+        ("me", Some("s3cret, with spaces"))
+    );
+    // One that is not there costs mail only, until it is.
+    std::fs::remove_file(place.path().join("mail")).expect("the credential");
+    let late = parse("", &text("username = 'me'\n"), &environment).expect("the agent may start");
+    assert!(
+        late.pending[0].to_string().contains("`password` needs the credential `mail`"),
+        "{:?}",
+        late.pending
+    );
+    let login = late.mail.and_then(|mail| mail.login).expect("a login");
+    let missing = login.password.missing().expect("it is not there");
+    std::fs::write(place.path().join("mail"), "s3cret\n").expect("a credential");
+    assert_eq!(missing.look().expect("it is there now").expose(), "s3cret");
     assert_eq!(
         said_in(&text(""), &environment),
         "5:12: `password` is given without `username`; write `username`, or remove `password`"

@@ -50,6 +50,7 @@ fn what_is_not_written_of_a_tier_has_the_contracts_defaults() {
         command: vec!["vllm".to_owned(), "serve".to_owned()],
         args: vec![],
         env: std::collections::BTreeMap::new(),
+        late_env: std::collections::BTreeMap::new(),
         dir: None,
         gpus: None,
         port: None,

@@ -167,6 +167,27 @@ fn a_secret_has_one_source_outside_this_file() {
 }
 
 #[test]
+fn a_variable_that_is_not_there_keeps_only_its_tier_waiting() {
+    let safe = Safe::new();
+    let late = safe.0.path().join("late").display().to_string();
+    let text = |rest: &str| {
+        format!("{FIRST}env = {{ A = {{ file = '{late}' }}, B = {{ credential = 'b' }} }}\n{rest}")
+    };
+    let config = parse("", &text(""), &safe.environment()).expect("the agent may start");
+    let said: Vec<String> = config.pending.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains(&format!("`A` needs the file {late}, which cannot be read")), "{said:?}");
+    assert!(said[1].contains("`B` needs the credential `b`, which cannot be read"), "{said:?}");
+    let local = config.tiers[0].local().expect("a local tier");
+    assert_eq!((local.env.len(), local.late_env.len()), (0, 2));
+    let why = local.late_env["A"].look().expect_err("it is not there");
+    assert!(why.starts_with(&format!("`A` needs the file {late}, which")), "{why}");
+    safe.keep("late", b"two words\n", 0o600);
+    assert_eq!(local.late_env["A"].look().expect("it is there").expose(), "two words");
+    assert!(parse("", &text("nonsense = 1\n"), &safe.environment()).is_err(), "that passes by no mount");
+}
+
+#[test]
 fn a_key_that_is_not_there_keeps_nothing_but_its_tier_waiting() {
     let safe = Safe::new();
     let late = safe.0.path().join("late");

@@ -1,6 +1,7 @@
-//! A remote tier whose key is not there at the agent's start.
+//! Keys that are not there at the agent's start: a remote tier's, and a variable of an engine.
 use super::rig::{Rig, tier};
 use crate::support::{mainstay, until};
+use mainstay::control::wire::ProcessState;
 use mainstay::policy::Command as Order;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -84,4 +85,26 @@ fn a_missing_key_keeps_its_tier_down_and_nothing_else() {
     assert!(status == 200 && answer.contains("x-mainstay-tier: far"), "{answer}");
     let (status, answer) = rig.ask(r#"{"messages":[{"role":"user","content":"refuse me"}]}"#);
     assert!(status == 400 && !answer.contains(KEY), "{answer}");
+}
+
+#[test]
+fn an_engine_whose_variable_is_not_there_waits_for_it_and_nothing_else_does() {
+    let keys = tempfile::tempdir().expect("a directory");
+    let file = keys.path().join("token");
+    let late = format!("env = {{ LATE_TOKEN = {{ file = \"{}\" }},", file.display());
+    let late = tier("late", "", "").replace("env = {", &late);
+    let rig = Rig::start(&[late, tier("near", "", "")]);
+    rig.until_serving("near");
+    let reason = format!("`LATE_TOKEN` needs the file {}, which cannot be read", file.display());
+    let exit = rig.until_process("it was tried again", "late", |process| {
+        assert_ne!(process.state, ProcessState::Held, "{process:?}");
+        process.last_exit.clone().filter(|_| process.run >= Some(3) && process.strikes == 0)
+    });
+    assert!(exit.evidence.as_ref().is_some_and(|told| told.starts_with(&reason)), "{exit:?}");
+    assert!(rig.log().contains(&reason), "{}", rig.log());
+    let check =
+        Command::new(mainstay()).args(["check", "--config"]).arg(rig.config()).output().expect("it runs");
+    assert_eq!(check.status.code(), Some(78), "{check:?}");
+    write_key(&file, "the-late-token");
+    rig.until_serving("late");
 }
