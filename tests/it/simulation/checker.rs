@@ -1,5 +1,6 @@
 //! What must always hold, checked after every step. The checker knows the contract of policy and the truth about the
 //! world, and nothing of the code.
+mod crashes;
 mod farewell;
 mod hangs;
 mod health;
@@ -85,6 +86,8 @@ pub struct Checker {
     /// Requests in flight at remote tiers, as the host was told since the shutdown.
     open_answers: BTreeMap<TierId, (Moment, u32)>,
     finished: bool,
+    /// The agent before this one crashed, and this one has done nothing yet.
+    has_resumed: bool,
     health: BTreeMap<TierId, Health>,
     states: BTreeMap<EngineId, EngineState>,
     failed_over: bool,
@@ -130,6 +133,7 @@ impl Checker {
                 format!("stale news had an effect: {actions:?}")
             })?;
         }
+        self.across_crashes(world, event, actions)?;
         self.hear(world, before, event);
         for place in 0..actions.len() {
             self.action(world, (before, after), event, actions, place)?;

@@ -13,8 +13,8 @@ mod world;
 use checker::{Checker, Verdict, ensure};
 use dice::Dice;
 use mainstay::policy::{
-    Check, EngineId, EngineSettings, Event, HostState, HostStatus, Moment, Place, Restart, Route, Settings,
-    Shutdown, StartMode, Startup, TierSettings,
+    Check, EngineId, EngineSettings, Event, HostState, HostStatus, Moment, Place, Restart, Route, Saved,
+    Settings, Shutdown, StartMode, Startup, TierSettings,
 };
 use saboteur::{Plant, Saboteur};
 use scribe::Scribe;
@@ -110,20 +110,25 @@ fn trial(seed: u64, limit: u64, plant: Plant, keep_log: bool) -> Result<Report, 
     let began = world.now;
     let mut checker = Checker::default();
     let mut scribe = Scribe::new(&settings, world.now);
-    let (mut host, actions) = Saboteur::resume(settings, world.now, plant);
+    let (mut host, actions) = Saboteur::resume(settings, &Saved::default(), world.now, plant);
     let mut before = Seen { deadline: None, ..see(&host) };
     let mut log = Vec::new();
     let (mut events, mut shut_down_at, mut event) = (0, None, (world::Truth::Fresh, Event::Deadline));
-    let mut actions = Some(actions);
+    let mut first = Some(actions);
     loop {
         // The first list is that of `resume`, and is checked like that of a deadline.
-        let actions = actions.take().unwrap_or_else(|| host.step(world.now, event.1.clone()));
+        let actions = first.take().unwrap_or_else(|| host.step(world.now, event.1.clone()));
         let after = see(&host);
         if keep_log {
             log.push(format!("{} {:?} {actions:?}", world.now.as_nanos(), event.1));
         }
         let verdict = checker.check(&world, &before, (event.0, &event.1), &actions, &after);
-        let verdict = verdict.and_then(|()| scribe.check(world.now, &actions, &after.status));
+        let crash = shut_down_at.is_none().then(|| world.crashes_after(actions.len())).flatten();
+        let done = &actions[..crash.unwrap_or(actions.len())];
+        let verdict = verdict.and_then(|()| match crash {
+            None => scribe.check(world.now, done, &after.status),
+            Some(_) => scribe.crash(world.now, done),
+        });
         let verdict = verdict.and_then(|()| settled(&mut host, world.now, &after));
         verdict.map_err(|what| {
             format!(
@@ -132,8 +137,19 @@ fn trial(seed: u64, limit: u64, plant: Plant, keep_log: bool) -> Result<Report, 
                 event.1
             )
         })?;
-        world.perform(&actions);
+        world.perform(done);
         events += 1;
+        if crash.is_some() {
+            if keep_log {
+                log.push(format!("{} the agent crashes after {} actions", world.now.as_nanos(), done.len()));
+            }
+            let (settings, saved) = world.lose_agent();
+            checker.crash(&world, &saved);
+            let (next, actions) = Saboteur::resume(settings, &saved, world.now, plant);
+            (host, first) = (next, Some(actions));
+            (before, event) = (Seen { deadline: None, ..see(&host) }, (world::Truth::Fresh, Event::Deadline));
+            continue;
+        }
         // Some steps after Finish, too.
         if after.status.state == HostState::Finished && shut_down_at.is_some_and(|at| events > at + 10) {
             let simulated = world.now.since(began);
@@ -181,6 +197,9 @@ fn a_million_events_and_everything_holds_after_each() {
             "digests",
             "return mails",
             "resumed incidents",
+            "crashes",
+            "earlier runs",
+            "earlier runs withstood",
         ]);
     }
 }
@@ -220,6 +239,7 @@ fn every_planted_bug_is_caught() {
             Plant::NoProof => &["hangs"],
             Plant::TornAnswers => &["answers of"],
             Plant::HalfDone => &["something was left undone"],
+            Plant::NoMemory => &["follows"],
         };
         // What is planted at the end of a life needs many lives, and short ones.
         let (hosts, events) =

@@ -29,10 +29,12 @@ pub enum Plant {
     TornAnswers,
     /// What a step changed of a tier's reason is shown after the next one only.
     HalfDone,
+    /// The agent begins as if none had been there before it.
+    NoMemory,
 }
 
 impl Plant {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OldNews,
         Self::TwoRuns,
         Self::StaleRoute,
@@ -43,6 +45,7 @@ impl Plant {
         Self::NoProof,
         Self::TornAnswers,
         Self::HalfDone,
+        Self::NoMemory,
     ];
 }
 
@@ -55,8 +58,10 @@ pub struct Saboteur {
 }
 
 impl Saboteur {
-    pub fn resume(settings: Settings, now: Moment, plant: Plant) -> (Self, Vec<Action>) {
-        let (host, actions) = Host::resume(settings, &Saved::default(), now);
+    pub fn resume(settings: Settings, saved: &Saved, now: Moment, plant: Plant) -> (Self, Vec<Action>) {
+        let forgotten = Saved::default();
+        let saved = if plant == Plant::NoMemory { &forgotten } else { saved };
+        let (host, actions) = Host::resume(settings, saved, now);
         let (routes_before, status_before) = (host.routes(), host.status());
         (Self { host, plant, routes_before, status_before, now }, actions)
     }

@@ -61,14 +61,26 @@ impl Scribe {
         *self.happened.entry(what).or_default() += 1;
     }
 
-    /// Hears what a step told, and looks at everything.
-    pub fn check(&mut self, now: Moment, actions: &[Action], host: &HostStatus) -> Verdict {
+    fn hear(&mut self, now: Moment, actions: &[Action]) -> Verdict {
         for action in actions {
             let Action::Tell(notice) = action else { continue };
             let entries = self.incidents.hear(now, notice);
             self.told(notice, &entries)?;
             self.take(now, entries)?;
         }
+        Ok(())
+    }
+
+    /// The agent crashes after these actions of a step. What had been told is written down.
+    pub fn crash(&mut self, now: Moment, actions: &[Action]) -> Verdict {
+        self.hear(now, actions)?;
+        self.begin_anew(now);
+        Ok(())
+    }
+
+    /// Hears what a step told, and looks at everything.
+    pub fn check(&mut self, now: Moment, actions: &[Action], host: &HostStatus) -> Verdict {
+        self.hear(now, actions)?;
         let entries = self.incidents.settle(now, host);
         self.take(now, entries)?;
         let late = self.incidents.next_deadline().is_some_and(|at| at <= now);

@@ -1,9 +1,11 @@
 //! The world around a host: engines that spawn, load, hang, crash and refuse to die, remote servers, clients, a clock,
 //! and the late and doubled news that a real agent could deliver.
+mod crash;
 mod perform;
 
 use super::dice::Dice;
 use super::fake::{Flow, Mood, Process, ending};
+use crash::{Crashes, Earlier, Waiting};
 use mainstay::policy::{
     Cause, Command, Ending, EngineEvent, EngineId, Event, Moment, Nature, Outcome, Place, Prepared,
     Processor, Remains, Route, RunId, Settings, Shutdown, Standing, Ticket, TierEvent, TierId,
@@ -24,6 +26,10 @@ enum Coming {
     /// A server becomes well by itself.
     Recover(TierId),
     Loading(RunId),
+    /// Something of an earlier agent's run withstands KILL, and this run waits for its end.
+    Withstood(RunId),
+    /// Nothing is left of the runs that this run waits for.
+    Alone(RunId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +57,14 @@ pub struct World {
     pub flows: Vec<Flow>,
     /// The last moment at which the world itself was unfair to the agent (lost answers, sleep).
     pub unfair_at: Moment,
+    /// When the agent began that lives.
+    pub agent_since: Moment,
+    crashes: Crashes,
+    /// The number of each engine's latest run that was written down.
+    last_runs: Vec<u64>,
+    /// What crashed agents left.
+    earlier: Vec<Earlier>,
+    waiting: BTreeMap<EngineId, Waiting>,
     queue: BTreeMap<(Moment, u64), (Truth, Coming)>,
     entered: u64,
     /// Starts of this engine fail until then.
@@ -79,6 +93,11 @@ impl World {
             remotes: settings.tiers.iter().enumerate().filter_map(remote).collect(),
             flows: vec![Flow::default(); settings.tiers.len()],
             unfair_at: Moment::default(),
+            agent_since: now,
+            crashes: Crashes::new(settings.seed),
+            last_runs: vec![0; settings.engines.len()],
+            earlier: Vec::new(),
+            waiting: BTreeMap::new(),
             queue: BTreeMap::new(),
             entered: 0,
             cursed: BTreeMap::new(),
@@ -212,6 +231,8 @@ impl World {
                 self.after(Duration::from_secs(20), Coming::Loading(run));
                 Some(Event::Engine(run, EngineEvent::Activity))
             }
+            Coming::Withstood(run) => self.withstood(run),
+            Coming::Alone(run) => self.alone(run),
         }
     }
 

@@ -35,6 +35,7 @@ impl Checker {
             ensure(age <= limit, || format!("{id:?} is {:?} for {age:?}", engine.state))?;
             let stubborn =
                 world.processes.iter().any(|process| Some(process.run) == engine.run && process.stubborn);
+            let stubborn = stubborn || engine.run.is_some_and(|run| world.is_barred(run));
             ensure(stubborn || engine.state != EngineState::Wedged, || {
                 format!("{id:?} counts as wedged, but can be killed")
             })?;

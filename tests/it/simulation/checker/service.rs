@@ -21,7 +21,8 @@ impl Checker {
         for (rank, (route, tier)) in after.routes.iter().zip(&after.status.tiers).enumerate() {
             let id = TierId(rank as u16);
             let (mood, since) = world.mood(id);
-            let since = tier.engine.as_ref().map_or(since, |engine| since.max(engine.since));
+            let since =
+                tier.engine.as_ref().map_or(since, |engine| since.max(engine.since)).max(world.agent_since);
             let ready = tier.engine.as_ref().is_none_or(|engine| engine.state == EngineState::Ready);
             let vain = self.vain.get(&id).map_or(0, |(times, _)| times.saturating_sub(1).min(9));
             let checked = if tier.engine.is_none() { CHECK_SELDOM } else { Duration::ZERO };

@@ -8,12 +8,14 @@ impl World {
     pub fn perform(&mut self, actions: &[Action]) {
         for action in actions {
             match *action {
-                Action::SaveIntent { .. } | Action::Tell(_) | Action::Finish => {}
-                Action::Start { run } => self.start(run),
+                Action::SaveIntent { run } => self.last_runs[usize::from(run.engine.0)] = run.number,
+                Action::Tell(_) | Action::Finish => {}
+                Action::Start { run } => self.start_alone(run),
                 Action::Cut { run } => {
                     let tier = self.tier_of(run.engine);
                     self.flows[usize::from(tier.0)].cut();
                 }
+                Action::Terminate { run, .. } | Action::Kill { run } if self.stop_waiting(run) => {}
                 Action::Terminate { run, grace } => self.terminate(run, grace),
                 Action::Kill { run } => self.kill(run),
                 Action::KillWorkers { run } => self.kill_workers(run),
@@ -37,7 +39,8 @@ impl World {
         }
     }
 
-    fn start(&mut self, run: RunId) {
+    /// Nothing is left of an earlier run.
+    pub(super) fn start(&mut self, run: RunId) {
         let cursed = self.cursed.get(&run.engine).is_some_and(|until| *until > self.now);
         let luck = if cursed { 700 + self.dice.below(300) } else { self.dice.below(1_000) };
         if (930..960).contains(&luck) {
