@@ -71,6 +71,8 @@ pub struct Checker {
     exits: BTreeMap<EngineId, u64>,
     devices: Devices,
     starts: BTreeMap<EngineId, Vec<Moment>>,
+    /// When the live run, or the last one, was started.
+    began: BTreeMap<EngineId, Moment>,
     tickets: BTreeSet<u64>,
     trials: BTreeMap<Ticket, TierId>,
     answered: BTreeMap<TierId, u64>,
@@ -272,6 +274,7 @@ impl Checker {
             ensure(!early || by_operator, || format!("{run} was started before its deadline"))?;
         }
         self.live.insert(run.engine, run);
+        self.began.insert(run.engine, world.now);
         self.excused.remove(&run.engine);
         let starts = self.starts.entry(run.engine).or_default();
         starts.push(world.now);

@@ -24,7 +24,10 @@ impl Checker {
         })?;
         for (id, _, engine) in engines(&after.status) {
             let settings = &world.settings.engines[usize::from(engine_id_of(world, id).0)];
-            let age = awake(engine.since);
+            // A run that follows at once on one that was never spawned starts in the same state.
+            let began =
+                self.began.get(&engine_id_of(world, id)).filter(|_| engine.state == EngineState::Starting);
+            let age = awake(began.map_or(engine.since, |began| engine.since.max(*began)));
             let limit = match engine.state {
                 EngineState::Stopping => world.settings.drain + settings.stop_grace + STOP_SLACK,
                 EngineState::Starting => settings.startup.cap + S,
