@@ -6,7 +6,7 @@ use super::numerals::Numerals;
 use super::route::{RouteTable, TierRoute};
 use crate::kinds::{self, Endpoint, Kind, Misfit};
 use crate::policy::{Moment, Path, Standing, TierId};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,25 @@ impl Ask {
             Some(Value::Array(prompts)) if prompts.iter().any(|prompt| !prompt.is_number()) => prompts.len(),
             _ => 1,
         }
+    }
+}
+
+impl RouteTable {
+    /// The open tiers that a plain chat request is asked of, best first, when it came through the instances of `via`, this
+    /// one last. The door through which a simulation of several hosts uses the plan.
+    pub fn ways(&self, via: &Path, now: Moment) -> Vec<TierId> {
+        let ask = Ask {
+            endpoint: Endpoint::Chat,
+            streaming: false,
+            model: None,
+            refuses_weakened: false,
+            via: via.clone(),
+            body: json!({"messages": []}).into(),
+            numerals: Arc::default(),
+            fingerprint: Fingerprint(0),
+        };
+        let open = plan(self, &ask, now).chain.into_iter().filter(|to| to.standing == Standing::Open);
+        open.map(|to| to.tier).collect()
     }
 }
 
@@ -218,7 +237,6 @@ mod tests {
     use crate::kinds::{Api, Degrade};
     use crate::policy::Leads;
     use crate::proxy::{Live, Upstream};
-    use serde_json::json;
 
     fn route(rank: u16, kind: Kind, standing: Standing) -> TierRoute {
         TierRoute {

@@ -10,7 +10,7 @@ use super::route::{RouteTable, TierRoute};
 use super::shared::Shared;
 use crate::clock;
 use crate::kinds::peer;
-use crate::policy::{self, Misled, Moment, Path, Standing, TierId};
+use crate::policy::{Misled, Moment, Path, TierId};
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
@@ -367,20 +367,14 @@ fn json_response(status: StatusCode, body: &Value) -> Response<ReplyBody> {
 /// `GET /health`: 200 while any tier takes requests. Asked by another mainstay it tells only of what does not lead back
 /// there, and on which paths.
 pub(super) fn health(table: &RouteTable, shared: &Shared, via: &Path) -> Response<ReplyBody> {
-    let open = table.tiers.iter().filter(|route| route.standing_now() == Standing::Open);
-    let open: Vec<_> = open.map(|route| (route, route.live.leads())).collect();
-    let paths = policy::paths(shared.instance, open.iter().map(|(_, leads)| &**leads), via);
-    let serving = open.iter().find(|(_, leads)| !leads.is_dead_end() && !leads.leads_back(via));
-    match serving {
-        Some((route, _)) if !paths.is_empty() => {
-            let mut body = json!({"status": "ok", "tier": route.name});
-            if !via.is_empty() {
-                body[peer::PATHS] = paths.iter().map(Path::to_string).collect();
-            }
-            json_response(StatusCode::OK, &body)
-        }
-        Some(_) | None => OwnError::all_down(&[], &[], table, shared).into_response(),
+    let Some((serving, paths)) = table.reach(shared.instance, via) else {
+        return OwnError::all_down(&[], &[], table, shared).into_response();
+    };
+    let mut body = json!({"status": "ok", "tier": serving.name});
+    if !via.is_empty() {
+        body[peer::PATHS] = paths.iter().map(Path::to_string).collect();
     }
+    json_response(StatusCode::OK, &body)
 }
 
 /// `GET /v1/models`: every name that leads into the chain.

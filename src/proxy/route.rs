@@ -2,7 +2,7 @@
 use super::live::Live;
 use super::upstream::Upstream;
 use crate::kinds::{Degrade, Kind};
-use crate::policy::{Path, Retry, RunId, Standing, TierId};
+use crate::policy::{self, InstanceId, Path, Retry, RunId, Standing, TierId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +56,17 @@ pub struct TierRoute {
 }
 
 impl RouteTable {
+    /// What `GET /health` of `own` tells who asks through `via`: the first tier that does not lead back there, and the paths
+    /// on which engines are reached. `None`: nobody who asks this way can be answered.
+    pub fn reach(&self, own: InstanceId, via: &Path) -> Option<(&TierRoute, Vec<Path>)> {
+        let open = self.tiers.iter().filter(|route| route.standing_now() == Standing::Open);
+        let open: Vec<_> = open.map(|route| (route, route.live.leads())).collect();
+        let paths = policy::paths(own, open.iter().map(|(_, leads)| &**leads), via);
+        let mut open = open.into_iter();
+        let (serving, _) = open.find(|(_, leads)| !leads.is_dead_end() && !leads.leads_back(via))?;
+        (!paths.is_empty()).then_some((serving, paths))
+    }
+
     pub(super) fn tier(&self, id: TierId) -> Option<&TierRoute> {
         self.tiers.iter().find(|t| t.tier == id)
     }

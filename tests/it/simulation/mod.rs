@@ -4,6 +4,7 @@ mod checker;
 mod devices;
 mod dice;
 mod fake;
+mod pair;
 mod peers;
 mod saboteur;
 mod scribe;
