@@ -56,14 +56,7 @@ pub fn event(notice: &Notice, names: Names<'_>) -> Event {
             text: format!("its worker is killed, the engine starts another: {why}"),
             ..Event::default()
         },
-        Notice::Waiting { run, cause, why } => Event {
-            kind: "waiting".to_owned(),
-            tier: Some(names.of_run(*run)),
-            run: Some(run.number),
-            cause: Some(cause.name().to_owned()),
-            text: format!("{why}; it is started again every minute or sooner until it is ready"),
-            ..Event::default()
-        },
+        Notice::Waiting { run, cause, why } => waiting(names.of_run(*run), *run, *cause, why),
         Notice::Health { tier: of, from, to, cause, why } => Event {
             kind: "health".to_owned(),
             tier: tier(of),
@@ -97,6 +90,17 @@ pub fn event(notice: &Notice, names: Names<'_>) -> Event {
             .to_owned(),
             ..Event::default()
         },
+    }
+}
+
+fn waiting(tier: String, run: RunId, cause: Cause, why: &str) -> Event {
+    Event {
+        kind: "waiting".to_owned(),
+        tier: Some(tier),
+        run: Some(run.number),
+        cause: Some(cause.name().to_owned()),
+        text: format!("{why}; it is started again every minute or sooner until it is ready"),
+        ..Event::default()
     }
 }
 

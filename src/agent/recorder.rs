@@ -310,10 +310,6 @@ impl OpenRecord {
                 }
                 EngineState::Stopped | EngineState::Ready | EngineState::Stopping => {}
             },
-            Notice::Waiting { .. } => {
-                record.action =
-                    Some("it is started again every minute or sooner until it is ready".to_owned());
-            }
             // Others' failovers are only lines of the timeline.
             Notice::Failover { from, to, .. } if names.tier(*from) == record.tier || self.moved => {
                 self.moved = true;
@@ -339,7 +335,7 @@ impl OpenRecord {
                 }
             }
             Notice::LastResort { tier, cause, why } => stays_open(record, &names.tier(*tier), *cause, why),
-            Notice::Worker { .. } => record.action = Some(event.text.clone()),
+            Notice::Worker { .. } | Notice::Waiting { .. } => record.action = Some(event.text.clone()),
             Notice::Operator { tier, .. } if names.tier(*tier) == record.tier => {
                 record.action = Some(format!("an operator asked: {}", event.text));
             }

@@ -198,6 +198,7 @@ impl Checker {
             Notice::Health { .. } | Notice::Serving { .. } | Notice::LastResort { .. } => calm(),
             Notice::Engine { .. }
             | Notice::Exit { .. }
+            | Notice::Waiting { .. }
             | Notice::CpuFallback { .. }
             | Notice::Worker { .. }
             | Notice::Operator { .. } => Ok(()),
