@@ -17,7 +17,7 @@
 //! | `picture`, `counters`, `scrape`, `notice`, `log`, `echo` | what people and programs see |
 //! | `recorder`, `scene`, `mail` | incidents: their records, how the machine was, how mail stands |
 //! | `state_dir`, `tmpdir` | the state directory, as far as it can be had; temporary files of runs |
-//! | `secrets`, `late_key` | what nobody may see; a key that was not there at the start |
+//! | `secrets`, `late_key`, `late_env` | what nobody may see; keys and variables that were not there at the start |
 //! | `gpus` | what is watched and shown of the GPUs |
 //! | `ports`, `lock`, `settings`, `faults` | the small things |
 mod counters;

@@ -442,7 +442,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
     }
 
-    /// Seen to fail: the engine was started, and "every engine has ended" was said, as if nothing had been there.
+    /// Before: the engine was started, and "every engine has ended" was said, as if nothing had been there.
     #[tokio::test]
     async fn what_cannot_be_looked_at_has_not_ended() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(["a-1", "a-2", "b-7"].map(|run| of(run).exists()), [false, true, false]);
     }
 
-    /// Seen to fail while it was asked first what lives.
+    /// Not so where it is asked first what lives.
     #[test]
     fn a_run_that_begins_meanwhile_keeps_it() {
         let state = tempfile::tempdir().expect("a directory");

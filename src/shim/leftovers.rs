@@ -386,7 +386,7 @@ mod tests {
         carries(pid, nonce)
     }
 
-    /// Seen to fail: what lay behind the process that hung was never seen, and the run counted as ended.
+    /// Before: what lay behind the process that hung was never seen, and the run counted as ended.
     #[tokio::test]
     async fn what_hangs_hides_nobody_else() {
         let nonce = "behind-one-that-hangs";

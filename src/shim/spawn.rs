@@ -192,7 +192,7 @@ mod tests {
         }
     }
 
-    /// Seen to fail: an error of the watch counted as the shim's death.
+    /// Before: an error of the watch counted as the shim's death.
     #[tokio::test]
     async fn a_process_that_cannot_be_watched_is_not_gone_before_it_is() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();

@@ -99,7 +99,7 @@ fn error(words: &LastWords) -> io::Error {
 mod tests {
     use super::*;
 
-    /// Seen to fail with a silent shim: a program on a mount that hung was held.
+    /// Before: a program on a mount that hung was held.
     #[test]
     fn what_a_shim_died_of_is_read_from_its_last_words() {
         let said = |text: &str| Lost::Dead(LastWords::Text(text.to_owned()));

@@ -285,7 +285,7 @@ fn a_fallback_to_the_cpu_is_mailed_once_and_is_over_when_a_run_was_looked_at() {
     assert_eq!(over, [Entry::Close { id: id(1) }, Entry::Post(Letter::Return { id: id(1) })]);
 }
 
-/// Seen to fail: nothing was told, and the incident before it was over.
+/// Before: nothing was told, and the incident before it was over.
 #[test]
 fn a_last_resort_is_an_outage_until_requests_are_answered() {
     let last_resort = |able: [bool; 2]| {

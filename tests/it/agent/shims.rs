@@ -80,7 +80,7 @@ fn a_start_for_which_this_host_lacks_inodes_says_so_whoever_met_that() {
     rig.until_serving("only");
 }
 
-/// There is one inode too few at first. Seen to fail: it was tried once.
+/// There is one inode too few at first. Before: it was tried once.
 #[test]
 fn the_process_of_a_run_is_written_down_as_soon_as_that_can_be() {
     let rig = Rig::start_on_tmpfs("size=8m,nr_inodes=64", &[tier("only", "", MANUAL)]);

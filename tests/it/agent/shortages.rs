@@ -57,7 +57,7 @@ fn a_start_without_a_descriptor_waits_for_one_and_is_no_strike() {
     rig.until_state("best", ProcessState::Stopped);
 }
 
-/// Seen to fail: "the configuration is wrong".
+/// Before: "the configuration is wrong".
 #[test]
 fn a_configuration_for_which_there_is_no_descriptor_is_not_called_wrong() {
     let rig = Rig::start(&[tier("only", "", QUICK)]);

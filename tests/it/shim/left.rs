@@ -69,7 +69,7 @@ async fn a_process_of_the_run_is_found_wherever_it_hangs_in_the_tree() {
     assert!(process::is_alive(anothers.0.id()));
 }
 
-/// This host lacks descriptors for the shim; only a look into all processes can find one of the run. Seen to fail: nothing
+/// This host lacks descriptors for the shim; only a look into all processes can find one of the run. Before: nothing
 /// was killed at all; and with a last look that counts when it could not be taken, the run ended while that one lived.
 #[tokio::test]
 async fn nothing_counts_as_ended_while_it_cannot_be_looked_at() {

@@ -36,7 +36,7 @@ async fn a_client_that_comes_late_is_told_everything_that_still_holds() {
     assert!(late.recv().await.is_err(), "the end of the connection");
 }
 
-/// Seen to fail: the listener stayed ready, and the shim asked it without a pause.
+/// Before: the listener stayed ready, and the shim asked it without a pause.
 #[tokio::test]
 async fn a_client_for_whom_there_is_no_descriptor_waits_and_the_shim_sleeps() {
     let mut run = Run::of(&[]).await;
